@@ -1,0 +1,50 @@
+# `make demo` and `make test` do all the set-up by themselves: they need Python 3.11+ with pip.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench-ingest clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
+
+demo: $(VENV)/.installed ## Index the example photographs, search them, draw what was found
+	@$(BIN)/simdist ingest examples/photos --collection demo --model efficientnet-lite0
+	@$(BIN)/simdist search examples/queries/*.jpg --collection demo --out similar.png
+	@echo
+	@echo "Look at similar.png. Then try it on photographs of your own:"
+	@echo "  $(BIN)/simdist ingest ~/Pictures --model efficientnet-lite0"
+	@echo "  $(BIN)/simdist search PHOTO.jpg --out similar.png"
+
+test: $(VENV)/.installed-test ## Install what the tests need and run them all
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.installed-test ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(VENV)/.installed-test ## Format the code
+	@$(BIN)/ruff check --fix-only --quiet .
+	@$(BIN)/ruff format .
+
+bench-ingest: $(VENV)/.installed-test ## Measure decoding, the network and the whole pipeline
+	@$(BIN)/python -m bench.ingest $(ARGS)
+
+clean: ## Remove what make made
+	rm -rf $(VENV) bench/out similar.png
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "simdist needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing simdist into $(VENV): some 6 GB with torch, a few minutes the first time"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@

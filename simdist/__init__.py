@@ -1,0 +1,57 @@
+"""simdist indexes huge image collections and finds the similar images in them, fast.
+
+>>> import simdist
+>>> embedder = simdist.Embedder.load("efficientnet-lite0")
+>>> with simdist.open_store(simdist.Settings.resolve()) as store:
+...     collection = simdist.Collection.open(store, "demo")
+...     [vector] = embedder.embed_files([Path("photo.jpg")])
+...     hits = simdist.Searcher(collection).search(vector, n=5)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from simdist.collection import Collection
+    from simdist.embedding import Embedder
+    from simdist.errors import SimdistError
+    from simdist.lshash import LSHash
+    from simdist.search import Hit, Searcher
+    from simdist.settings import Settings
+    from simdist.sources import ImageRef
+    from simdist.store import open_store
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Collection",
+    "Embedder",
+    "Hit",
+    "ImageRef",
+    "LSHash",
+    "Searcher",
+    "Settings",
+    "SimdistError",
+    "open_store",
+]
+
+_HOMES = {
+    "Collection": "simdist.collection",
+    "Embedder": "simdist.embedding",
+    "Hit": "simdist.search",
+    "ImageRef": "simdist.sources",
+    "LSHash": "simdist.lshash",
+    "Searcher": "simdist.search",
+    "Settings": "simdist.settings",
+    "SimdistError": "simdist.errors",
+    "open_store": "simdist.store",
+}
+
+
+def __getattr__(name: str) -> object:
+    # Imported when first used, so that `import simdist` stays light.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'simdist' has no attribute {name!r}")

@@ -1,0 +1,80 @@
+"""The command line: the commands, and how errors end them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import simdist
+from simdist.cli.ingest import ingest
+from simdist.cli.search import search
+from simdist.cli.status import status
+from simdist.errors import SimdistError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="simdist",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(ingest)
+app.command()(search)
+app.command()(status)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"simdist {simdist.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    *,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the stack trace of an error.")
+    ] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Index huge image collections and find the similar images in them."""
+
+
+def main() -> None:
+    """Run the command line; an error is one sentence on stderr, and the exit code says its kind."""
+    # Typer handles neither of these before the commands run, so the flag is looked for here.
+    debug = "--debug" in sys.argv[1:]
+    try:
+        app()
+    except SimdistError as error:
+        if debug:
+            raise
+        _complain(str(error))
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        # The reader of our output has gone (`simdist status | head -1`): nothing is left to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(INTERRUPTED + 11)
+    except Exception as error:
+        if debug:
+            raise
+        _complain(f"{type(error).__name__}: {error}; this is a defect: report it with --debug")
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _complain("stopped; run the same command again to go on")
+        sys.exit(INTERRUPTED)
+
+
+def _complain(message: str) -> None:
+    console = Console(stderr=True, soft_wrap=True)
+    console.print("[bold red]error:[/]", end=" ")
+    console.print(message, markup=False, highlight=False)

@@ -1,0 +1,104 @@
+"""`simdist search`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simdist.cli import options
+from simdist.cli.render import console, short_uri, table
+from simdist.settings import DEFAULT_COLLECTION, DEFAULT_RESULTS, MAX_RESULTS, Settings
+
+if TYPE_CHECKING:
+    from simdist.embedding import Embedder
+    from simdist.query import Query
+    from simdist.search import Hit
+
+
+def search(
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE...", help="Files, http(s) addresses, or URIs of indexed images."
+        ),
+    ],
+    *,
+    n: Annotated[int, typer.Option("-n", min=1, max=MAX_RESULTS, help="Number of results.")] = (
+        DEFAULT_RESULTS
+    ),
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a contact sheet (.png or .jpg).")
+    ] = None,
+    show: Annotated[bool, typer.Option("--show", help="Open the contact sheet.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the hits as JSON.")] = False,
+    collection: options.CollectionName = DEFAULT_COLLECTION,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_BUNDLE", help="The collection's own model, where it is a bundle."
+        ),
+    ] = None,
+    weights: options.Weights = None,
+    redis: options.RedisUrl = None,
+) -> None:
+    """Find the images most similar to one, or to each of several."""
+    from simdist.collection import Collection
+    from simdist.contact_sheet import check_target, contact_sheet, show_picture, write_picture
+    from simdist.query import resolve_queries
+    from simdist.search import Searcher
+    from simdist.store import open_store
+
+    if out is not None:
+        check_target(out)
+    with open_store(Settings.resolve(redis_url=redis)) as store:
+        opened = Collection.open(store, collection)
+        # Before a model is loaded: an empty collection says so at once.
+        opened.family()
+        queries = resolve_queries(
+            images, opened, load_embedder=lambda: _load(model or opened.model, weights)
+        )
+        searcher = Searcher(opened)
+        found = [(query, searcher.search(query.vector, n=n)) for query in queries]
+    if as_json:
+        rows = [
+            {"query": query.name, "hits": [asdict(hit) for hit in hits]} for query, hits in found
+        ]
+        typer.echo(json.dumps(rows, indent=2))
+    else:
+        _render(found)
+    if out is not None or show:
+        sheet = contact_sheet(found)
+        if out is not None:
+            write_picture(sheet, out)
+            # On stderr beside JSON, which must stay JSON.
+            typer.echo(f"Contact sheet: {out}", err=as_json)
+        if show:
+            show_picture(sheet)
+
+
+def _load(model: str, weights: Path | None) -> Embedder:
+    from simdist.embedding import Embedder
+
+    return Embedder.load(model, weights=weights)
+
+
+def _render(found: list[tuple[Query, list[Hit]]]) -> None:
+    out = console()
+    for query, hits in found:
+        if len(found) > 1:
+            out.print(f"\n{query.name}", markup=False)
+        rows = table("", "score", "label", "image", right=("", "score"))
+        for rank, hit in enumerate(hits, start=1):
+            label, image = _plain(hit.label or ""), _plain(short_uri(hit.uri))
+            rows.add_row(str(rank), f"{hit.score:.3f}", label, image)
+        out.print(rows)
+
+
+def _plain(text: str) -> str:
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))

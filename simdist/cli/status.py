@@ -1,0 +1,50 @@
+"""`simdist status`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from simdist.cli import options
+from simdist.cli.render import console, memory, table
+from simdist.settings import Settings
+
+
+def status(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    redis: options.RedisUrl = None,
+) -> None:
+    """Show the collections: images, model, dimension, tables, memory."""
+    from simdist.inventory import describe_all
+    from simdist.store import open_store
+    from simdist.store.connection import hide_password
+
+    with open_store(Settings.resolve(redis_url=redis)) as store:
+        descriptions = describe_all(store)
+        place = hide_password(store.url)
+        used = int(store.call("INFO", "memory")["used_memory"])
+    if as_json:
+        typer.echo(json.dumps([asdict(description) for description in descriptions], indent=2))
+        return
+    out = console()
+    if not descriptions:
+        out.print("No collections yet. Make one with: simdist ingest FOLDER")
+    else:
+        numbers = ("images", "dim", "tables", "buckets", "memory")
+        rows = table("collection", "images", "model", "dim", "tables", "memory", right=numbers)
+        for item in descriptions:
+            tables = f"{item.tables} x {item.buckets:,} {item.family}" if item.family else "none"
+            rows.add_row(
+                item.name,
+                f"{item.images:,}",
+                item.model,
+                f"{item.dim:,}",
+                tables,
+                memory(item.memory_bytes),
+            )
+        out.print(rows)
+    out.print(f"Server: {place}, {memory(used)} in use", markup=False)

@@ -1,0 +1,304 @@
+"""A collection of images in Redis: create, open, add, look up, delete."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.errors import CollectionError, ModelMismatchError, StoreError, UsageError
+from simdist.hashing import HashFamily, KMeansFamily, dump_family, load_family
+from simdist.sources.reference import ImageRef
+from simdist.store import Store, layout
+from simdist.store.connection import Argument
+from simdist.vectors import checked, normalised
+
+if TYPE_CHECKING:
+    from simdist.embedding import Model
+
+# Embeddings that a new collection's hash family is fitted on, where there are as many.
+FIT_SAMPLE = 1024
+# Images committed by one call of the server-side script: a stall of a few milliseconds.
+COMMIT_BATCH = 256
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of a batch: how many images were added, replaced, or there already."""
+
+    added: int
+    replaced: int
+    unchanged: int
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The images of one collection: their embeddings in hash tables that all processes share.
+
+    >>> with simdist.open_store(simdist.Settings.resolve()) as store:
+    ...     collection = simdist.Collection.open(store, "images")
+    ...     hits = simdist.Searcher(collection).search(vector, n=5)
+
+    Attributes:
+        name: letters, digits, '.', '_' and '-', at most 64.
+        model_id: which model made the embeddings; others are refused.
+        dim: length of an embedding.
+        dtype: how vectors are stored: int8 with a scale each, or float32.
+    """
+
+    store: Store
+    name: str
+    model: str
+    model_id: str
+    dim: int
+    dtype: np.dtype[Any]
+    # The fitted family and its generation, read once and kept.
+    _families: dict[int, HashFamily] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def open(cls, store: Store, name: str) -> Collection:
+        """Open a collection that exists.
+
+        Raises:
+            CollectionError: there is none of that name, or a newer simdist made it.
+        """
+        meta = store.call("HGETALL", layout.meta_key(_checked_name(name)))
+        if not meta:
+            raise CollectionError(_missing(store, name))
+        return cls._from_meta(store, name, meta)
+
+    @classmethod
+    def ensure(cls, store: Store, name: str, *, model: Model) -> Collection:
+        """Open a collection, or create it for a model's embeddings.
+
+        Raises:
+            ModelMismatchError: it exists, and another model made its embeddings.
+        """
+        collection = cls.create(store, name, model=model.backbone, model_id=model.id, dim=model.dim)
+        collection.require_model(model.id)
+        return collection
+
+    @classmethod
+    def create(
+        cls, store: Store, name: str, *, model: str, model_id: str, dim: int, dtype: str = "int8"
+    ) -> Collection:
+        """Create a collection unless there is one of that name already; return it either way."""
+        fields: dict[str, Argument] = {
+            "version": layout.VERSION,
+            "model": model,
+            "model_id": model_id,
+            "dim": dim,
+            "dtype": dtype,
+        }
+        arguments: list[Argument] = [part for pair in fields.items() for part in pair]
+        reply = store.run("create", [layout.meta_key(_checked_name(name))], arguments)
+        store.call("SADD", layout.COLLECTIONS, name)
+        return cls._from_meta(store, name, dict(zip(reply[::2], reply[1::2], strict=True)))
+
+    @classmethod
+    def _from_meta(cls, store: Store, name: str, meta: Mapping[bytes, bytes]) -> Collection:
+        version = int(meta[b"version"])
+        if version != layout.VERSION:
+            raise CollectionError(
+                f"the collection {name!r} has layout version {version}, this simdist reads "
+                f"{layout.VERSION}: use the simdist that made it, or ingest into another collection"
+            )
+        return cls(
+            store=store,
+            name=name,
+            model=meta[b"model"].decode(),
+            model_id=meta[b"model_id"].decode(),
+            dim=int(meta[b"dim"]),
+            dtype=np.dtype(meta[b"dtype"].decode()),
+        )
+
+    def require_model(self, model_id: str) -> None:
+        """Check that embeddings of a model belong here.
+
+        Raises:
+            ModelMismatchError: they do not; the message names both models.
+        """
+        if model_id != self.model_id:
+            raise ModelMismatchError(
+                f"the collection {self.name!r} was made with the model {self.model_id}, not with "
+                f"{model_id}: use that model, or another collection (--collection NAME)"
+            )
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has a hash family: from the first `add` on."""
+        return self.generation() > 0
+
+    def generation(self) -> int:
+        """How many hash families it has had; 0 while there is none."""
+        generation = self.store.call("HGET", self._meta_key, "generation")
+        if generation is None:
+            raise CollectionError(_missing(self.store, self.name))
+        return int(generation)
+
+    def family(self) -> tuple[int, HashFamily]:
+        """The generation now and its hash family.
+
+        Raises:
+            CollectionError: nothing has been added yet.
+        """
+        generation = self.generation()
+        if generation == 0:
+            raise CollectionError(
+                f"the collection {self.name!r} is empty: put images into it with "
+                f"'simdist ingest FOLDER --collection {self.name}'"
+            )
+        if generation not in self._families:
+            data = self.store.call("GET", layout.key(self.name, "family", generation))
+            kind = self.store.call("HGET", self._meta_key, "family")
+            if data is None or kind is None:
+                raise StoreError(f"the collection {self.name!r} has lost its hash family")
+            self._families[generation] = load_family(kind.decode(), data)
+        return generation, self._families[generation]
+
+    def fit(self, family: HashFamily) -> None:
+        """Give the collection its hash family; if it has one by now, that one stays."""
+        self.store.run("fit", [self._meta_key], [family.kind, family.tables, dump_family(family)])
+
+    def known(self, refs: Sequence[ImageRef]) -> NDArray[np.bool_]:
+        """Which images are indexed with the content that their fingerprints stand for.
+
+        Returns:
+            (len(refs),) bool; one round trip.
+        """
+        digests = b"".join(_digests(ref) for ref in refs)
+        answer = self.store.run("known", [self._meta_key], [digests])
+        flags: NDArray[np.bool_] = np.frombuffer(answer, dtype=np.uint8) == ord("1")
+        return flags
+
+    def add(
+        self,
+        vectors: NDArray[np.float32],
+        refs: Sequence[ImageRef],
+        *,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+    ) -> Added:
+        """Index images. Adding the same images again changes nothing.
+
+        An image whose URI is known with another fingerprint is replaced. The images are committed
+        in batches of `COMMIT_BATCH`, each whole or not at all. Where the collection has no hash
+        family yet, one is fitted on these vectors.
+
+        Args:
+            vectors: (n, dim) float32.
+            refs: what each vector is the embedding of.
+            metadata: JSON objects to keep with the images.
+
+        Raises:
+            VectorError: vectors of a wrong shape, not finite or of length zero; nothing is written.
+        """
+        vectors = checked(vectors, dim=self.dim)
+        if len(vectors) != len(refs):
+            raise UsageError(f"{len(vectors)} vectors for {len(refs)} images")
+        if len(vectors) and not self.fitted:
+            self.fit(KMeansFamily.fit(normalised(vectors)))
+        results = b""
+        for start in range(0, len(refs), COMMIT_BATCH):
+            batch = slice(start, start + COMMIT_BATCH)
+            extra = metadata[batch] if metadata else [{}] * len(refs[batch])
+            results += self._commit(vectors[batch], refs[batch], extra)
+        return Added(results.count(b"+"), results.count(b"~"), results.count(b"="))
+
+    def delete(self, uris: Iterable[str]) -> int:
+        """Delete images by URI; unknown ones are passed over. Returns how many there were."""
+        digests = b"".join(layout.uri_digest(uri) for uri in uris)
+        return int(self.store.run("delete", [self._meta_key], [digests]))
+
+    def get(self, uri: str) -> layout.Record | None:
+        """What is stored of one image, or None if it is not indexed."""
+        digest = layout.uri_digest(uri)
+        entry = self.store.call("HGET", layout.uri_key(self.name, digest), digest[2:])
+        if entry is None:
+            return None
+        row = int(np.frombuffer(entry, layout.ROW_DTYPE, 1)[0])
+        packed = self.records([row])[0]
+        # None here: deleted between the two calls.
+        return self.unpack(packed) if packed is not None else None
+
+    def unpack(self, packed: bytes) -> layout.Record:
+        """A packed record, whole."""
+        return layout.unpack_record(packed, dim=self.dim, dtype=self.dtype)
+
+    def records(self, rows: Iterable[int]) -> list[bytes | None]:
+        """The packed records of rows, None for those deleted; one round trip."""
+        keys = [layout.key(self.name, "row", row) for row in rows]
+        if not keys:
+            return []
+        packed: list[bytes | None] = self.store.call("MGET", *keys)
+        return packed
+
+    def bucket_rows(self, generation: int, probes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+        """The rows in buckets, each once, ascending; those of deleted images among them.
+
+        Args:
+            probes: (tables, probes) bucket numbers.
+        """
+        keys = [
+            layout.key(self.name, "bucket", generation, table, bucket)
+            for table, buckets in enumerate(probes)
+            for bucket in buckets
+        ]
+        found: list[bytes | None] = self.store.call("MGET", *keys)
+        return np.unique(np.frombuffer(b"".join(rows or b"" for rows in found), layout.ROW_DTYPE))
+
+    @property
+    def _meta_key(self) -> str:
+        return layout.meta_key(self.name)
+
+    def _commit(
+        self,
+        vectors: NDArray[np.float32],
+        refs: Sequence[ImageRef],
+        metadata: Sequence[Mapping[str, Any]],
+    ) -> bytes:
+        generation, family = self.family()
+        buckets = family.buckets(normalised(vectors))
+        values: NDArray[Any] = vectors
+        scales = np.ones(len(vectors), np.float32)
+        if self.dtype == np.int8:
+            values, scales = layout.quantise(vectors)
+        arguments: list[Argument] = [generation, family.tables]
+        for i, ref in enumerate(refs):
+            record = layout.pack_record(
+                values[i], scales[i], uri=ref.uri, label=ref.label, metadata=metadata[i]
+            )
+            arguments += [_digests(ref), record, buckets[i].astype(layout.ROW_DTYPE).tobytes()]
+        results: bytes = self.store.run("commit", [self._meta_key], arguments)
+        return results
+
+
+def list_collections(store: Store) -> list[str]:
+    """The names of all collections, sorted."""
+    return sorted(name.decode() for name in store.call("SMEMBERS", layout.COLLECTIONS))
+
+
+def _digests(ref: ImageRef) -> bytes:
+    return layout.uri_digest(ref.uri) + layout.fingerprint_digest(ref.fingerprint)
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name a collection: use letters, digits, '.', '_' and '-', at most 64"
+        )
+    return name
+
+
+def _missing(store: Store, name: str) -> str:
+    others = list_collections(store)
+    known = f"there are: {', '.join(others)}" if others else "there are none yet"
+    return (
+        f"there is no collection {name!r} ({known}); make one with "
+        f"'simdist ingest FOLDER --collection {name}'"
+    )

@@ -1,0 +1,115 @@
+"""A model bundle: a folder with `card.json` and `weights.safetensors`. Loading it runs no code."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from simdist.embedding.backbones import BACKBONES, Preprocessing
+from simdist.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CARD = "card.json"
+WEIGHTS = "weights.safetensors"
+VERSION = 1
+MAX_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a bundle says of its weights."""
+
+    backbone: str
+    preprocessing: Preprocessing
+    tap: str
+
+
+def write(folder: Path, card: Card, weights: Mapping[str, Tensor]) -> None:
+    """Write a bundle into a folder, which is made if it is not there.
+
+    Raises:
+        ModelError: the folder already holds a bundle.
+    """
+    from safetensors.torch import save_file
+
+    if (folder / CARD).exists():
+        raise ModelError(f"{folder} already holds a model bundle; choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
+    content = {
+        "version": VERSION,
+        "backbone": card.backbone,
+        "tap": card.tap,
+        "preprocessing": card.preprocessing.as_json(),
+    }
+    (folder / CARD).write_text(json.dumps(content, indent=2) + "\n")
+
+
+def read(folder: Path) -> tuple[Card, Mapping[str, Tensor]]:
+    """Read a bundle.
+
+    Raises:
+        ModelError: a part is missing, damaged, or of a version this simdist does not know.
+    """
+    return _read_card(folder / CARD), read_safetensors(folder / WEIGHTS)
+
+
+def read_safetensors(path: Path) -> Mapping[str, Tensor]:
+    """Read a .safetensors file.
+
+    Raises:
+        ModelError: it cannot be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        weights: Mapping[str, Tensor] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"cannot read the weights {path}: {error}") from error
+    return weights
+
+
+def _read_card(path: Path) -> Card:
+    try:
+        content = json.loads(path.read_text())
+        if content["version"] != VERSION:
+            raise ModelError(
+                f"{path} has version {content['version']}, this simdist reads {VERSION}: "
+                "update simdist"
+            )
+        values = content["preprocessing"]
+        preprocessing = Preprocessing(
+            int(values["size"]), _triple(values["mean"]), _triple(values["std"])
+        )
+        _check(preprocessing)
+        card = Card(str(content["backbone"]), preprocessing, str(content["tap"]))
+    except OSError as error:
+        raise ModelError(f"{path.parent} is not a model bundle: no readable {CARD}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ModelError(f"{path} is not the card of a model bundle") from error
+    if card.backbone not in BACKBONES:
+        raise ModelError(
+            f"{path} names the backbone {card.backbone!r}, which this simdist does not know: "
+            "update simdist"
+        )
+    return card
+
+
+def _check(preprocessing: Preprocessing) -> None:
+    numbers = preprocessing.mean + preprocessing.std
+    if not 0 < preprocessing.size <= MAX_SIZE or not all(map(math.isfinite, numbers)):
+        raise ValueError("size or mean or std out of range")
+    if min(preprocessing.std) <= 0:
+        raise ValueError("std must be above zero")
+
+
+def _triple(values: list[float]) -> tuple[float, float, float]:
+    red, green, blue = (float(value) for value in values)
+    return red, green, blue

@@ -1,0 +1,148 @@
+"""Pixels -> embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.embedding.backbones import backbone
+from simdist.embedding.folding import fold_batch_norms
+from simdist.embedding.model import Model, load_model
+from simdist.errors import ModelError, UsageError
+from simdist.images import Pixels, decode
+
+if TYPE_CHECKING:
+    import torch
+
+# Images put through the network at once. On a CPU few, so that a layer's output stays in the
+# cache (measured: docs/performance.md); on a GPU many, so that it is never idle.
+CPU_BATCH = 4
+GPU_BATCH = 256
+
+
+class Embedder:
+    """A model on a device, ready to embed.
+
+    >>> embedder = Embedder.load("efficientnet-lite0")
+    >>> vectors = embedder.embed_files([Path("a.jpg"), Path("b.jpg")])  # (2, 1280) float32
+    >>> float(vectors[0] @ vectors[1])  # their cosine similarity
+    0.71
+
+    The embedding is the output of the layer `model.tap`, taken with a forward hook, flattened
+    and L2-normalised. One embedder is for one thread.
+    """
+
+    def __init__(self, model: Model, *, device: str | None = None) -> None:
+        """Put a model on a device: "cpu", "cuda", or by default a GPU where there is one.
+
+        Raises:
+            ModelError: its weights or its tap do not fit its backbone.
+        """
+        import torch
+
+        self.model = model
+        self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        network = backbone(model.backbone).build()
+        try:
+            network.load_state_dict(dict(model.weights))
+            tap = network.get_submodule(model.tap)
+        except (RuntimeError, AttributeError) as error:
+            reason = str(error).splitlines()[-1].strip()
+            raise ModelError(
+                f"the weights or the tap do not fit the backbone {model.backbone}: {reason}"
+            ) from error
+        network.eval().requires_grad_(False)
+        if self.device == "cpu":
+            size = model.preprocessing.size
+            fold_batch_norms(network, torch.zeros(1, 3, size, size))
+        else:
+            network.half()
+        self._network = network.to(self.device).to(memory_format=torch.channels_last)
+        self._tapped: torch.Tensor | None = None
+        tap.register_forward_hook(self._keep)
+        self._mean = torch.tensor(model.preprocessing.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(model.preprocessing.std, device=self.device).view(1, 3, 1, 1)
+
+    @classmethod
+    def load(cls, name: str, *, weights: Path | None = None, device: str | None = None) -> Embedder:
+        """Load a model by its name or from a bundle's folder, and put it on a device.
+
+        Raises:
+            UsageError: no such name.
+            ModelError: the weights cannot be downloaded, read, or do not fit.
+        """
+        return cls(load_model(name, weights=weights), device=device)
+
+    def embed(self, pixels: Pixels) -> NDArray[np.float32]:
+        """Embed decoded images.
+
+        Args:
+            pixels: (n, size, size, 3) uint8, RGB, `size` as `model.preprocessing` has it.
+
+        Returns:
+            (n, dim) float32, each row of length 1.
+
+        Raises:
+            UsageError: pixels of another shape or type.
+            ModelError: the tapped layer's output is not what the backbone promises.
+        """
+        import torch
+
+        size = self.model.preprocessing.size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+            raise UsageError(
+                f"pixels must be (n, {size}, {size}, 3) uint8, not {pixels.shape} {pixels.dtype}: "
+                "decode images with simdist.images.decode"
+            )
+
+        step = CPU_BATCH if self.device == "cpu" else GPU_BATCH
+        vectors = np.empty((len(pixels), self.model.dim), dtype=np.float32)
+        with torch.inference_mode():
+            for start in range(0, len(pixels), step):
+                # Arrays from Pillow or Ray are read-only, which torch does not take.
+                batch = np.require(pixels[start : start + step], requirements=["C", "W"])
+                rows = self._forward(torch.from_numpy(batch))
+                vectors[start : start + step] = rows.cpu().numpy()
+        return vectors
+
+    def embed_files(self, paths: list[Path]) -> NDArray[np.float32]:
+        """Read, decode and embed image files.
+
+        Returns:
+            (len(paths), dim) float32, each row of length 1.
+
+        Raises:
+            ImageError: one of them is not an acceptable image.
+            OSError: one of them cannot be read.
+        """
+        size = self.model.preprocessing.size
+        pixels = np.empty((len(paths), size, size, 3), dtype=np.uint8)
+        for row, path in zip(pixels, paths, strict=True):
+            row[:] = decode(path.read_bytes(), size=size)
+        return self.embed(pixels)
+
+    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
+        """(n, size, size, 3) uint8 -> (n, dim) float32 on the device."""
+        import torch
+        from torch.nn.functional import normalize
+
+        # A transposed view of channels-last pixels is already in the network's memory format.
+        inputs = batch.to(self.device).permute(0, 3, 1, 2).float()
+        inputs = (inputs - self._mean) / self._std
+        self._network(inputs if self.device == "cpu" else inputs.half())
+        if self._tapped is None:
+            raise ModelError(f"the layer {self.model.tap} was not reached")
+        tapped, self._tapped = self._tapped, None
+        rows = torch.flatten(tapped, 1)
+        if rows.shape[1] != self.model.dim:
+            raise ModelError(
+                f"the layer {self.model.tap} puts out {rows.shape[1]} numbers an image, "
+                f"not {self.model.dim}: it cannot be the tap of a {self.model.backbone}"
+            )
+        return normalize(rows.float(), dim=1)
+
+    def _keep(self, _layer: object, _inputs: object, output: torch.Tensor) -> None:
+        self._tapped = output

@@ -1,0 +1,66 @@
+"""Every error that simdist raises on purpose.
+
+SimdistError
+├── UsageError            the call itself is wrong (exit code 2)
+├── SourceError           a place or an address cannot be listed or read
+│   └── FetchError        a web address is refused or does not answer
+├── ImageError            bytes that are not an acceptable image
+├── ModelError            weights or a bundle cannot be had, read or used
+├── VectorError           vectors that cannot be indexed or searched with
+├── StoreError            Redis cannot be reached, started or used
+├── CollectionError       a collection is missing or is not what was assumed
+│   └── ModelMismatchError   another model made its embeddings
+└── ClusterError          Ray cannot be reached, or lost a part of the work
+
+A message is one sentence for a person: what is wrong, then what to do next.
+"""
+
+from __future__ import annotations
+
+
+class SimdistError(Exception):
+    """Base of all errors that simdist raises on purpose; `exit_code` is the command line's."""
+
+    exit_code = 1
+
+
+class UsageError(SimdistError):
+    """The call itself is wrong: an option or a name that can never work."""
+
+    exit_code = 2
+
+
+class SourceError(SimdistError):
+    """A place that should hold images cannot be listed or read."""
+
+
+class FetchError(SourceError):
+    """A web address was refused, did not answer in time, or sent too much."""
+
+
+class ImageError(SimdistError):
+    """Bytes that are not an acceptable image."""
+
+
+class ModelError(SimdistError):
+    """Weights or a bundle cannot be had, cannot be read, or do not fit the backbone."""
+
+
+class VectorError(SimdistError):
+    """Vectors of the wrong shape, not finite, or of length zero."""
+
+
+class StoreError(SimdistError):
+    """Redis cannot be reached, started or used."""
+
+
+class CollectionError(SimdistError):
+    """A collection is missing, or is not what the call assumes."""
+
+
+class ModelMismatchError(CollectionError):
+    """The collection's embeddings were made by another model."""
+
+
+class ClusterError(SimdistError):
+    """Ray cannot be reached or started, or lost a part of the work."""

@@ -1,0 +1,42 @@
+"""What a hash family is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vectors = NDArray[np.float32]
+Buckets = NDArray[np.uint32]
+
+
+class HashFamily(Protocol):
+    """Maps a vector to one bucket in each table, and lists a query's buckets by probability.
+
+    Attributes:
+        kind: its name in the table of families.
+        tables: how many hash tables it fills.
+        size: how many buckets a table can have.
+    """
+
+    kind: ClassVar[str]
+
+    @property
+    def tables(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    def buckets(self, vectors: Vectors) -> Buckets:
+        """(n, d) float32 -> (n, tables) uint32: where the vectors are stored."""
+        ...
+
+    def probes(self, vectors: Vectors, count: int) -> Buckets:
+        """(n, d) float32 -> (n, tables, min(count, size)) uint32, the most probable first."""
+        ...
+
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Its parameters, from which `from_arrays` makes the same family again."""
+        ...

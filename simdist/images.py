@@ -1,0 +1,128 @@
+"""Bytes -> checked RGB pixels."""
+
+from __future__ import annotations
+
+import io
+import warnings
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from simdist.errors import ImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"})
+MAX_BYTES = 64 * 1024 * 1024
+MAX_PIXELS = 80_000_000
+
+Pixels = NDArray[np.uint8]
+
+_UPRIGHT = {  # EXIF orientation -> what undoes it
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# Pillow remarks on odd but readable files; what matters is checked below, and a line for each of
+# a million images helps nobody. Set once, here: `warnings.catch_warnings` is not for threads.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def decode(data: bytes, *, size: int) -> Pixels:
+    """Decode an image to the square that a backbone takes.
+
+    The first frame is taken, the EXIF orientation applied, transparency laid over white, 16-bit
+    values scaled to 8 bits, and the whole picture resized (not cropped) with an antialiased
+    bilinear filter.
+
+    Args:
+        data: the file's bytes, at most `MAX_BYTES`.
+        size: width and height of the result, in pixels.
+
+    Returns:
+        (size, size, 3) uint8, RGB.
+
+    Raises:
+        ImageError: empty, too large, of a format not in `FORMATS`, or damaged.
+    """
+    picture = open_image(data, at_least=size)
+    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+
+
+def open_image(data: bytes, *, at_least: int | None = None) -> Image.Image:
+    """Check and decode an image to an upright 8-bit RGB picture.
+
+    With `at_least`, a JPEG may be decoded at a reduced scale, neither side below twice that
+    many pixels: the resize that follows loses nothing by it.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    if not data:
+        raise ImageError("the file is empty")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
+    try:
+        picture = _open(data)
+        if at_least is not None:
+            picture.draft("RGB", (2 * at_least, 2 * at_least))
+        picture.load()
+        return _to_rgb(_upright(picture))
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError("not enough memory to decode it") from error
+    # Pillow's decoders raise nearly anything on damaged input; all of it means the same here.
+    except Exception as error:
+        raise ImageError(f"damaged image: {_first_line(error)}") from error
+
+
+def _open(data: bytes) -> Image.Image:
+    try:
+        picture = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
+    width, height = picture.size
+    if not width * height:
+        raise ImageError("it has no pixels")
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
+    return picture
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    try:
+        orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        return picture  # EXIF that cannot be read: the pixels are good, and so is their order
+    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+    return picture if method is None else picture.transpose(method)
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    if picture.mode == "I" or picture.mode.startswith("I;16"):
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 0xFFFF:
+            raise ImageError("integer pixels outside 0 to 65,535")
+        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
+    if picture.mode == "F":
+        raise ImageError("floating-point pixels are not supported")
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        return Image.alpha_composite(white, layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,46 @@
+"""Where a setting comes from: a flag, else an environment variable, else the default."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+DEFAULT_COLLECTION = "images"
+DEFAULT_MODEL = "resnet34"
+DEFAULT_RESULTS = 5
+MAX_RESULTS = 1000
+
+REDIS_URL_VARIABLE = "SIMDIST_REDIS_URL"
+DATA_DIR_VARIABLE = "SIMDIST_DATA_DIR"
+RAY_ADDRESS_VARIABLE = "RAY_ADDRESS"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every part of simdist needs to know about its surroundings.
+
+    `redis_url` and `ray_address` are None where simdist starts its own.
+    """
+
+    redis_url: str | None
+    ray_address: str | None
+    data_dir: Path
+
+    @classmethod
+    def resolve(
+        cls,
+        *,
+        redis_url: str | None = None,
+        ray_address: str | None = None,
+        data_dir: Path | None = None,
+    ) -> Settings:
+        """Fill in from the environment, then from the defaults, what is None here."""
+        folder = data_dir or os.environ.get(DATA_DIR_VARIABLE) or user_data_path("simdist")
+        return cls(
+            redis_url=redis_url or os.environ.get(REDIS_URL_VARIABLE) or None,
+            ray_address=ray_address or os.environ.get(RAY_ADDRESS_VARIABLE) or None,
+            data_dir=Path(folder).expanduser().absolute(),
+        )

@@ -1,0 +1,263 @@
+"""Collections on real servers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from simdist.collection import Collection
+from simdist.errors import CollectionError, ModelMismatchError, UsageError, VectorError
+from simdist.hashing import KMeansFamily
+from simdist.inventory import describe, describe_all
+from simdist.search import Searcher
+from simdist.sources import ImageRef
+from simdist.store import Store, connect, layout
+from simdist.vectors import normalised
+
+DIM = 16
+
+
+def ref(number: int, state: int = 0, label: str | None = "things") -> ImageRef:
+    return ImageRef(f"file:///photos/{number}.jpg", f"state {state}", 10, label)
+
+
+def vectors(count: int, *, seed: int = 0) -> NDArray[np.float32]:
+    values = np.random.default_rng(seed).standard_normal((count, DIM))
+    return normalised(values.astype(np.float32))
+
+
+def create(store: Store, name: str = "test") -> Collection:
+    return Collection.create(store, name, model="m", model_id="m-1", dim=DIM)
+
+
+def everything(collection: Collection) -> list[str]:
+    """The URIs in the hash tables, as often as a search that probes all buckets meets them."""
+    if not collection.fitted:
+        return []
+    generation, family = collection.family()
+    rows = [
+        np.frombuffer(
+            collection.store.call("GET", layout.key(collection.name, "bucket", generation, 0, b))
+            or b"",
+            layout.ROW_DTYPE,
+        )
+        for b in range(family.size)
+    ]
+    packed = collection.records(np.concatenate(rows).tolist())
+    return sorted(collection.unpack(record).uri for record in packed if record is not None)
+
+
+def test_add_search_delete(store: Store) -> None:
+    collection = create(store)
+    assert not collection.fitted
+    data = vectors(300)
+    refs = [ref(i) for i in range(300)]
+    added = collection.add(data, refs)
+    assert (added.added, added.replaced, added.unchanged) == (300, 0, 0)
+
+    [first, *others] = Searcher(collection).search(data[7] * 5, n=4)
+    assert first.uri == ref(7).uri
+    assert first.label == "things"
+    assert first.score == pytest.approx(1, abs=1e-3)
+    assert [hit.score for hit in others] == sorted((hit.score for hit in others), reverse=True)
+
+    assert collection.delete([ref(7).uri, "file:///never"]) == 1
+    assert collection.get(ref(7).uri) is None
+    assert ref(7).uri not in {hit.uri for hit in Searcher(collection).search(data[7], n=300)}
+    assert describe(collection).images == 299
+
+
+def test_an_exhaustive_search_equals_exact_search(store: Store) -> None:
+    collection = create(store)
+    data = vectors(200)
+    collection.add(data, [ref(i) for i in range(200)])
+    queries = vectors(20, seed=1)
+    for query in queries:
+        hits = Searcher(collection).search(query, n=10)
+        exact = np.sort(data @ query)[::-1][:10]
+        np.testing.assert_allclose([hit.score for hit in hits], exact, atol=0.01)
+
+
+def test_equal_scores_come_in_the_order_of_their_rows(store: Store) -> None:
+    collection = create(store)
+    collection.add(np.repeat(vectors(1), 40, axis=0), [ref(i) for i in range(40)])
+    hits = Searcher(collection).search(vectors(1)[0], n=40)
+    assert [hit.uri for hit in hits] == [ref(i).uri for i in range(40)]
+
+
+def test_adding_again_changes_nothing_and_new_content_replaces(store: Store) -> None:
+    collection = create(store)
+    data, refs = vectors(600), [ref(i) for i in range(600)]
+    collection.add(data, refs)
+    epoch = store.call("HGET", layout.meta_key("test"), "epoch")
+    again = collection.add(data, refs)
+    assert (again.added, again.replaced, again.unchanged) == (0, 0, 600)
+    assert store.call("HGET", layout.meta_key("test"), "epoch") == epoch
+
+    changed = collection.add(-data[:1], [ref(0, state=1)])
+    assert (changed.added, changed.replaced, changed.unchanged) == (0, 1, 0)
+    assert everything(collection) == sorted(r.uri for r in refs)
+    record = collection.get(ref(0).uri)
+    assert record is not None
+    assert record.vector @ -data[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_known_tells_contents_apart(store: Store) -> None:
+    collection = create(store)
+    collection.add(vectors(3), [ref(0), ref(1), ref(2)])
+    assert collection.known([ref(0), ref(1, state=1), ref(3), ref(2)]).tolist() == [
+        *(True, False, False, True)
+    ]
+    assert collection.known([]).tolist() == []
+
+
+def test_the_same_image_twice_in_a_batch_counts_once(store: Store) -> None:
+    collection = create(store)
+    added = collection.add(vectors(2), [ref(0), ref(0)])
+    assert (added.added, added.unchanged) == (1, 1)
+    assert everything(collection) == [ref(0).uri]
+
+
+def test_unusable_vectors_write_nothing(store: Store) -> None:
+    collection = create(store)
+    data = vectors(300)
+    data[290] = np.nan
+    with pytest.raises(VectorError, match="by index: 290"):
+        collection.add(data, [ref(i) for i in range(300)])
+    assert not collection.fitted
+    with pytest.raises(UsageError, match="2 vectors for 1 images"):
+        collection.add(vectors(2), [ref(0)])
+
+
+def test_two_writers_at_once_lose_and_double_nothing(store: Store) -> None:
+    create(store)
+    data = vectors(2000)
+    refs = [ref(i) for i in range(2000)]
+
+    def write(order: Sequence[int]) -> None:
+        mine = connect(store.url)
+        collection = Collection.open(mine, "test")
+        for start in range(0, len(order), 100):
+            part = list(order[start : start + 100])
+            collection.add(data[part], [refs[i] for i in part])
+        mine.close()
+
+    writers = [
+        threading.Thread(target=write, args=(range(0, 1500),)),
+        threading.Thread(target=write, args=(range(1999, 499, -1),)),
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    collection = Collection.open(store, "test")
+    assert everything(collection) == sorted(r.uri for r in refs)
+    assert describe(collection).images == 2000
+
+
+def test_the_first_hash_family_stays(store: Store) -> None:
+    collection, other = create(store), Collection.open(connect(store.url), "test")
+    collection.fit(KMeansFamily.fit(vectors(100)))
+    other.fit(KMeansFamily.fit(vectors(100, seed=1)))
+    other.add(vectors(5), [ref(i) for i in range(5)])
+    assert collection.generation() == other.generation() == 1
+    np.testing.assert_array_equal(
+        collection.family()[1].buckets(vectors(50)), other.family()[1].buckets(vectors(50))
+    )
+    other.store.close()
+
+
+OPERATIONS = st.lists(
+    st.tuples(
+        st.sampled_from(["add", "delete"]),
+        st.lists(st.tuples(st.integers(0, 12), st.integers(0, 3)), min_size=1, max_size=6),
+        st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@settings(
+    max_examples=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(operations=OPERATIONS)
+def test_any_history_equals_a_dictionary(
+    store: Store, operations: list[tuple[str, list[tuple[int, int]], bool]]
+) -> None:
+    """Any sequence of adds, replacements, deletions and retries, against a plain model."""
+    store.call("FLUSHALL")
+    collection = create(store)
+    model: dict[str, int] = {}
+    for kind, items, retried in operations:
+        for _ in range(1 + retried):
+            if kind == "add":
+                data = np.stack([vectors(1, seed=state)[0] for _, state in items])
+                collection.add(data, [ref(number, state) for number, state in items])
+                model.update((ref(number).uri, state) for number, state in items)
+            else:
+                collection.delete(ref(number).uri for number, _ in items)
+                for number, _ in items:
+                    model.pop(ref(number).uri, None)
+    assert everything(collection) == sorted(model)
+    assert describe(collection).images == len(model)
+    for uri, state in model.items():
+        record = collection.get(uri)
+        assert record is not None
+        assert record.vector @ vectors(1, seed=state)[0] == pytest.approx(1, abs=1e-3)
+
+
+def test_open_and_names(store: Store) -> None:
+    with pytest.raises(CollectionError, match=r"no collection 'test' \(there are none yet\)"):
+        Collection.open(store, "test")
+    create(store, "one")
+    create(store, "two")
+    with pytest.raises(CollectionError, match="there are: one, two"):
+        Collection.open(store, "test")
+    assert [item.name for item in describe_all(store)] == ["one", "two"]
+    for name in ("", "a/b", "{x}", "ä", "a" * 65, "-a"):
+        with pytest.raises(UsageError, match="cannot name a collection"):
+            Collection.open(store, name)
+
+
+def test_another_model_is_refused_by_name(store: Store) -> None:
+    collection = create(store)
+    with pytest.raises(ModelMismatchError, match=r"m-1.*m-2"):
+        collection.require_model("m-2")
+
+
+def test_an_empty_collection_says_so(store: Store) -> None:
+    collection = create(store)
+    with pytest.raises(CollectionError, match="is empty"):
+        Searcher(collection).search(vectors(1)[0])
+
+
+def test_a_newer_layout_is_refused(store: Store) -> None:
+    create(store)
+    store.call("HSET", layout.meta_key("test"), "version", layout.VERSION + 1)
+    with pytest.raises(CollectionError, match="layout version 2"):
+        Collection.open(store, "test")
+
+
+@pytest.mark.parametrize("n", [0, 1001])
+def test_the_number_of_results_is_bounded(store: Store, n: int) -> None:
+    collection = create(store)
+    collection.add(vectors(3), [ref(i) for i in range(3)])
+    with pytest.raises(UsageError, match="between 1 and 1000"):
+        Searcher(collection).search(vectors(1)[0], n=n)
+
+
+def test_the_estimate_of_memory_is_near_the_growth_of_the_server(store: Store) -> None:
+    collection = create(store)
+    before = store.call("INFO", "memory")["used_memory"]
+    data = vectors(20_000)
+    collection.add(data, [ref(i) for i in range(20_000)])
+    growth = store.call("INFO", "memory")["used_memory"] - before
+    assert describe(collection).memory_bytes == pytest.approx(growth, rel=0.35)

@@ -1,0 +1,167 @@
+"""The embedded server: shared, private, stopped when nobody is left, and safe to kill."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from simdist.errors import StoreError
+from simdist.store import connect
+from simdist.store.embedded import KEEPER_LOCK, LOG, PID_FILE, SOCKET_FILE, embedded_server
+
+CHILD = """
+import sys
+from pathlib import Path
+from simdist.store import connect
+from simdist.store.embedded import embedded_server
+with embedded_server(Path(sys.argv[1])) as url:
+    connect(url).call("INCR", "visits")
+    print(url, flush=True)
+    sys.stdin.read()
+"""
+
+
+def eventually(condition: Callable[[], bool]) -> bool:
+    """Whether it becomes true within a time that is ample on the slowest machine."""
+    for _ in range(600):
+        if condition():
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def server_pid(data: Path) -> int:
+    return int((data / PID_FILE).read_text())
+
+
+def alive(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def start_user(data: Path) -> subprocess.Popen[str]:
+    """Another process that uses the server until its standard input is closed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(data)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("unix://")
+    return process
+
+
+def finish(process: subprocess.Popen[str]) -> None:
+    process.communicate()
+    assert process.returncode == 0
+
+
+def test_two_at_once_share_one_server_and_the_last_one_stops_it(tmp_path: Path) -> None:
+    first, second = start_user(tmp_path), start_user(tmp_path)
+    pid = server_pid(tmp_path)
+    finish(first)
+    with embedded_server(tmp_path) as url:
+        assert server_pid(tmp_path) == pid
+        store = connect(url)
+        assert store.call("GET", "visits") == b"2"
+        store.close()
+    assert alive(pid)
+    finish(second)
+    assert eventually(lambda: not alive(pid))
+
+
+def test_it_stops_when_its_last_user_is_killed(tmp_path: Path) -> None:
+    user = start_user(tmp_path)
+    pid = server_pid(tmp_path)
+    user.kill()
+    user.communicate()
+    assert eventually(lambda: not alive(pid))
+
+
+def test_what_was_acknowledged_survives_kill_9_of_the_server(tmp_path: Path) -> None:
+    with embedded_server(tmp_path) as url:
+        store = connect(url)
+        for number in range(1000):
+            store.call("SET", f"key {number}", number)
+        os.kill(server_pid(tmp_path), signal.SIGKILL)
+        with pytest.raises(StoreError, match="run the same command again"):
+            for _ in range(100):
+                store.call("PING")
+        store.close()
+    with embedded_server(tmp_path) as url:
+        store = connect(url)
+        assert store.call("DBSIZE") == 1000
+        store.close()
+
+
+def test_a_user_that_comes_while_the_last_one_leaves(tmp_path: Path) -> None:
+    """Leaving and coming over and over: the server is always there, and stops at the end."""
+    for visit in range(1, 16):
+        with embedded_server(tmp_path) as url:
+            store = connect(url)
+            assert store.call("INCR", "visits") == visit
+            store.close()
+    pid = server_pid(tmp_path)
+    assert eventually(lambda: not alive(pid))
+
+
+def test_a_dead_keeper_is_replaced(tmp_path: Path) -> None:
+    user = start_user(tmp_path)
+    [keeper] = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(tmp_path) in part for part in process.info["cmdline"] or [])
+        and any(part.endswith("keeper.py") for part in process.info["cmdline"])
+    ]
+    keeper.kill()
+    pid = server_pid(tmp_path)
+    finish(user)
+    assert alive(pid)
+    finish(start_user(tmp_path))
+    assert eventually(lambda: not alive(pid))
+
+
+def test_it_is_private(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with embedded_server(data) as url:
+        socket = Path((data / SOCKET_FILE).read_text())
+        assert socket.stat().st_mode & 0o777 == 0o700
+        assert socket.parent.stat().st_mode & 0o777 == 0o700
+        assert data.stat().st_mode & 0o777 == 0o700
+        assert not [c for c in psutil.Process(server_pid(data)).net_connections("inet")]
+        assert url == f"unix://{socket}"
+
+
+def test_a_data_folder_with_a_long_odd_name(tmp_path: Path) -> None:
+    data = tmp_path / ("long " * 20) / 'quo"te' / "ünï"
+    with embedded_server(data) as url:
+        store = connect(url)
+        assert store.call("PING") in (True, b"PONG")
+        store.close()
+
+
+def test_a_data_folder_that_cannot_be_used(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with (
+        pytest.raises(StoreError, match="choose another with SIMDIST_DATA_DIR"),
+        embedded_server(tmp_path / "file" / "data"),
+    ):
+        pass
+
+
+def test_a_damaged_append_only_file_is_reported_with_the_log(tmp_path: Path) -> None:
+    (tmp_path / "appendonlydir").write_text("not a folder")
+    with pytest.raises(StoreError, match=LOG), embedded_server(tmp_path):
+        pass
+    assert (tmp_path / KEEPER_LOCK).exists()
