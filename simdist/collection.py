@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from simdist.errors import CollectionError, ModelMismatchError, StoreError, UsageError
 from simdist.hashing import HashFamily, KMeansFamily, dump_family, load_family
+from simdist.rehash import grow
 from simdist.sources.reference import ImageRef
 from simdist.store import Store, layout
 from simdist.store.connection import Argument
@@ -38,6 +39,15 @@ class Added:
 
 
 @dataclass(frozen=True)
+class Hashing:
+    """The hash family in use, and the one that is to follow it, while its tables are filled."""
+
+    generation: int
+    family: HashFamily
+    following: HashFamily | None
+
+
+@dataclass(frozen=True)
 class Collection:
     """The images of one collection: their embeddings in hash tables that all processes share.
 
@@ -58,7 +68,7 @@ class Collection:
     model_id: str
     dim: int
     dtype: np.dtype[Any]
-    # The fitted family and its generation, read once and kept.
+    # Families by generation, each read once and kept: they never change.
     _families: dict[int, HashFamily] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -132,39 +142,32 @@ class Collection:
 
     @property
     def fitted(self) -> bool:
-        """Whether it has a hash family: from the first `add` on."""
-        return self.generation() > 0
+        """Whether it has hash tables: from the first `add` on."""
+        return self._generations()[0] > 0
 
-    def generation(self) -> int:
-        """How many hash families it has had; 0 while there is none."""
-        generation = self.store.call("HGET", self._meta_key, "generation")
-        if generation is None:
-            raise CollectionError(_missing(self.store, self.name))
-        return int(generation)
-
-    def family(self) -> tuple[int, HashFamily]:
-        """The generation now and its hash family.
+    def hashing(self) -> Hashing:
+        """The hash families in use now.
 
         Raises:
             CollectionError: nothing has been added yet.
         """
-        generation = self.generation()
+        generation, following = self._generations()
         if generation == 0:
             raise CollectionError(
                 f"the collection {self.name!r} is empty: put images into it with "
                 f"'simdist ingest FOLDER --collection {self.name}'"
             )
-        if generation not in self._families:
-            data = self.store.call("GET", layout.key(self.name, "family", generation))
-            kind = self.store.call("HGET", self._meta_key, "family")
-            if data is None or kind is None:
-                raise StoreError(f"the collection {self.name!r} has lost its hash family")
-            self._families[generation] = load_family(kind.decode(), data)
-        return generation, self._families[generation]
+        return Hashing(
+            generation, self._family(generation), self._family(following) if following else None
+        )
 
-    def fit(self, family: HashFamily) -> None:
-        """Give the collection its hash family; if it has one by now, that one stays."""
-        self.store.run("fit", [self._meta_key], [family.kind, family.tables, dump_family(family)])
+    def fit(self, family: HashFamily, *, images: int = 0) -> None:
+        """Give the collection its first hash family; if it has one by now, that one stays.
+
+        Args:
+            images: how many the family was fitted on.
+        """
+        self.store.run("fit", [self._meta_key], [images, dump_family(family)])
 
     def known(self, refs: Sequence[ImageRef]) -> NDArray[np.bool_]:
         """Which images are indexed with the content that their fingerprints stand for.
@@ -187,8 +190,8 @@ class Collection:
         """Index images. Adding the same images again changes nothing.
 
         An image whose URI is known with another fingerprint is replaced. The images are committed
-        in batches of `COMMIT_BATCH`, each whole or not at all. Where the collection has no hash
-        family yet, one is fitted on these vectors.
+        in batches of `COMMIT_BATCH`, each whole or not at all. The first call fits the hash
+        family on its vectors; later ones rebuild the tables when the collection has outgrown them.
 
         Args:
             vectors: (n, dim) float32.
@@ -202,12 +205,14 @@ class Collection:
         if len(vectors) != len(refs):
             raise UsageError(f"{len(vectors)} vectors for {len(refs)} images")
         if len(vectors) and not self.fitted:
-            self.fit(KMeansFamily.fit(normalised(vectors)))
+            self.fit(KMeansFamily.fit(normalised(vectors)), images=len(vectors))
         results = b""
         for start in range(0, len(refs), COMMIT_BATCH):
             batch = slice(start, start + COMMIT_BATCH)
             extra = metadata[batch] if metadata else [{}] * len(refs[batch])
             results += self._commit(vectors[batch], refs[batch], extra)
+        if b"+" in results:
+            grow(self)
         return Added(results.count(b"+"), results.count(b"~"), results.count(b"="))
 
     def delete(self, uris: Iterable[str]) -> int:
@@ -238,23 +243,45 @@ class Collection:
         packed: list[bytes | None] = self.store.call("MGET", *keys)
         return packed
 
-    def bucket_rows(self, generation: int, probes: NDArray[np.uint32]) -> NDArray[np.uint32]:
+    def bucket_rows(self, generation: int, probes: NDArray[np.uint32]) -> NDArray[np.uint32] | None:
         """The rows in buckets, each once, ascending; those of deleted images among them.
 
         Args:
+            generation: whose tables.
             probes: (tables, probes) bucket numbers.
+
+        Returns:
+            (rows,) uint32, or None if that generation's tables have been replaced.
         """
         keys = [
             layout.key(self.name, "bucket", generation, table, bucket)
             for table, buckets in enumerate(probes)
             for bucket in buckets
         ]
-        found: list[bytes | None] = self.store.call("MGET", *keys)
+        # The generation after the buckets: if it is still the same, none was dropped meanwhile.
+        found, now = self.store.call_many([("MGET", *keys), ("HGET", self._meta_key, "generation")])
+        if now is None or int(now) != generation:
+            return None
         return np.unique(np.frombuffer(b"".join(rows or b"" for rows in found), layout.ROW_DTYPE))
 
     @property
     def _meta_key(self) -> str:
         return layout.meta_key(self.name)
+
+    def _generations(self) -> tuple[int, int]:
+        """The generation of the tables, and of those that are being filled; 0 for none."""
+        generation, following = self.store.call("HMGET", self._meta_key, "generation", "next")
+        if generation is None:
+            raise CollectionError(_missing(self.store, self.name))
+        return int(generation), int(following)
+
+    def _family(self, generation: int) -> HashFamily:
+        if generation not in self._families:
+            data = self.store.call("GET", layout.key(self.name, "family", generation))
+            if data is None:
+                raise StoreError(f"the collection {self.name!r} has lost its hash family")
+            self._families[generation] = load_family(data)
+        return self._families[generation]
 
     def _commit(
         self,
@@ -262,20 +289,34 @@ class Collection:
         refs: Sequence[ImageRef],
         metadata: Sequence[Mapping[str, Any]],
     ) -> bytes:
-        generation, family = self.family()
-        buckets = family.buckets(normalised(vectors))
         values: NDArray[Any] = vectors
         scales = np.ones(len(vectors), np.float32)
         if self.dtype == np.int8:
             values, scales = layout.quantise(vectors)
-        arguments: list[Argument] = [generation, family.tables]
-        for i, ref in enumerate(refs):
-            record = layout.pack_record(
+        records = [
+            layout.pack_record(
                 values[i], scales[i], uri=ref.uri, label=ref.label, metadata=metadata[i]
             )
-            arguments += [_digests(ref), record, buckets[i].astype(layout.ROW_DTYPE).tobytes()]
-        results: bytes = self.store.run("commit", [self._meta_key], arguments)
-        return results
+            for i, ref in enumerate(refs)
+        ]
+        # Bucketed as they are stored: rebuilt tables, which know nothing else, come out the same.
+        stored = normalised(values.astype(np.float32))
+        while True:
+            hashing = self.hashing()
+            families = [hashing.family, *([hashing.following] if hashing.following else [])]
+            buckets = np.hstack([family.buckets(stored) for family in families])
+            arguments: list[Argument] = [hashing.generation, hashing.family.tables]
+            if hashing.following:
+                arguments += [hashing.generation + 1, hashing.following.tables]
+            else:
+                arguments += [0, 0]
+            for i, ref in enumerate(refs):
+                arguments += [_digests(ref), records[i]]
+                arguments.append(buckets[i].astype(layout.ROW_DTYPE).tobytes())
+            results: bytes | None = self.store.run("commit", [self._meta_key], arguments)
+            # None: the tables were rebuilt in between.
+            if results is not None:
+                return results
 
 
 def list_collections(store: Store) -> list[str]:

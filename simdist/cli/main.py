@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Annotated
 
@@ -60,10 +59,6 @@ def main() -> None:
             raise
         _complain(str(error))
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        # The reader of our output has gone (`simdist status | head -1`): nothing is left to say.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(INTERRUPTED + 11)
     except Exception as error:
         if debug:
             raise

@@ -30,6 +30,14 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
     return made
 
 
+def show(out: Console, rows: Table) -> None:
+    """Print a table, without the spaces that fill its last column."""
+    with out.capture() as capture:
+        out.print(rows)
+    for line in capture.get().splitlines():
+        out.out(line.rstrip(), highlight=False)
+
+
 def short_uri(uri: str) -> str:
     """A URI for people: a file's path, relative where it is below the working folder.
 

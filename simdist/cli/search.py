@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simdist.cli import options
-from simdist.cli.render import console, short_uri, table
+from simdist.cli.render import console, short_uri, show, table
 from simdist.settings import DEFAULT_COLLECTION, DEFAULT_RESULTS, MAX_RESULTS, Settings
 
 if TYPE_CHECKING:
@@ -57,27 +57,26 @@ def search(
     with open_store(Settings.resolve(redis_url=redis)) as store:
         opened = Collection.open(store, collection)
         # Before a model is loaded: an empty collection says so at once.
-        opened.family()
+        opened.hashing()
         queries = resolve_queries(
             images, opened, load_embedder=lambda: _load(model or opened.model, weights)
         )
         searcher = Searcher(opened)
         found = [(query, searcher.search(query.vector, n=n)) for query in queries]
+    # The sheet first: whoever reads the output may stop reading (`... | head`).
+    sheet = contact_sheet(found) if out is not None or show else None
+    if sheet is not None and out is not None:
+        write_picture(sheet, out)
     if as_json:
-        rows = [
-            {"query": query.name, "hits": [asdict(hit) for hit in hits]} for query, hits in found
-        ]
-        typer.echo(json.dumps(rows, indent=2))
+        rows = [(query.name, [asdict(hit) for hit in hits]) for query, hits in found]
+        typer.echo(json.dumps([{"query": name, "hits": hits} for name, hits in rows], indent=2))
     else:
         _render(found)
-    if out is not None or show:
-        sheet = contact_sheet(found)
-        if out is not None:
-            write_picture(sheet, out)
-            # On stderr beside JSON, which must stay JSON.
-            typer.echo(f"Contact sheet: {out}", err=as_json)
-        if show:
-            show_picture(sheet)
+    if out is not None:
+        # On stderr beside JSON, which must stay JSON.
+        typer.echo(f"Contact sheet: {out}", err=as_json)
+    if sheet is not None and show:
+        show_picture(sheet)
 
 
 def _load(model: str, weights: Path | None) -> Embedder:
@@ -95,7 +94,7 @@ def _render(found: list[tuple[Query, list[Hit]]]) -> None:
         for rank, hit in enumerate(hits, start=1):
             label, image = _plain(hit.label or ""), _plain(short_uri(hit.uri))
             rows.add_row(str(rank), f"{hit.score:.3f}", label, image)
-        out.print(rows)
+        show(out, rows)
 
 
 def _plain(text: str) -> str:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from simdist.cli import options
-from simdist.cli.render import console, memory, table
+from simdist.cli.render import console, memory, show, table
 from simdist.settings import Settings
 
 
@@ -46,5 +46,5 @@ def status(
                 tables,
                 memory(item.memory_bytes),
             )
-        out.print(rows)
+        show(out, rows)
     out.print(f"Server: {place}, {memory(used)} in use", markup=False)

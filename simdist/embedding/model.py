@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simdist.embedding import bundle
-from simdist.embedding.backbones import Preprocessing, backbone
+from simdist.embedding.backbones import BACKBONES, Preprocessing, backbone
 from simdist.errors import ModelError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def load_model(name: str, *, weights: Path | None = None) -> Model:
     """Load a model by its name or from a bundle.
 
     Args:
-        name: a backbone of the table, or the folder of a bundle.
+        name: a backbone of the table, or else the folder of a bundle.
         weights: a .safetensors or .pth file to use in place of the published weights.
 
     Raises:
@@ -68,7 +68,7 @@ def load_model(name: str, *, weights: Path | None = None) -> Model:
     """
     try:
         folder = Path(name).expanduser()
-        is_bundle = weights is None and folder.is_dir()
+        is_bundle = weights is None and name not in BACKBONES and folder.is_dir()
     except (OSError, RuntimeError) as error:  # no permission; no such user for `~user`
         raise ModelError(f"cannot read the model {name}: {error}") from error
     if is_bundle:

@@ -18,19 +18,21 @@ _FAMILIES: dict[str, type[KMeansFamily] | type[GaussianFamily]] = {
 
 
 def dump_family(family: HashFamily) -> bytes:
-    """A family as bytes."""
+    """A family as bytes: its kind and a zero byte, then the file."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **family.arrays())
-    return buffer.getvalue()
+    return family.kind.encode() + b"\0" + buffer.getvalue()
 
 
-def load_family(kind: str, data: bytes) -> HashFamily:
+def load_family(data: bytes) -> HashFamily:
     """The family that `dump_family` made these bytes of; nothing in them is run.
 
     Raises:
         CollectionError: this simdist does not know the kind.
     """
+    name, _, content = data.partition(b"\0")
+    kind = name.decode(errors="replace")
     if kind not in _FAMILIES:
         raise CollectionError(f"this simdist has no hash family {kind!r}: update simdist")
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+    with np.load(io.BytesIO(content), allow_pickle=False) as file:
         return _FAMILIES[kind](**file)

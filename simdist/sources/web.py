@@ -51,7 +51,7 @@ def fetch(url: str, *, allow_loopback: bool = False) -> bytes:
         user_agent_override="simdist",
     )
     try:
-        with HTTPSession(config) as session:
+        with HTTPSession(config) as session, Deadline(session, TOTAL_SECONDS):
             session.trust_env = False
             session.max_redirects = MAX_REDIRECTS
             session.hooks["response"].append(_close_redirect)

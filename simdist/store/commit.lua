@@ -1,18 +1,25 @@
 -- Commits a batch of images: all of it or nothing; committed again, it changes nothing.
 -- KEYS: meta
--- ARGV: generation, number of tables, then for each image:
---       16 + 8 bytes of digests (URI, fingerprint), record, u32 bucket of each table
+-- ARGV: generation, its number of tables, next generation (0: none), its number of tables,
+--       then for each image: 16 + 8 bytes of digests (URI, fingerprint), record,
+--       u32 bucket in each table of the generation, then of the next
 -- Returns a character for each image: '=' unchanged, '+' added, '~' replaced;
--- or the error GENERATION if the buckets are those of another hash family.
+-- or nil if the collection has other generations by now.
 local meta = KEYS[1]
 local base = string.sub(meta, 1, -5)
-local state = redis.call('HMGET', meta, 'generation', 'rows')
-if state[1] ~= ARGV[1] then
-  return redis.error_reply('GENERATION the hash family has changed')
+local state = redis.call('HMGET', meta, 'generation', 'next', 'rows')
+if state[1] ~= ARGV[1] or state[2] ~= ARGV[3] then
+  return false
 end
-local row = tonumber(state[2])
+local tables = {}
+for side = 1, 3, 2 do
+  for t = 0, tonumber(ARGV[side + 1]) - 1 do
+    tables[#tables + 1] = base .. 'bucket:' .. ARGV[side] .. ':' .. t .. ':'
+  end
+end
+local row = tonumber(state[3])
 local added, results = 0, {}
-for i = 3, #ARGV, 3 do
+for i = 5, #ARGV, 3 do
   local slot = base .. 'uri:' .. string.sub(ARGV[i], 1, 2)
   local field = string.sub(ARGV[i], 3, 16)
   local fingerprint = string.sub(ARGV[i], 17)
@@ -31,15 +38,14 @@ for i = 3, #ARGV, 3 do
     end
     local packed = struct.pack('<I4', row)
     redis.call('SET', base .. 'row:' .. row, ARGV[i + 1])
-    for t = 0, tonumber(ARGV[2]) - 1 do
-      local bucket = struct.unpack('<I4', ARGV[i + 2], 4 * t + 1)
-      redis.call('APPEND', base .. 'bucket:' .. ARGV[1] .. ':' .. t .. ':' .. bucket, packed)
+    for t, prefix in ipairs(tables) do
+      redis.call('APPEND', prefix .. struct.unpack('<I4', ARGV[i + 2], 4 * t - 3), packed)
     end
     redis.call('HSET', slot, field, packed .. fingerprint)
     row = row + 1
   end
 end
-if row ~= tonumber(state[2]) then
+if row ~= tonumber(state[3]) then
   redis.call('HSET', meta, 'rows', row)
   redis.call('HINCRBY', meta, 'live', added)
   redis.call('HINCRBY', meta, 'epoch', 1)

@@ -16,6 +16,8 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     MaxConnectionsError,
+    NoPermissionError,
+    OutOfMemoryError,
     RedisError,
     ResponseError,
 )
@@ -161,14 +163,14 @@ def _explained(url: str) -> Iterator[None]:
                 "without them simdist starts a server of its own"
             )
         raise StoreError(f"cannot reach Redis at {place}: {advice}") from error
+    except NoPermissionError as error:
+        raise _wants_password(place) from error
+    except OutOfMemoryError as error:
+        raise StoreError(
+            f"Redis at {place} is out of memory: raise its maxmemory, then run the same "
+            "command again"
+        ) from error
     except ResponseError as error:
-        if str(error).startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
-            raise _wants_password(place) from error
-        if str(error).startswith("OOM"):
-            raise StoreError(
-                f"Redis at {place} is out of memory: raise its maxmemory, then run the same "
-                "command again"
-            ) from error
         raise StoreError(f"Redis at {place} refused a command: {error}") from error
     except RedisError as error:
         raise StoreError(f"Redis at {place} failed: {error}") from error

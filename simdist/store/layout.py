@@ -4,13 +4,18 @@ A collection's keys start with `simdist:{<collection>/<partition>}:`; the braces
 that keeps a partition's keys in one slot of a Redis Cluster. Integers are little-endian.
 
     simdist:collections   set of collection names
-    ...meta               hash: version, model, model_id, dim, dtype, family, tables, generation,
-                          rows (the next row's number), live (images), epoch (changes so far)
-    ...family:<g>         the fitted hash family of generation g: an .npz file without pickles
+    ...meta               hash: version, model, model_id, dim, dtype;
+                          rows (the next row's number), live (images), epoch (changes so far);
+                          generation (of the tables; 0: none yet), fitted (images they were fitted
+                          on), next (generation that is being filled; 0: none), next_fitted,
+                          filled (rows below it are in the next tables), fill (rows to fill),
+                          retired (generation whose tables are to be dropped)
+    ...family:<g>         the hash family of generation g: its kind, a zero byte, an .npz file
     ...uri:<2 bytes>      hash: the other 14 bytes of the URI's digest -> u32 row, 8 bytes of the
                           fingerprint's digest; 65,536 of them stay small enough to be compact
     ...row:<row>          one packed record, see `pack_record`
     ...bucket:<g>:<t>:<b> u32 rows, append-only
+    ...rehash             who fills in the next tables: a lease
     ...dead               bitmap of the rows that were deleted or replaced
 """
 

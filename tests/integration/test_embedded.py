@@ -44,7 +44,7 @@ def server_pid(data: Path) -> int:
 
 def alive(pid: int) -> bool:
     try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
 
@@ -139,7 +139,7 @@ def test_it_is_private(tmp_path: Path) -> None:
         assert socket.stat().st_mode & 0o777 == 0o700
         assert socket.parent.stat().st_mode & 0o777 == 0o700
         assert data.stat().st_mode & 0o777 == 0o700
-        assert not [c for c in psutil.Process(server_pid(data)).net_connections("inet")]
+        assert psutil.Process(server_pid(data)).net_connections("inet") == []
         assert url == f"unix://{socket}"
 
 

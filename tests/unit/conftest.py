@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from simdist.embedding import Embedder, Model, load_model
+
+# On cores that are shared, threads that wait for each other make a network ten times slower.
+torch.set_num_threads(1)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -36,7 +40,6 @@ def embedder(lite0: Model) -> Embedder:
 @pytest.fixture(scope="session")
 def resnet34_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of the right names and shapes for resnet34, from a seed: a model of nothing."""
-    import torch
     from safetensors.torch import save_file
     from torchvision.models import resnet34
 

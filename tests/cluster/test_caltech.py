@@ -1,0 +1,88 @@
+"""The main job on a real collection: the 9,144 photographs of Caltech-101."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simdist.collection import Collection
+from simdist.search import Searcher
+from simdist.settings import Settings
+from simdist.sources import ImageRef, list_folder
+from simdist.store import open_store
+from tests.conftest import CALTECH
+
+pytestmark = [
+    pytest.mark.skipif(not CALTECH.is_dir(), reason="needs Caltech-101 in ../shared/data"),
+    pytest.mark.timeout(1800),
+]
+
+IMAGES = 9144
+# Clutter, and crops of another category: left out of accuracy figures (see the data's README).
+LEFT_OUT = {"BACKGROUND_Google", "Faces_easy"}
+QUERIES = 1000
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("caltech")
+
+
+@pytest.fixture(scope="module")
+def first_run(data_dir: Path) -> str:
+    return simdist(data_dir, "ingest", str(CALTECH), "--model", "efficientnet-lite0")
+
+
+@pytest.fixture
+def collection(first_run: str, data_dir: Path) -> Iterator[Collection]:
+    with open_store(Settings.resolve(data_dir=data_dir)) as store:
+        yield Collection.open(store, "images")
+
+
+def simdist(data_dir: Path, *arguments: str) -> str:
+    kept = {k: v for k, v in os.environ.items() if k not in ("SIMDIST_REDIS_URL", "RAY_ADDRESS")}
+    result = subprocess.run(
+        [sys.executable, "-m", "simdist", *arguments],
+        env=kept | {"SIMDIST_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_all_photographs_are_indexed_and_a_second_run_indexes_none(
+    first_run: str, data_dir: Path
+) -> None:
+    assert f"{IMAGES:,} listed: {IMAGES:,} added, 0 replaced, 0 skipped, 0 failed" in first_run
+    [status] = json.loads(simdist(data_dir, "status", "--json"))
+    assert status["images"] == IMAGES
+    again = simdist(data_dir, "ingest", str(CALTECH), "--model", "efficientnet-lite0")
+    assert f"{IMAGES:,} listed: 0 added, 0 replaced, {IMAGES:,} skipped, 0 failed" in again
+
+
+def test_the_nearest_neighbour_is_of_the_same_category(collection: Collection) -> None:
+    """Leave-one-out through the hash tables; exact search reaches .889 on an even subset."""
+    refs = [
+        ref
+        for ref in list_folder(CALTECH)
+        if isinstance(ref, ImageRef) and ref.label not in LEFT_OUT
+    ]
+    searcher = Searcher(collection)
+    picked = np.random.default_rng(0).choice(len(refs), QUERIES, replace=False)
+    agreed = 0
+    for query in (refs[i] for i in picked):
+        record = collection.get(query.uri)
+        assert record is not None
+        hits = searcher.search(record.vector, n=50)
+        others = [hit for hit in hits if hit.uri != query.uri and hit.label not in LEFT_OUT]
+        agreed += bool(others) and others[0].label == query.label
+    assert agreed / QUERIES >= 0.85

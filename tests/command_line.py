@@ -1,0 +1,44 @@
+"""Runs the command line as a user would, but inside the test's process."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import pytest
+
+from simdist.cli.main import main
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a command left: its exit code, and what it wrote."""
+
+    code: int
+    out: str
+    err: str
+
+
+class CommandLine:
+    """`run("status", "--json")` is `simdist status --json`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._monkeypatch = monkeypatch
+        self._capsys = capsys
+
+    def run(self, *arguments: str) -> Result:
+        self._monkeypatch.setattr(sys, "argv", ["simdist", *arguments])
+        self._capsys.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = self._capsys.readouterr()
+        code = stop.value.code
+        return Result(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    def fail(self, *arguments: str, code: int = 1) -> str:
+        """Run a command that must fail with one clear message; returns it as one line."""
+        result = self.run(*arguments)
+        assert result.code == code, result
+        assert "Traceback" not in result.err
+        assert result.err.startswith("error: ") or code == 2, result.err
+        return " ".join(result.err.split())

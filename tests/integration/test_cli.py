@@ -1,0 +1,222 @@
+"""`simdist search` and `simdist status`, and every way in which they are told wrong things."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import simdist
+from simdist.collection import Collection
+from simdist.embedding import Embedder
+from simdist.search import Searcher
+from simdist.sources import file_uri
+from simdist.store import connect
+from simdist.store.embedded import embedded_server
+from tests.command_line import CommandLine
+from tests.conftest import PHOTOS, QUERIES
+
+HORSES = PHOTOS / "animals" / "horses.jpg"
+
+
+class TestSearch:
+    @pytest.mark.parametrize("query", sorted(QUERIES.iterdir()), ids=lambda path: path.stem)
+    def test_the_nearest_of_each_example_query_is_of_its_category(
+        self, cli: CommandLine, photos: Collection, query: Path
+    ) -> None:
+        category = {"animal": "animals", "fish": "fish", "monument": "monuments", "tool": "tools"}
+        result = cli.run("search", str(query), "--collection", "photos", "--json")
+        [found] = json.loads(result.out)
+        assert found["query"] == str(query)
+        assert len(found["hits"]) == 5
+        assert found["hits"][0]["label"] == category.get(query.stem, "renewable-energy")
+
+    def test_table_and_contact_sheet(
+        self, cli: CommandLine, photos: Collection, tmp_path: Path
+    ) -> None:
+        sheet = tmp_path / "similar.png"
+        queries = [str(QUERIES / "fish.jpg"), str(QUERIES / "tool.jpg")]
+        result = cli.run("search", *queries, "-c", "photos", "-n", "7", "--out", str(sheet))
+        assert result.code == 0
+        assert result.out.count("\n1  0.") == 2
+        assert result.out.count(" tools ") == 7
+        assert "fish/boarfish.jpg" in result.out
+        assert f"Contact sheet: {sheet}" in result.out
+        with Image.open(sheet) as picture:
+            # Two queries, two lines of hits each; the first query stands at the left of its hits.
+            assert picture.size == (272 + 5 * 240, 16 + 4 * 284)
+            corner = picture.convert("RGB").crop((16, 16, 240, 240)).resize((1, 1))
+            assert corner.getpixel((0, 0)) != (255, 255, 255)
+
+    def test_by_uri_needs_no_model_and_finds_itself_first(
+        self, cli: CommandLine, photos: Collection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise AssertionError("a model was loaded")
+
+        monkeypatch.setattr(Embedder, "load", refuse)
+        uri = file_uri(HORSES)
+        [found] = json.loads(cli.run("search", uri, "-c", "photos", "--json").out)
+        assert found["hits"][0]["uri"] == uri
+        assert found["hits"][0]["score"] == pytest.approx(1, abs=1e-6)
+
+    def test_same_hits_by_path_and_in_python(
+        self, cli: CommandLine, photos: Collection, embedder: Embedder
+    ) -> None:
+        [found] = json.loads(cli.run("search", str(HORSES), "-c", "photos", "--json").out)
+        hits = Searcher(photos).search(embedder.embed_files([HORSES])[0])
+        assert [hit["uri"] for hit in found["hits"]] == [hit.uri for hit in hits]
+
+    def test_a_hit_whose_file_has_gone_leaves_an_empty_frame(
+        self, cli: CommandLine, photos: Collection, embedder: Embedder, tmp_path: Path
+    ) -> None:
+        copy = tmp_path / "a\nname\twith 'quotes'.jpg"
+        shutil.copy(HORSES, copy)
+        ref = simdist.ImageRef(file_uri(copy), "1", 1, "odd\nlabel")
+        photos.add(embedder.embed_files([copy]), [ref])
+        copy.unlink()
+        sheet = tmp_path / "similar.jpg"
+        result = cli.run("search", str(HORSES), "-c", "photos", "--out", str(sheet))
+        assert result.code == 0, result.err
+        assert "odd\N{REPLACEMENT CHARACTER}label" in result.out
+        assert "%0A" in result.out
+        assert sheet.exists()
+
+    def test_bad_queries(self, cli: CommandLine, photos: Collection, tmp_path: Path) -> None:
+        text = tmp_path / "notes.jpg"
+        text.write_text("not a picture")
+        empty = tmp_path / "empty.jpg"
+        empty.touch()
+        search = ("search", "-c", "photos")
+        assert "No such file" in cli.fail(*search, str(tmp_path / "nothing.jpg"))
+        assert "not an image of a known format" in cli.fail(*search, str(text))
+        assert "the file is empty" in cli.fail(*search, str(empty))
+        assert "is not indexed" in cli.fail(*search, "s3://bucket/key.jpg")
+        assert "to a public address" in cli.fail(*search, "http://127.0.0.1:9/a.jpg")
+        assert "Is a directory" in cli.fail(*search, str(tmp_path))
+
+    def test_bad_options(self, cli: CommandLine, photos: Collection, tmp_path: Path) -> None:
+        search = ("search", str(HORSES), "-c", "photos")
+        cli.fail(*search, "-n", "0", code=2)
+        cli.fail(*search, "--nonsense", code=2)
+        assert "must end in .png" in cli.fail(*search, "--out", "similar.txt", code=2)
+        assert "make it first" in cli.fail(*search, "--out", str(tmp_path / "no/a.png"), code=2)
+        assert "there is no model 'vgg'" in cli.fail(*search, "--model", "vgg", code=2)
+
+    def test_another_model_than_the_collections(
+        self, cli: CommandLine, photos: Collection, embedder: Embedder, tmp_path: Path
+    ) -> None:
+        from safetensors.torch import save_file
+
+        changed = {name: tensor.contiguous() for name, tensor in embedder.model.weights.items()}
+        changed["_fc.bias"] = changed["_fc.bias"] + 1
+        save_file(changed, tmp_path / "other.safetensors")
+        weights = str(tmp_path / "other.safetensors")
+        message = cli.fail("search", str(HORSES), "-c", "photos", "--weights", weights)
+        assert photos.model_id in message
+        assert message.count("efficientnet-lite0-") == 2
+
+    def test_before_any_ingest_and_unknown_collections(self, cli: CommandLine) -> None:
+        assert "there are none yet" in cli.fail("search", str(HORSES))
+        store = connect_cli()
+        Collection.create(store, "new", model="efficientnet-lite0", model_id="m", dim=4)
+        store.close()
+        assert "there are: new" in cli.fail("search", str(HORSES), "-c", "old")
+        assert "'new' is empty" in cli.fail("search", str(HORSES), "-c", "new")
+        assert "cannot name a collection" in cli.fail(
+            *("search", str(HORSES), "-c", "../new"), code=2
+        )
+
+
+def connect_cli() -> simdist.store.Store:
+    """The store that `cli` uses."""
+    settings = simdist.Settings.resolve()
+    assert settings.redis_url is not None
+    return connect(settings.redis_url)
+
+
+class TestStatus:
+    def test_figures(self, cli: CommandLine, photos: Collection) -> None:
+        result = cli.run("status")
+        assert result.code == 0
+        [line] = [line for line in result.out.splitlines() if line.startswith("photos")]
+        assert line.split()[:4] == ["photos", "154", photos.model_id, "1,280"]
+        assert "1 x 9 kmeans" in line
+        [item] = json.loads(cli.run("status", "--json").out)
+        assert (item["name"], item["images"], item["tables"]) == ("photos", 154, 1)
+        assert 154 * 1280 < item["memory_bytes"] < 154 * 2600
+
+    def test_nothing_yet(self, cli: CommandLine) -> None:
+        assert "No collections yet" in cli.run("status").out
+
+
+class TestServers:
+    def test_nothing_there(self, cli: CommandLine) -> None:
+        message = cli.fail("status", "--redis", "redis://127.0.0.1:1")
+        assert "cannot reach Redis at redis://127.0.0.1:1: start it" in message
+
+    def test_not_a_url(self, cli: CommandLine) -> None:
+        assert "is not a Redis URL" in cli.fail("status", "--redis", "127.0.0.1", code=2)
+
+    def test_a_password_is_asked_for_and_never_shown(
+        self, cli: CommandLine, tmp_path: Path
+    ) -> None:
+        with embedded_server(tmp_path) as url:
+            store = connect(url)
+            store.call("CONFIG", "SET", "requirepass", "open sesame")
+            assert "redis://USER:PASSWORD@" in cli.fail("status", "--redis", url)
+            wrong = url.replace("unix://", "unix://:hunter2@")
+            message = cli.fail("status", "--redis", wrong)
+            assert "refuses this user" in message
+            assert "hunter2" not in message
+            right = url.replace("unix://", "unix://:open%20sesame@")
+            assert cli.run("status", "--redis", right).code == 0
+            store.call("CONFIG", "SET", "requirepass", "")
+            store.close()
+
+    def test_a_full_server_says_so(self, cli: CommandLine, tmp_path: Path) -> None:
+        with embedded_server(tmp_path) as url:
+            store = connect(url)
+            store.call("CONFIG", "SET", "maxmemory", "1mb")
+            with pytest.raises(simdist.SimdistError, match="raise its maxmemory"):
+                Collection.create(store, "new", model="m", model_id="m", dim=4)
+            store.close()
+
+    def test_debug_shows_the_stack_trace(self) -> None:
+        command = [sys.executable, "-m", "simdist", "--debug", "status"]
+        result = subprocess.run(
+            [*command, "--redis", "redis://127.0.0.1:1"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 1
+        assert "Traceback" in result.stderr
+
+    def test_output_that_nobody_reads(self, photos: Collection) -> None:
+        reading, writing = os.pipe()
+        os.close(reading)
+        result = subprocess.run(
+            [sys.executable, "-m", "simdist", "status", "--redis", photos.store.url],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        os.close(writing)
+        assert result.stderr == ""
+        assert result.returncode == 1
+
+
+def test_help_and_version(cli: CommandLine) -> None:
+    result = cli.run("--help")
+    assert result.code == 0
+    assert all(command in result.out for command in ("ingest", "search", "status"))
+    assert max(map(len, result.out.splitlines())) <= 80
+    assert cli.run("--version").out == f"simdist {simdist.__version__}\n"

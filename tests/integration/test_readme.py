@@ -1,0 +1,85 @@
+"""The README's examples do what the README says."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
+
+# What differs from run to run: times, sizes, places.
+_VARYING = [
+    (r"in [\d.:]+( s)?$", "in TIME"),
+    (r"[\d.]+ [KM]B", "SIZE"),
+    (r" +SIZE", " SIZE"),
+    (r"unix://\S+,", "SOCKET"),
+    (r"file:///\S+?/examples/", "file:///HERE/examples/"),
+    (r'("score":\d\.\d{3})\d*', r"\1"),
+]
+
+
+def masked(text: str) -> str:
+    for pattern, name in _VARYING:
+        text = re.sub(pattern, name, text, flags=re.MULTILINE)
+    return text.strip()
+
+
+def examples() -> Iterator[tuple[str, str]]:
+    """The commands of the console blocks, and what each is said to print."""
+    for language, content in BLOCK.findall(README):
+        if language == "console":
+            command, _, output = content.partition("\n")
+            yield command.removeprefix("$ "), output
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A fresh user's environment, with simdist installed."""
+    data = tmp_path_factory.mktemp("data")
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    names = ("SIMDIST_REDIS_URL", "RAY_ADDRESS", "COLUMNS")
+    kept = {name: value for name, value in os.environ.items() if name not in names}
+    return kept | {"SIMDIST_DATA_DIR": str(data), "PATH": path}
+
+
+def test_the_examples_print_what_the_readme_shows(environment: dict[str, str]) -> None:
+    commands = list(examples())
+    assert len(commands) == 4
+    for command, expected in commands:
+        result = subprocess.run(
+            ["/bin/sh", "-c", command.replace("--out ", "--out .venv/")],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert result.returncode == 0, result.stderr
+        assert masked(result.stdout).replace(".venv/", "") == masked(expected)
+    blocks = BLOCK.findall(README)
+    [place] = [i for i, (language, _) in enumerate(blocks) if language == "python"]
+    result = subprocess.run(
+        [sys.executable, "-c", blocks[place][1]],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout == blocks[place + 1][1]
+
+
+def test_links_lead_somewhere() -> None:
+    targets = re.findall(r"\]\(([^)#]+)\)", README)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []

@@ -1,0 +1,148 @@
+"""Hash tables that are rebuilt as a collection grows, whatever happens meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simdist import rehash
+from simdist.collection import Collection
+from simdist.errors import StoreError
+from simdist.rehash import GROWTH, grow
+from simdist.search import Searcher
+from simdist.store import Store, connect, layout
+from tests.integration.test_collection import create, everything, ref, vectors
+
+START = 320
+
+
+def filled(store: Store, count: int = START) -> Collection:
+    collection = create(store)
+    collection.add(vectors(count), [ref(i) for i in range(count)])
+    return collection
+
+
+def add_range(collection: Collection, first: int, last: int) -> None:
+    collection.add(vectors(last)[first:], [ref(i) for i in range(first, last)])
+
+
+def meta(collection: Collection) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = collection.store.call("HGETALL", layout.meta_key("test"))
+    return fields
+
+
+def check(collection: Collection, images: int, generation: int) -> None:
+    """All images in the tables once, nothing left over, and searches that find them."""
+    assert everything(collection) == sorted(ref(i).uri for i in range(images))
+    assert collection.hashing().generation == generation
+    assert collection.hashing().following is None
+    unfinished = {b"next_fitted", b"filled", b"fill", b"retired"} & set(meta(collection))
+    assert unfinished == set()
+    keys = collection.store.call("KEYS", layout.key("test", "*"))
+    generations = {key.split(b":")[3] for key in keys if b":bucket:" in key or b":family:" in key}
+    assert generations == {str(generation).encode()}
+    for i in range(0, images, 97):
+        assert Searcher(collection).search(vectors(images)[i], n=1)[0].uri == ref(i).uri
+
+
+def test_tables_grow_with_the_collection(store: Store) -> None:
+    collection = filled(store)
+    before = collection.hashing().family.size
+    add_range(collection, START, GROWTH * START - 1)
+    assert collection.hashing().generation == 1
+    add_range(collection, GROWTH * START - 1, GROWTH * START)
+    check(collection, GROWTH * START, generation=2)
+    assert collection.hashing().family.size == GROWTH * before
+    assert not grow(collection)
+
+
+class Killed(BaseException):
+    """Stands for the death of the process."""
+
+
+@pytest.mark.parametrize("calls", range(1, 12))
+def test_a_rebuild_that_dies_at_any_write_is_finished_by_the_next_process(
+    store: Store, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The n-th write of the rebuild is the last that the process makes; another one goes on."""
+    collection = filled(store)
+    monkeypatch.setattr(rehash, "GROWTH", 1)
+    monkeypatch.setattr(rehash, "FILL_BATCH", 100)
+    writes = 0
+    run, call = Store.run, Store.call
+
+    def counted(send: Any) -> Any:
+        def wrapper(self: Store, *arguments: Any) -> Any:
+            nonlocal writes
+            if arguments[0] in ("rehash_start", "rehash_fill", "rehash_finish", "UNLINK", "HDEL"):
+                writes += 1
+                if writes > calls:
+                    raise Killed
+            return send(self, *arguments)
+
+        return wrapper
+
+    monkeypatch.setattr(Store, "run", counted(run))
+    monkeypatch.setattr(Store, "call", counted(call))
+    try:
+        grow(collection)
+    except Killed:
+        died = True
+    else:
+        died = False
+    monkeypatch.undo()
+    assert died == (calls < 9), "start, 4 fills, finish, 2 drops and a mark: 9 writes in all"
+
+    # What was there is found at every moment, and so is what comes in meanwhile.
+    assert everything(collection) == sorted(ref(i).uri for i in range(START))
+    monkeypatch.setattr(rehash, "GROWTH", 1000)
+    other = Collection.open(store, "test")
+    add_range(other, START, START + 50)
+    other.delete([ref(START + 50).uri])
+    check(other, START + 50, generation=2)
+
+
+def test_writers_during_a_rebuild_lose_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = filled(store)
+    monkeypatch.setattr(rehash, "FILL_BATCH", 20)
+
+    def write(first: int, last: int) -> None:
+        mine = connect(store.url)
+        opened = Collection.open(mine, "test")
+        for start in range(first, last, 40):
+            add_range(opened, start, min(start + 40, last))
+        mine.close()
+
+    total = 6 * START
+    middle = (START + total) // 2
+    writers = [
+        threading.Thread(target=write, args=bounds) for bounds in ((START, middle), (middle, total))
+    ]
+    for writer in writers:
+        writer.start()
+    searcher = Searcher(collection)
+    found = []
+    while any(writer.is_alive() for writer in writers):
+        found += [
+            searcher.search(vectors(START)[i], n=1)[0].uri == ref(i).uri
+            for i in range(0, START, 29)
+        ]
+    for writer in writers:
+        writer.join()
+    # Nearly all: a search probes some of the buckets, not all.
+    assert np.mean(found) > 0.95
+    grow(collection)
+    check(collection, total, generation=int(meta(collection)[b"generation"]))
+    assert collection.hashing().generation >= 2
+
+
+def test_a_lost_family_is_reported(store: Store) -> None:
+    filled(store)
+    store.call("DEL", layout.key("test", "family", 1))
+    with pytest.raises(StoreError, match="lost its hash family"):
+        Searcher(Collection.open(store, "test")).search(vectors(1)[0])
