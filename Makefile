@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+LSHASH3 := .venv-lshash3
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench-ingest clean
@@ -18,7 +19,7 @@ demo: $(VENV)/.installed ## Index the example photographs, search them, draw wha
 	@echo "  $(BIN)/simdist ingest ~/Pictures --model efficientnet-lite0"
 	@echo "  $(BIN)/simdist search PHOTO.jpg --out similar.png"
 
-test: $(VENV)/.installed-test ## Install what the tests need and run them all
+test: $(VENV)/.installed-test $(LSHASH3)/.installed ## Install what the tests need and run them all
 	@$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.installed-test ## Check style and types
@@ -34,7 +35,7 @@ bench-ingest: $(VENV)/.installed-test ## Measure decoding, the network and the w
 	@$(BIN)/python -m bench.ingest $(ARGS)
 
 clean: ## Remove what make made
-	rm -rf $(VENV) bench/out similar.png
+	rm -rf $(VENV) $(LSHASH3) bench/out similar.png
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "simdist needs Python 3.11 or newer; name one with: make PYTHON=python3.11 ...")'
@@ -47,4 +48,12 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+# lshash3, the oracle of the tests of LSHash, builds only with an old setuptools, and needs it when
+# it is imported: it has an environment of its own.
+$(LSHASH3)/.installed: tests/lshash3-requirements.txt | $(VENV)/bin/python
+	@$(PYTHON) -m venv $(LSHASH3)
+	@$(LSHASH3)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.3'
+	@$(LSHASH3)/bin/python -m pip install --quiet --disable-pip-version-check --build-constraint tests/lshash3-requirements.txt -r tests/lshash3-requirements.txt
 	@touch $@

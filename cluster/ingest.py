@@ -7,21 +7,20 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.pipeline import Pipeline
-from cluster.shards import Failure, Shard
+from cluster.listing import Count, Listing
+from cluster.pipeline import TICK_SECONDS, Pipeline
+from cluster.runtime import ray_session
+from cluster.shards import Embedded, Failure
+from cluster.stages import Plan
 from simdist.collection import FIT_SAMPLE, Collection
 from simdist.embedding.model import Model
 from simdist.errors import SimdistError
-from simdist.sources import ImageRef, list_folder, uri_path
-
-if TYPE_CHECKING:
-    from cluster.stages import Count
+from simdist.settings import Settings
+from simdist.sources import ImageRef, source_folder
 
 __all__ = ["Failure", "Progress", "Summary", "ingest"]
 
@@ -79,38 +78,52 @@ def ingest(
     collection: Collection,
     model: Model,
     on_progress: Callable[[Progress], None],
+    settings: Settings | None = None,
 ) -> Summary:
     """Index the images of a source that a collection does not have yet.
 
-    Needs a `cluster.runtime.ray_session`. What is embedded when an error or Ctrl-C ends it is
-    committed first; running it again goes on where it stopped.
+    Ray is joined or started as in `cluster.runtime.ray_session`, once there is something to do.
+    What is embedded when an error or Ctrl-C ends it is committed first; running it again goes on
+    where it stopped.
 
     Args:
         source: a folder (or one image), as a path or a file:// URI.
         on_progress: called about twice a second, in this thread.
+        settings: where Ray is; by default what the environment says.
 
     Raises:
         SourceError: the source cannot be read at all.
         ModelError: the weights do not fit the backbone.
         StoreError: the store was lost.
-        ClusterError: Ray lost a part of the work.
+        ClusterError: Ray cannot be had, or lost a part of the work.
     """
-    folder = uri_path(source) if source.startswith("file:") else Path(source).expanduser()
-    list_folder(folder)  # says at once what is wrong with the source
     run = _Run(collection, on_progress)
-    pipeline = Pipeline(folder, collection=collection, model=model)
-    try:
-        for shard in pipeline.shards():
-            if shard is not None:
-                run.take(shard)
-            run.report(pipeline.count())
-    except BaseException:
-        # The first error is the one to report.
-        with suppress(SimdistError):
-            run.flush()
-        raise
-    run.flush()
-    return run.summary(pipeline.count())
+    with Listing(source_folder(source), collection=collection) as listing:
+        while (more := listing.more(seconds=TICK_SECONDS)) is None:
+            run.report(listing.count)
+        run.report(listing.count)
+        if more:
+            with ray_session(settings or Settings.resolve()):
+                _embed(listing, model, run)
+        return run.summary(listing.count)
+
+
+def _embed(listing: Listing, model: Model, run: _Run) -> None:
+    import ray
+
+    plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    with Pipeline(plan, model) as pipeline:
+        try:
+            for shard in pipeline.embed(listing):
+                if shard is not None:
+                    run.take(shard)
+                run.report(listing.count)
+        except BaseException:
+            # The first error is the one to report.
+            with suppress(SimdistError):
+                run.flush()
+            raise
+        run.flush()
 
 
 class _Run:
@@ -124,16 +137,15 @@ class _Run:
         self._failures: list[Failure] = []
         self._done = self._failed = 0
         self._added = self._replaced = self._unchanged = 0
-        self._marks = deque([(self._start, 0)])
+        # When how many were finished; from the first ones on, for what came before is start-up.
+        self._marks: deque[tuple[float, int]] = deque()
 
-    def take(self, shard: Shard) -> None:
+    def take(self, shard: Embedded) -> None:
         """Commit a shard; before the collection is fitted, hold it back for the sample."""
-        from cluster.stages import embeddings
-
         self._failed += len(shard.failures)
         self._failures += shard.failures[: NAMED_FAILURES - len(self._failures)]
         if shard.refs:
-            self._held.append((embeddings(shard, self._collection.dim), shard.refs))
+            self._held.append((shard.vectors, shard.refs))
             self._done += len(shard.refs)
         if self._collection.fitted or sum(len(refs) for _, refs in self._held) >= FIT_SAMPLE:
             self.flush()
@@ -154,10 +166,11 @@ class _Run:
         """Tell how far it has come."""
         now = time.monotonic()
         finished = self._done + self._failed
-        self._marks.append((now, finished))
-        while now - self._marks[0][0] > RATE_SECONDS:
+        if finished:
+            self._marks.append((now, finished))
+        while self._marks and now - self._marks[0][0] > RATE_SECONDS:
             self._marks.popleft()
-        since, before = self._marks[0]
+        since, before = self._marks[0] if self._marks else (now, 0)
         self._on_progress(
             Progress(
                 listed=count.listed,

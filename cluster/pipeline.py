@@ -1,153 +1,239 @@
-"""The stages as one streaming Ray dataset, seen from the driver."""
+"""The pipeline seen from the driver: what runs where, how far ahead, and what if it dies."""
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import Any
 
-from cluster.shards import Shard, from_table
-from simdist.collection import Collection
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.listing import Listing
+from cluster.shards import Embedded, Failure, Shard
+from cluster.stages import EmbedActor, Plan, decode_shard
 from simdist.embedding.model import Model
 from simdist.errors import ClusterError, SimdistError
 
-if TYPE_CHECKING:
-    import ray.data
-
-    from cluster.stages import Count, Plan
-
 TICK_SECONDS = 0.5
-# Nothing moves for so long: the cluster has no room for a stage, or a stage hangs.
-STALL_SECONDS = 900
-# Times that a killed worker's task, or a killed actor, is started again. Bounded, so that an image
-# that kills its decoder ends the job with an error instead of never.
-RETRIES = 3
+# Nothing has moved for so long: the cluster has no room for a stage, or a stage hangs.
+STALL_SECONDS = 600.0
+# Shards at an actor: one that it embeds, and one that is on its way meanwhile.
+ACTOR_SHARDS = 2
+# Actors that may be lost, for each that there should be, before that is taken for a fault.
+ACTOR_LOSSES = 3
 
 
 class Pipeline:
-    """What turns the missing images of a folder into embedded shards.
+    """Decoding tasks and embedding actors on a Ray cluster, and the shards that they have."""
 
-    Attributes:
-        plan: how its stages share the cluster.
-    """
-
-    def __init__(self, folder: Path, *, collection: Collection, model: Model) -> None:
+    def __init__(self, plan: Plan, model: Model) -> None:
         import ray
 
-        from cluster.stages import Listing, Plan, Tally
+        self._plan = plan
+        self._model = model
+        self._weights = ray.put(model)
+        # Ray tries a decoder whose process was killed once more; then `_isolate` takes over.
+        decoder: Any = ray.remote(num_cpus=plan.decoder_cpus, num_returns=2, max_retries=1)
+        self._decode: Any = decoder(decode_shard).remote
+        self._actor_class: Any = ray.remote(
+            num_cpus=plan.actor_cpus, num_gpus=plan.actor_gpus, max_restarts=0
+        )(EmbedActor)
+        # What is under way, by Ray's reference to the outcome. Pixels are known here by reference
+        # only: they go from the decoder straight to the actor.
+        self._loading: dict[Any, Any] = {}
+        self._decoding: dict[Any, tuple[Shard, Any]] = {}
+        self._embedding: dict[Any, tuple[Any, Shard, Any]] = {}
+        self._decoded: deque[tuple[Shard, Any]] = deque()
+        self._again: deque[Shard] = deque()
+        # How many shards each loaded actor has.
+        self._load: dict[Any, int] = {}
+        self._losses_left = ACTOR_LOSSES * plan.actors
+        for _ in range(plan.actors):
+            self._start_actor()
 
-        self.plan = Plan.of(ray.cluster_resources())
-        self._tally = ray.remote(num_cpus=0)(Tally).remote()
-        listing = Listing(
-            folder,
-            store_url=collection.store.url,
-            collection=collection.name,
-            shard=self.plan.shard,
-            tally=self._tally,
-        )
-        self._dataset = _dataset(listing, self.plan, model)
+    def __enter__(self) -> Pipeline:
+        return self
 
-    def count(self) -> Count:
-        """How far the listing has come."""
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         import ray
 
-        with ray_errors():
-            count: Count = ray.get(self._tally.read.remote())
-        return count
+        if ray.is_initialized():
+            for actor in [*self._loading.values(), *self._load]:
+                ray.kill(actor)
+            for task in self._decoding:
+                ray.cancel(task)
 
-    def shards(self) -> Iterator[Shard | None]:
-        """Embedded shards as they come, and None whenever none came for `TICK_SECONDS`.
+    def embed(self, listing: Listing) -> Iterator[Embedded | None]:
+        """Embed what a listing finds.
+
+        Yields:
+            Shards as they are done, and None whenever none was for `TICK_SECONDS`.
 
         Raises:
-            SimdistError: a stage raised it.
+            SimdistError: the listing or a stage raised it.
             ClusterError: Ray lost a part of the work.
         """
-        batches = iter(
-            self._dataset.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=2)
-        )
-        puller = ThreadPoolExecutor(1, "simdist-ingest")
-        try:
-            with ray_errors():
-                while True:
-                    pull = puller.submit(next, batches, None)
-                    while not wait([pull], TICK_SECONDS).done:
-                        yield None
-                    if (table := pull.result()) is None:
-                        return
-                    yield from from_table(table)
-        finally:
-            # Not waiting: on Ctrl-C the pull may last until Ray is shut down.
-            puller.shutdown(wait=False, cancel_futures=True)
+        import ray
+
+        moved = time.monotonic()
+        while True:
+            self._submit(listing)
+            if not (self._decoding or self._decoded or self._embedding):
+                more = listing.more(seconds=TICK_SECONDS)
+                if more is False:
+                    return
+                if more is None:
+                    yield None
+                moved = time.monotonic()
+                continue
+            pending = [*self._loading, *self._decoding, *self._embedding]
+            done, _ = ray.wait(pending, timeout=TICK_SECONDS)
+            if done:
+                moved = time.monotonic()
+            elif time.monotonic() - moved > STALL_SECONDS:
+                raise _lost(f"nothing has moved for {STALL_SECONDS:.0f} seconds")
+            else:
+                yield None
+            for ref in done:
+                if (embedded := self._finish(ref)) is not None:
+                    yield embedded
+
+    def _submit(self, listing: Listing) -> None:
+        """Give the decoders, then the actors, as many shards as they may have."""
+        while len(self._decoding) + len(self._decoded) < self._plan.pixel_shards:
+            shard = self._again.popleft() if self._again else listing.take(self._plan.shard)
+            if shard is None:
+                break
+            outcome, pixels = self._decode(shard, size=self._model.preprocessing.size)
+            self._decoding[outcome] = shard, pixels
+        while self._decoded and self._load:
+            actor = min(self._load, key=self._load.__getitem__)
+            if self._load[actor] >= ACTOR_SHARDS:
+                break
+            shard, pixels = self._decoded.popleft()
+            self._embedding[actor.embed.remote(pixels)] = actor, shard, pixels
+            self._load[actor] += 1
+
+    def _finish(self, ref: Any) -> Embedded | None:
+        """Take note of an outcome; a shard that is at its end is returned."""
+        if ref in self._loading:
+            self._finish_loading(ref)
+            return None
+        if ref in self._decoding:
+            return self._finish_decoding(ref)
+        return self._finish_embedding(ref)
+
+    def _start_actor(self) -> None:
+        actor = self._actor_class.remote()
+        self._loading[actor.load.remote(self._weights)] = actor
+
+    def _finish_loading(self, ref: Any) -> None:
+        actor = self._loading.pop(ref)
+        if _outcome(ref) is _DIED:
+            self._replace_actor()
+        else:
+            self._load[actor] = 0
+
+    def _replace_actor(self) -> None:
+        if not self._losses_left:
+            raise _lost("embedding actors keep dying; if memory is short, free some")
+        self._losses_left -= 1
+        self._start_actor()
+
+    def _finish_decoding(self, ref: Any) -> Embedded | None:
+        shard, pixels = self._decoding.pop(ref)
+        outcome = _outcome(ref)
+        if outcome is _DIED:
+            return self._isolate(shard)
+        if outcome.refs:
+            self._decoded.append((outcome, pixels))
+            return None
+        return self._unembedded(outcome.failures)
+
+    def _isolate(self, shard: Shard) -> Embedded | None:
+        """Find the image that kills its decoder: each gets a task of its own."""
+        if len(shard.refs) > 1:
+            self._again += [Shard((ref,)) for ref in shard.refs]
+            return self._unembedded(shard.failures)
+        killer = Failure.of(shard.refs[0].uri, "decode", "the process that decodes it dies")
+        return self._unembedded((*shard.failures, killer))
+
+    def _finish_embedding(self, ref: Any) -> Embedded | None:
+        actor, shard, pixels = self._embedding.pop(ref)
+        vectors = _outcome(ref)
+        if vectors is _DIED:
+            self._decoded.appendleft((shard, pixels))
+            # Of an actor's shards, the first to come back reports its death.
+            if self._load.pop(actor, None) is not None:
+                self._replace_actor()
+            return None
+        self._load[actor] -= 1
+        return _sound(shard, vectors)
+
+    def _unembedded(self, failures: tuple[Failure, ...]) -> Embedded:
+        return Embedded((), failures, np.empty((0, self._model.dim), np.float32))
 
 
-def _dataset(listing: object, plan: Plan, model: Model) -> ray.data.Dataset:
+def _sound(shard: Shard, vectors: NDArray[np.float32]) -> Embedded:
+    """Part with embeddings that no hash table can take.
+
+    Half precision can overflow, and a picture may leave every feature at zero.
+    """
+    sound = [bool(np.isfinite(vector).all() and vector.any()) for vector in vectors]
+    failures = tuple(
+        Failure.of(ref.uri, "embed", "the network gives no usable embedding for it")
+        for ref, is_sound in zip(shard.refs, sound, strict=True)
+        if not is_sound
+    )
+    refs = tuple(ref for ref, is_sound in zip(shard.refs, sound, strict=True) if is_sound)
+    return Embedded(refs, shard.failures + failures, vectors[sound])
+
+
+_DIED = object()
+
+
+def _outcome(ref: Any) -> Any:
+    """What a task returned, or `_DIED` if its process or its machine did.
+
+    Raises:
+        SimdistError: the task raised it.
+        ClusterError: Ray failed otherwise.
+    """
     import ray
-    from ray.data import ActorPoolStrategy, DataContext
-
-    from cluster.stages import EmbedShards, decode_shards
-
-    context = DataContext.get_current().copy()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.raise_original_map_exception = True
-    context.execution_no_progress_timeout_s = STALL_SECONDS
-    # Smaller than any row, so that each row, a shard, is a block and a task of its own.
-    context.target_max_block_size = 1
-    with DataContext.current(context):
-        # A listing that is started again finds other images missing, and Ray would take its n-th
-        # shard for the n-th that was lost: so it is not started again.
-        shards = ray.data.read_datasource(
-            listing,
-            override_num_blocks=1,
-            num_cpus=0,
-            ray_remote_args={"max_retries": 0},
-        )
-    pixels = shards.map_batches(
-        partial(decode_shards, size=model.preprocessing.size),
-        batch_size=None,
-        batch_format="pyarrow",
-        num_cpus=plan.decode_cpus,
-        max_retries=RETRIES,
+    from ray.exceptions import (
+        ActorDiedError,
+        ActorUnavailableError,
+        NodeDiedError,
+        OutOfMemoryError,
+        RayError,
+        RayTaskError,
+        WorkerCrashedError,
     )
-    return pixels.map_batches(
-        EmbedShards,
-        fn_constructor_args=(ray.put(model),),
-        batch_size=None,
-        batch_format="pyarrow",
-        compute=ActorPoolStrategy(min_size=1, initial_size=plan.actors, max_size=plan.actors),
-        num_cpus=plan.actor_cpus,
-        num_gpus=plan.actor_gpus,
-        max_restarts=RETRIES,
-        max_task_retries=RETRIES,
-    )
-
-
-@contextmanager
-def ray_errors() -> Iterator[None]:
-    """Raise simdist's own errors for what Ray raises, wraps or loses."""
-    from ray.data.exceptions import ExecutionTimeoutError, SystemException
-    from ray.exceptions import RayError
 
     try:
-        yield
-    except (RayError, SystemException, ExecutionTimeoutError) as error:
-        if (own := _own(error)) is not None:
-            raise own from error
-        raise ClusterError(
-            f"Ray lost a part of the work ({type(error).__name__}); what was indexed so far is "
-            "safe: run the same command again to go on"
-        ) from error
+        return ray.get(ref)
+    except (ActorDiedError, ActorUnavailableError, WorkerCrashedError, NodeDiedError):
+        return _DIED
+    except OutOfMemoryError:
+        return _DIED
+    except RayTaskError as error:
+        if isinstance(error.cause, SimdistError):
+            raise error.cause from error
+        raise
+    except RayError as error:
+        raise _lost(type(error).__name__) from error
 
 
-def _own(error: BaseException | None) -> SimdistError | None:
-    """The simdist error that a Ray error stands for, if there is one."""
-    from ray.exceptions import RayError
-
-    while error is not None:
-        if isinstance(error, SimdistError) and not isinstance(error, RayError):
-            return error
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
+def _lost(reason: str) -> ClusterError:
+    return ClusterError(
+        f"Ray lost a part of the work ({reason}); what was indexed so far is safe: "
+        "run the same command again to go on"
+    )

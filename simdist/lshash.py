@@ -37,6 +37,9 @@ class LSHash:
     ...     lsh.index([1.0, 2.0, 3.0, 4.0], extra_data="a")
     ...     lsh.query([1.0, 2.0, 3.0, 4.1], num_results=1, distance_func="cosine")
     [(((1.0, 2.0, 3.0, 4.0), 'a'), 6.5e-05)]
+
+    Attributes:
+        family: the hyperplanes of all tables.
     """
 
     def __init__(
@@ -76,7 +79,7 @@ class LSHash:
             self._collection = Collection.create(
                 store, name, model="lshash", model_id="lshash", dim=input_dim, dtype="float32"
             )
-            self._family = self._open_family(shape, matrices_filename)
+            self.family = self._open_family(shape, matrices_filename)
             self._resources = opening.pop_all()
 
     def index(self, input_point: ArrayLike, extra_data: Any = None) -> None:
@@ -99,15 +102,17 @@ class LSHash:
         self,
         query_point: ArrayLike,
         num_results: int | None = None,
-        distance_func: str = "euclidean",
+        distance_func: str | None = None,
     ) -> list[tuple[Entry, float]]:
         """The vectors in the query's own bucket of each table, the nearest first.
 
         Args:
             query_point: (input_dim,) numbers.
             num_results: at most so many; None for all.
-            distance_func: "euclidean" (squared, as in lshash3), "true_euclidean",
-                "centred_euclidean", "cosine" (1 - cosine) or "l1norm".
+            distance_func: "euclidean" (the default; squared, as in lshash3), "true_euclidean",
+                "centred_euclidean" (squared difference of the means), "cosine" (1 - cosine),
+                "l1norm", or "hamming": the buckets that differ in one bit are looked up too,
+                and their vectors are ranked by "euclidean".
 
         Returns:
             (entry, distance) pairs; an entry is the vector as a tuple, or (vector, extra data).
@@ -116,10 +121,15 @@ class LSHash:
             UsageError: no such distance.
             VectorError: as `index`.
         """
+        distance_func = distance_func or "euclidean"
         if distance_func not in _DISTANCES:
             raise UsageError(f"distance_func must be one of {', '.join(_DISTANCES)}")
         query = checked(np.atleast_2d(query_point), dim=self._collection.dim)
-        rows = self._collection.bucket_rows(1, self._family.probes(query, 1)[0])
+        probes = self.family.buckets(query).T
+        if distance_func == "hamming":
+            bits = np.left_shift(np.uint32(1), np.arange(self.family.planes.shape[1]))
+            probes = np.hstack([probes, probes ^ bits.astype(np.uint32)])
+        rows = self._collection.bucket_rows(1, probes)
         # Never None: these tables are not rebuilt.
         packed = self._collection.records([] if rows is None else rows.tolist())
         records = [self._collection.unpack(record) for record in packed if record is not None]
@@ -184,7 +194,8 @@ def _planes_from(path: Path, shape: tuple[int, int, int]) -> GaussianFamily:
         return family
     try:
         with np.load(path, allow_pickle=False) as file:
-            planes = np.stack([file[name] for name in file.files])
+            # In the order of their names, arr_10 before arr_2: so lshash3 reads them.
+            planes = np.stack([file[name] for name in sorted(file.files)])
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} is not an .npz file of hyperplanes") from error
     if planes.shape != shape:
@@ -203,7 +214,9 @@ def _squared_euclidean(vectors: Distances, query: Distances) -> Distances:
 
 
 def _centred_euclidean(vectors: Distances, query: Distances) -> Distances:
-    return _squared_euclidean(vectors - vectors.mean(axis=1, keepdims=True), query - query.mean())
+    # Of the means, not of the vectors less their means: so lshash3 has it.
+    squares: Distances = np.square(vectors.mean(axis=1) - query.mean())
+    return squares
 
 
 def _one_minus_cosine(vectors: Distances, query: Distances) -> Distances:
@@ -217,5 +230,6 @@ _DISTANCES: Mapping[str, Callable[[Distances, Distances], Distances]] = {
     "true_euclidean": lambda vectors, query: np.sqrt(_squared_euclidean(vectors, query)),
     "centred_euclidean": _centred_euclidean,
     "cosine": _one_minus_cosine,
+    "hamming": _squared_euclidean,
     "l1norm": lambda vectors, query: np.abs(vectors - query).sum(axis=1),
 }

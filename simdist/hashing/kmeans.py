@@ -6,6 +6,7 @@ and querying mechanisms', Pattern Recognition Letters 31 (2010).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -28,7 +29,7 @@ def centroids_for(images: int) -> int:
 
     1,024 for 25,000 images and 8,192 for a million are the sizes that were measured to serve well.
     """
-    return max(1, min(images // VECTORS_A_CENTROID, round(8 * images**0.5), MAX_CENTROIDS))
+    return max(1, min(images // VECTORS_A_CENTROID, round(8 * math.sqrt(images)), MAX_CENTROIDS))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,138 @@
+"""The first stage: which images of a source does a collection not have yet?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from types import TracebackType
+
+from cluster.shards import Failure, Shard
+from simdist.collection import Collection
+from simdist.sources import ImageRef, ListingFailure, list_folder
+
+# Images in one question to the store ("which of these do you have?").
+PAGE = 1000
+FIRST_PAGE = 100
+# Images that the listing may be ahead of the pipeline: some 50 MB of references.
+AHEAD = 200_000
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Count:
+    """How far a listing has come: entries met, images the collection has, whether that is all."""
+
+    listed: int = 0
+    skipped: int = 0
+    done: bool = False
+
+
+class Listing:
+    """Lists a folder in a thread of its own, ahead of the pipeline.
+
+    The listing stays in this process: it costs little, and only here are the folder and the
+    store sure to be within reach.
+    """
+
+    def __init__(self, folder: Path, *, collection: Collection) -> None:
+        """Start listing.
+
+        Raises:
+            SourceError: the folder cannot be listed.
+        """
+        self._collection = collection
+        self._count = Count()
+        self._error: Exception | None = None
+        self._stopped = Event()
+        self._pages: Queue[Shard] = Queue(AHEAD // PAGE)
+        self._head = Shard(())
+        self._thread = Thread(
+            target=self._run, args=(list_folder(folder),), name="simdist-listing", daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    @property
+    def count(self) -> Count:
+        """How far it has come."""
+        return self._count
+
+    def more(self, *, seconds: float = 0.0) -> bool | None:
+        """Whether there is more to take; None if that is not known yet, nor within so many seconds.
+
+        Raises:
+            SimdistError: the listing met an error that ends it.
+        """
+        if not self._head:
+            # Asked first: the thread puts its last page before it is done.
+            ended = self._count.done or self._error is not None
+            try:
+                self._head = self._pages.get(block=not ended and seconds > 0, timeout=seconds)
+            except Empty:
+                if not ended:
+                    return None
+        if self._error is not None and not self._head:
+            raise self._error
+        return bool(self._head)
+
+    def take(self, limit: int) -> Shard | None:
+        """At most so many of the images that come next; None if there are none now.
+
+        Raises:
+            SimdistError: the listing met an error that ends it.
+        """
+        if not self.more():
+            return None
+        page = self._head
+        self._head = Shard(page.refs[limit:])
+        return Shard(page.refs[:limit], page.failures)
+
+    def _run(self, entries: Iterator[ImageRef | ListingFailure]) -> None:
+        try:
+            # The first page is short, so that work starts at once.
+            size = FIRST_PAGE
+            while (page := list(islice(entries, size))) and not self._stopped.is_set():
+                self._sift(page)
+                size = PAGE
+            self._count = replace(self._count, done=True)
+        # Raised where the images are taken.
+        except Exception as error:
+            self._error = error
+
+    def _sift(self, page: list[ImageRef | ListingFailure]) -> None:
+        refs = [entry for entry in page if isinstance(entry, ImageRef)]
+        missing = refs
+        if refs:
+            known = self._collection.known(refs)
+            missing = [ref for ref, is_known in zip(refs, known, strict=True) if not is_known]
+        failures = tuple(
+            Failure.of(entry.uri, "list", entry.reason)
+            for entry in page
+            if isinstance(entry, ListingFailure)
+        )
+        count = self._count
+        self._count = Count(count.listed + len(page), count.skipped + len(refs) - len(missing))
+        if missing or failures:
+            self._put(Shard(tuple(missing), failures))
+
+    def _put(self, page: Shard) -> None:
+        while not self._stopped.is_set():
+            try:
+                return self._pages.put(page, timeout=_POLL_SECONDS)
+            except Full:
+                continue
