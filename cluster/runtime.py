@@ -47,6 +47,7 @@ def _configure() -> None:
     for name, value in {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences an announcement of a change
+        "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # its remarks on workers that die, else on stdout
         "RAY_task_oom_retries": "3",  # without an end otherwise
     }.items():
         os.environ.setdefault(name, value)

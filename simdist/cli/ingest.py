@@ -41,7 +41,6 @@ def ingest(
     is new, run the same command again. The name of an image's folder becomes its label.
     """
     from cluster.ingest import ingest as run
-    from cluster.runtime import ray_session
     from simdist.collection import Collection
     from simdist.embedding import load_model
     from simdist.sources import source_folder
@@ -53,10 +52,14 @@ def ingest(
         monitor.say("loading the model")
         loaded = load_model(model, weights=weights)
         opened = Collection.ensure(store, collection, model=loaded)
-        monitor.say("starting Ray")
-        with ray_session(settings):
-            monitor.say("listing")
-            summary = run(source, collection=opened, model=loaded, on_progress=monitor.show)
+        monitor.say("listing, and starting Ray if there is something to do")
+        summary = run(
+            source,
+            collection=opened,
+            model=loaded,
+            on_progress=monitor.show,
+            settings=settings,
+        )
     _render(summary, collection)
 
 
