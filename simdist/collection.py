@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import CollectionError, ModelMismatchError, StoreError, UsageError
-from simdist.hashing import HashFamily, KMeansFamily, dump_family, load_family
+from simdist.errors import CollectionError, ModelMismatchError, UsageError
+from simdist.hashing import KMeansFamily
 from simdist.rehash import grow
 from simdist.sources.reference import ImageRef
 from simdist.store import Store, layout
 from simdist.store.connection import Argument
+from simdist.tables import HashTables
 from simdist.vectors import checked, normalised
 
 if TYPE_CHECKING:
@@ -39,15 +40,6 @@ class Added:
 
 
 @dataclass(frozen=True)
-class Hashing:
-    """The hash family in use, and the one that is to follow it, while its tables are filled."""
-
-    generation: int
-    family: HashFamily
-    following: HashFamily | None
-
-
-@dataclass(frozen=True)
 class Collection:
     """The images of one collection: their embeddings in hash tables that all processes share.
 
@@ -59,7 +51,7 @@ class Collection:
         name: letters, digits, '.', '_' and '-', at most 64.
         model_id: which model made the embeddings; others are refused.
         dim: length of an embedding.
-        dtype: how vectors are stored: int8 with a scale each, or float32.
+        tables: its hash tables.
     """
 
     store: Store
@@ -67,9 +59,7 @@ class Collection:
     model: str
     model_id: str
     dim: int
-    dtype: np.dtype[Any]
-    # Families by generation, each read once and kept: they never change.
-    _families: dict[int, HashFamily] = field(default_factory=dict, repr=False, compare=False)
+    tables: HashTables
 
     @classmethod
     def open(cls, store: Store, name: str) -> Collection:
@@ -119,13 +109,14 @@ class Collection:
                 f"the collection {name!r} has layout version {version}, this simdist reads "
                 f"{layout.VERSION}: use the simdist that made it, or ingest into another collection"
             )
+        dim = int(meta[b"dim"])
         return cls(
             store=store,
             name=name,
             model=meta[b"model"].decode(),
             model_id=meta[b"model_id"].decode(),
-            dim=int(meta[b"dim"]),
-            dtype=np.dtype(meta[b"dtype"].decode()),
+            dim=dim,
+            tables=HashTables(store, name, dim, np.dtype(meta[b"dtype"].decode())),
         )
 
     def require_model(self, model_id: str) -> None:
@@ -143,31 +134,7 @@ class Collection:
     @property
     def fitted(self) -> bool:
         """Whether it has hash tables: from the first `add` on."""
-        return self._generations()[0] > 0
-
-    def hashing(self) -> Hashing:
-        """The hash families in use now.
-
-        Raises:
-            CollectionError: nothing has been added yet.
-        """
-        generation, following = self._generations()
-        if generation == 0:
-            raise CollectionError(
-                f"the collection {self.name!r} is empty: put images into it with "
-                f"'simdist ingest FOLDER --collection {self.name}'"
-            )
-        return Hashing(
-            generation, self._family(generation), self._family(following) if following else None
-        )
-
-    def fit(self, family: HashFamily, *, images: int = 0) -> None:
-        """Give the collection its first hash family; if it has one by now, that one stays.
-
-        Args:
-            images: how many the family was fitted on.
-        """
-        self.store.run("fit", [self._meta_key], [images, dump_family(family)])
+        return self.tables.fitted
 
     def known(self, refs: Sequence[ImageRef]) -> NDArray[np.bool_]:
         """Which images are indexed with the content that their fingerprints stand for.
@@ -175,8 +142,8 @@ class Collection:
         Returns:
             (len(refs),) bool; one round trip.
         """
-        digests = b"".join(_digests(ref) for ref in refs)
-        answer = self.store.run("known", [self._meta_key], [digests])
+        digests = b"".join(layout.digests(ref.uri, ref.fingerprint) for ref in refs)
+        answer = self.store.run("known", [self.tables.meta_key], [digests])
         flags: NDArray[np.bool_] = np.frombuffer(answer, dtype=np.uint8) == ord("1")
         return flags
 
@@ -205,20 +172,20 @@ class Collection:
         if len(vectors) != len(refs):
             raise UsageError(f"{len(vectors)} vectors for {len(refs)} images")
         if len(vectors) and not self.fitted:
-            self.fit(KMeansFamily.fit(normalised(vectors)), images=len(vectors))
+            self.tables.fit(KMeansFamily.fit(normalised(vectors)), images=len(vectors))
         results = b""
         for start in range(0, len(refs), COMMIT_BATCH):
             batch = slice(start, start + COMMIT_BATCH)
             extra = metadata[batch] if metadata else [{}] * len(refs[batch])
-            results += self._commit(vectors[batch], refs[batch], extra)
+            results += self.tables.commit(vectors[batch], refs[batch], extra)
         if b"+" in results:
-            grow(self)
+            grow(self.tables)
         return Added(results.count(b"+"), results.count(b"~"), results.count(b"="))
 
     def delete(self, uris: Iterable[str]) -> int:
         """Delete images by URI; unknown ones are passed over. Returns how many there were."""
         digests = b"".join(layout.uri_digest(uri) for uri in uris)
-        return int(self.store.run("delete", [self._meta_key], [digests]))
+        return int(self.store.run("delete", [self.tables.meta_key], [digests]))
 
     def get(self, uri: str) -> layout.Record | None:
         """What is stored of one image, or None if it is not indexed."""
@@ -227,105 +194,14 @@ class Collection:
         if entry is None:
             return None
         row = int(np.frombuffer(entry, layout.ROW_DTYPE, 1)[0])
-        packed = self.records([row])[0]
+        packed = self.tables.records([row])[0]
         # None here: deleted between the two calls.
-        return self.unpack(packed) if packed is not None else None
-
-    def unpack(self, packed: bytes) -> layout.Record:
-        """A packed record, whole."""
-        return layout.unpack_record(packed, dim=self.dim, dtype=self.dtype)
-
-    def records(self, rows: Iterable[int]) -> list[bytes | None]:
-        """The packed records of rows, None for those deleted; one round trip."""
-        keys = [layout.key(self.name, "row", row) for row in rows]
-        if not keys:
-            return []
-        packed: list[bytes | None] = self.store.call("MGET", *keys)
-        return packed
-
-    def bucket_rows(self, generation: int, probes: NDArray[np.uint32]) -> NDArray[np.uint32] | None:
-        """The rows in buckets, each once, ascending; those of deleted images among them.
-
-        Args:
-            generation: whose tables.
-            probes: (tables, probes) bucket numbers.
-
-        Returns:
-            (rows,) uint32, or None if that generation's tables have been replaced.
-        """
-        keys = [
-            layout.key(self.name, "bucket", generation, table, bucket)
-            for table, buckets in enumerate(probes)
-            for bucket in buckets
-        ]
-        # The generation after the buckets: if it is still the same, none was dropped meanwhile.
-        found, now = self.store.call_many([("MGET", *keys), ("HGET", self._meta_key, "generation")])
-        if now is None or int(now) != generation:
-            return None
-        return np.unique(np.frombuffer(b"".join(rows or b"" for rows in found), layout.ROW_DTYPE))
-
-    @property
-    def _meta_key(self) -> str:
-        return layout.meta_key(self.name)
-
-    def _generations(self) -> tuple[int, int]:
-        """The generation of the tables, and of those that are being filled; 0 for none."""
-        generation, following = self.store.call("HMGET", self._meta_key, "generation", "next")
-        if generation is None:
-            raise CollectionError(_missing(self.store, self.name))
-        return int(generation), int(following)
-
-    def _family(self, generation: int) -> HashFamily:
-        if generation not in self._families:
-            data = self.store.call("GET", layout.key(self.name, "family", generation))
-            if data is None:
-                raise StoreError(f"the collection {self.name!r} has lost its hash family")
-            self._families[generation] = load_family(data)
-        return self._families[generation]
-
-    def _commit(
-        self,
-        vectors: NDArray[np.float32],
-        refs: Sequence[ImageRef],
-        metadata: Sequence[Mapping[str, Any]],
-    ) -> bytes:
-        values: NDArray[Any] = vectors
-        scales = np.ones(len(vectors), np.float32)
-        if self.dtype == np.int8:
-            values, scales = layout.quantise(vectors)
-        records = [
-            layout.pack_record(
-                values[i], scales[i], uri=ref.uri, label=ref.label, metadata=metadata[i]
-            )
-            for i, ref in enumerate(refs)
-        ]
-        # Bucketed as they are stored: rebuilt tables, which know nothing else, come out the same.
-        stored = normalised(values.astype(np.float32))
-        while True:
-            hashing = self.hashing()
-            families = [hashing.family, *([hashing.following] if hashing.following else [])]
-            buckets = np.hstack([family.buckets(stored) for family in families])
-            arguments: list[Argument] = [hashing.generation, hashing.family.tables]
-            if hashing.following:
-                arguments += [hashing.generation + 1, hashing.following.tables]
-            else:
-                arguments += [0, 0]
-            for i, ref in enumerate(refs):
-                arguments += [_digests(ref), records[i]]
-                arguments.append(buckets[i].astype(layout.ROW_DTYPE).tobytes())
-            results: bytes | None = self.store.run("commit", [self._meta_key], arguments)
-            # None: the tables were rebuilt in between.
-            if results is not None:
-                return results
+        return self.tables.unpack(packed) if packed is not None else None
 
 
 def list_collections(store: Store) -> list[str]:
     """The names of all collections, sorted."""
     return sorted(name.decode() for name in store.call("SMEMBERS", layout.COLLECTIONS))
-
-
-def _digests(ref: ImageRef) -> bytes:
-    return layout.uri_digest(ref.uri) + layout.fingerprint_digest(ref.fingerprint)
 
 
 def _checked_name(name: str) -> str:

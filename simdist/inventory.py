@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simdist.collection import Collection, Hashing, list_collections
+from simdist.collection import Collection, list_collections
 from simdist.store import Store, layout
+from simdist.tables import Hashing
 
 _SAMPLED_KEYS = 64
 _URI_KEYS = 2**16
@@ -35,7 +36,7 @@ def describe_all(store: Store) -> list[Description]:
 
 def describe(collection: Collection) -> Description:
     """One collection in figures."""
-    hashing = collection.hashing() if collection.fitted else None
+    hashing = collection.tables.hashing() if collection.fitted else None
     family = hashing.family if hashing else None
     images, rows = (
         int(value)

@@ -129,10 +129,13 @@ class LSHash:
         if distance_func == "hamming":
             bits = np.left_shift(np.uint32(1), np.arange(self.family.planes.shape[1]))
             probes = np.hstack([probes, probes ^ bits.astype(np.uint32)])
-        rows = self._collection.bucket_rows(1, probes)
+        tables = self._collection.tables
+        rows = tables.bucket_rows(1, probes)
         # Never None: these tables are not rebuilt.
-        packed = self._collection.records([] if rows is None else rows.tolist())
-        records = [self._collection.unpack(record) for record in packed if record is not None]
+        packed = self._collection.tables.records([] if rows is None else rows.tolist())
+        records = [
+            self._collection.tables.unpack(record) for record in packed if record is not None
+        ]
         if not records:
             return []
         vectors = np.stack([record.vector for record in records]).astype(np.float64)
@@ -160,12 +163,12 @@ class LSHash:
     ) -> GaussianFamily:
         tables, bits, dim = shape
         if not self._collection.fitted:
-            self._collection.fit(
+            self._collection.tables.fit(
                 _planes_from(Path(matrices), shape)
                 if matrices is not None
                 else GaussianFamily.draw(dim=dim, bits=bits, tables=tables)
             )
-        family = self._collection.hashing().family
+        family = self._collection.tables.hashing().family
         if not isinstance(family, GaussianFamily) or family.planes.shape != shape:
             raise CollectionError(
                 f"{self._collection.name!r} already holds tables of another kind or size: "

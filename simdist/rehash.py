@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice, product
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,10 +19,8 @@ from numpy.typing import NDArray
 from simdist.hashing import HashFamily, KMeansFamily, dump_family, load_family
 from simdist.hashing.kmeans import VECTORS_A_CENTROID, centroids_for
 from simdist.store import layout
+from simdist.tables import HashTables
 from simdist.vectors import normalised
-
-if TYPE_CHECKING:
-    from simdist.collection import Collection
 
 # Tables are rebuilt when a collection has so many times the images that they were fitted on.
 GROWTH = 4
@@ -32,7 +29,7 @@ FILL_BATCH = 1000
 LEASE_SECONDS = 60
 
 
-def grow(collection: Collection) -> bool:
+def grow(tables: HashTables) -> bool:
     """Rebuild the tables if the collection has outgrown them, or if a rebuild was interrupted.
 
     Returns:
@@ -40,102 +37,101 @@ def grow(collection: Collection) -> bool:
     """
     following, retired, live, fitted = (
         int(value or 0)
-        for value in collection.store.call(
-            *("HMGET", layout.meta_key(collection.name), "next", "retired", "live", "fitted")
+        for value in tables.store.call(
+            *("HMGET", tables.meta_key, "next", "retired", "live", "fitted")
         )
     )
     if not (following or retired or live >= GROWTH * fitted):
         return False
     # Families that are drawn, not fitted, suit any size.
-    if not isinstance(collection.hashing().family, KMeansFamily):
+    if not isinstance(tables.hashing().family, KMeansFamily):
         return False
-    with _lease(collection) as granted:
-        return granted and _rehash(collection)
+    with _lease(tables) as granted:
+        return granted and _rehash(tables)
 
 
-def _rehash(collection: Collection) -> bool:
-    store, meta = collection.store, layout.meta_key(collection.name)
-    hashing = collection.hashing()
+def _rehash(tables: HashTables) -> bool:
+    store, meta = tables.store, tables.meta_key
+    hashing = tables.hashing()
     retired = store.call("HGET", meta, "retired")
     if retired is not None:
-        _drop(collection, int(retired))
+        _drop(tables, int(retired))
     live, fitted = (int(value) for value in store.call("HMGET", meta, "live", "fitted"))
     if hashing.following is None and live >= GROWTH * fitted:
-        family = KMeansFamily.fit(_sample(collection, live), centroids=centroids_for(live))
+        family = KMeansFamily.fit(_sample(tables, live), centroids=centroids_for(live))
         store.run("rehash_start", [meta], [hashing.generation, live, dump_family(family)])
-        hashing = collection.hashing()
+        hashing = tables.hashing()
     if hashing.following is None:
         return False
-    _fill(collection, hashing.generation + 1, hashing.following)
+    _fill(tables, hashing.generation + 1, hashing.following)
     switched = bool(store.run("rehash_finish", [meta], [hashing.generation + 1]))
     if switched:
-        _drop(collection, hashing.generation)
+        _drop(tables, hashing.generation)
     return switched
 
 
-def _fill(collection: Collection, generation: int, family: HashFamily) -> None:
-    store, meta = collection.store, layout.meta_key(collection.name)
+def _fill(tables: HashTables, generation: int, family: HashFamily) -> None:
+    store, meta = tables.store, tables.meta_key
     while True:
         following, filled, end = store.call("HMGET", meta, "next", "filled", "fill")
         if following is None or int(following) != generation or int(filled) >= int(end):
             return
         first, last = int(filled), min(int(filled) + FILL_BATCH, int(end))
-        rows, vectors = _vectors(collection, np.arange(first, last))
+        rows, vectors = _vectors(tables, np.arange(first, last))
         places = np.column_stack([rows, family.buckets(vectors)]).astype(layout.ROW_DTYPE)
         batch = (generation, first, last, family.tables, places.tobytes())
         store.run("rehash_fill", [meta], batch)
-        store.call("EXPIRE", _lease_key(collection), LEASE_SECONDS)
+        store.call("EXPIRE", _lease_key(tables), LEASE_SECONDS)
 
 
-def _sample(collection: Collection, live: int) -> NDArray[np.float32]:
+def _sample(tables: HashTables, live: int) -> NDArray[np.float32]:
     """Stored vectors, picked at random, as many as the centroids for so many images need."""
-    rows = int(collection.store.call("HGET", layout.meta_key(collection.name), "rows"))
+    rows = int(tables.store.call("HGET", tables.meta_key, "rows"))
     wanted = min(rows, 2 * VECTORS_A_CENTROID * centroids_for(live))
     picked = np.random.default_rng(0).choice(rows, wanted, replace=False)
     parts = np.array_split(picked, -(-wanted // FILL_BATCH))
-    return np.concatenate([_vectors(collection, part)[1] for part in parts])
+    return np.concatenate([_vectors(tables, part)[1] for part in parts])
 
 
 def _vectors(
-    collection: Collection, rows: NDArray[np.int64]
+    tables: HashTables, rows: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The rows that still exist, and their vectors, of length 1."""
-    records = collection.records(rows.tolist())
+    records = tables.records(rows.tolist())
     there = np.array([record is not None for record in records], dtype=np.bool_)
     packed = [record for record in records if record is not None]
     if not packed:
-        return rows[there], np.empty((0, collection.dim), np.float32)
-    values, _ = layout.unpack_vectors(packed, dim=collection.dim, dtype=collection.dtype)
+        return rows[there], np.empty((0, tables.dim), np.float32)
+    values, _ = layout.unpack_vectors(packed, dim=tables.dim, dtype=tables.dtype)
     return rows[there], normalised(values.astype(np.float32))
 
 
-def _drop(collection: Collection, generation: int) -> None:
+def _drop(tables: HashTables, generation: int) -> None:
     """Remove the tables of a generation that is no longer in use."""
-    store = collection.store
-    data = store.call("GET", layout.key(collection.name, "family", generation))
+    store = tables.store
+    data = store.call("GET", layout.key(tables.collection, "family", generation))
     # None: the process before had dropped the tables, and died.
     if data is not None:
         family = load_family(data)
         places = product(range(family.tables), range(family.size))
         for batch in iter(lambda: list(islice(places, FILL_BATCH)), []):
-            store.call(
-                "UNLINK", *(layout.key(collection.name, "bucket", generation, *at) for at in batch)
-            )
-    store.call("UNLINK", layout.key(collection.name, "family", generation))
-    store.call("HDEL", layout.meta_key(collection.name), "retired")
+            keys = [layout.key(tables.collection, "bucket", generation, *place) for place in batch]
+            store.call("UNLINK", *keys)
+    store.call("UNLINK", layout.key(tables.collection, "family", generation))
+    store.call("HDEL", tables.meta_key, "retired")
 
 
 @contextmanager
-def _lease(collection: Collection) -> Iterator[bool]:
+def _lease(tables: HashTables) -> Iterator[bool]:
     """Whether this process alone rebuilds. Two at once would do no harm, only work twice."""
-    key, token = _lease_key(collection), secrets.token_hex(8)
-    granted = bool(collection.store.call("SET", key, token, "NX", "EX", LEASE_SECONDS))
+    key, token = _lease_key(tables), secrets.token_hex(8)
+    granted = bool(tables.store.call("SET", key, token, "NX", "EX", LEASE_SECONDS))
     try:
         yield granted
     finally:
-        if granted and collection.store.call("GET", key) == token.encode():
-            collection.store.call("DEL", key)
+        if granted and tables.store.call("GET", key) == token.encode():
+            tables.store.call("DEL", key)
 
 
-def _lease_key(collection: Collection) -> str:
-    return layout.key(collection.name, "rehash")
+def _lease_key(tables: HashTables) -> str:
+    return layout.key(tables.collection, "rehash")

@@ -51,24 +51,24 @@ class Searcher:
         """
         if not 1 <= n <= MAX_RESULTS:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
-        collection = self.collection
-        query = normalised(checked(np.atleast_2d(vector), dim=collection.dim))
+        tables = self.collection.tables
+        query = normalised(checked(np.atleast_2d(vector), dim=tables.dim))
         rows = None
         # None: the tables were rebuilt between the two calls.
         while rows is None:
-            hashing = collection.hashing()
+            hashing = tables.hashing()
             probes = hashing.family.probes(query, PROBES)[0]
-            rows = collection.bucket_rows(hashing.generation, probes)
-        records = [record for record in collection.records(rows.tolist()) if record is not None]
+            rows = tables.bucket_rows(hashing.generation, probes)
+        records = [record for record in tables.records(rows.tolist()) if record is not None]
         if not records:
             return []
-        values, _ = layout.unpack_vectors(records, dim=collection.dim, dtype=collection.dtype)
+        values, _ = layout.unpack_vectors(records, dim=tables.dim, dtype=tables.dtype)
         scores = _cosines(values, query[0])
         best = np.argsort(-scores, kind="stable")[:n]
         return [self._hit(records[i], float(scores[i])) for i in best]
 
     def _hit(self, packed: bytes, score: float) -> Hit:
-        record = self.collection.unpack(packed)
+        record = self.collection.tables.unpack(packed)
         return Hit(record.uri, score, record.label, record.metadata)
 
 

@@ -57,7 +57,7 @@ def search(
     with open_store(Settings.resolve(redis_url=redis)) as store:
         opened = Collection.open(store, collection)
         # Before a model is loaded: an empty collection says so at once.
-        opened.hashing()
+        opened.tables.hashing()
         queries = resolve_queries(
             images, opened, load_embedder=lambda: _load(model or opened.model, weights)
         )

@@ -64,6 +64,11 @@ def fingerprint_digest(fingerprint: str) -> bytes:
     return hashlib.blake2b(fingerprint.encode(), digest_size=8).digest()
 
 
+def digests(uri: str, fingerprint: str) -> bytes:
+    """Both digests, end to end, as the scripts take them."""
+    return uri_digest(uri) + fingerprint_digest(fingerprint)
+
+
 @dataclass(frozen=True)
 class Record:
     """What is stored of one image.

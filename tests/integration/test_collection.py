@@ -40,14 +40,14 @@ def everything(collection: Collection) -> list[str]:
     """The URIs in the hash tables, as often as a search that probes all buckets meets them."""
     if not collection.fitted:
         return []
-    hashing = collection.hashing()
+    hashing = collection.tables.hashing()
     keys = [
         layout.key(collection.name, "bucket", hashing.generation, 0, bucket)
         for bucket in range(hashing.family.size)
     ]
     rows = b"".join(rows or b"" for rows in collection.store.call("MGET", *keys))
-    packed = collection.records(np.frombuffer(rows, layout.ROW_DTYPE).tolist())
-    return sorted(collection.unpack(record).uri for record in packed if record is not None)
+    packed = collection.tables.records(np.frombuffer(rows, layout.ROW_DTYPE).tolist())
+    return sorted(collection.tables.unpack(record).uri for record in packed if record is not None)
 
 
 def test_add_search_delete(store: Store) -> None:
@@ -160,10 +160,10 @@ def test_two_writers_at_once_lose_and_double_nothing(store: Store) -> None:
 
 def test_the_first_hash_family_stays(store: Store) -> None:
     collection, other = create(store), Collection.open(connect(store.url), "test")
-    collection.fit(KMeansFamily.fit(vectors(100)), images=100)
-    other.fit(KMeansFamily.fit(vectors(100, seed=1)), images=100)
+    collection.tables.fit(KMeansFamily.fit(vectors(100)), images=100)
+    other.tables.fit(KMeansFamily.fit(vectors(100, seed=1)), images=100)
     other.add(vectors(5), [ref(i) for i in range(5)])
-    ours, theirs = collection.hashing(), other.hashing()
+    ours, theirs = collection.tables.hashing(), other.tables.hashing()
     assert ours.generation == theirs.generation == 1
     np.testing.assert_array_equal(
         ours.family.buckets(vectors(50)), theirs.family.buckets(vectors(50))

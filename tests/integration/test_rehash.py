@@ -37,8 +37,8 @@ def meta(collection: Collection) -> dict[bytes, bytes]:
 def check(collection: Collection, images: int, generation: int) -> None:
     """All images in the tables once, nothing left over, and searches that find them."""
     assert everything(collection) == sorted(ref(i).uri for i in range(images))
-    assert collection.hashing().generation == generation
-    assert collection.hashing().following is None
+    assert collection.tables.hashing().generation == generation
+    assert collection.tables.hashing().following is None
     unfinished = {b"next_fitted", b"filled", b"fill", b"retired"} & set(meta(collection))
     assert unfinished == set()
     keys = collection.store.call("KEYS", layout.key("test", "*"))
@@ -50,13 +50,13 @@ def check(collection: Collection, images: int, generation: int) -> None:
 
 def test_tables_grow_with_the_collection(store: Store) -> None:
     collection = filled(store)
-    before = collection.hashing().family.size
+    before = collection.tables.hashing().family.size
     add_range(collection, START, GROWTH * START - 1)
-    assert collection.hashing().generation == 1
+    assert collection.tables.hashing().generation == 1
     add_range(collection, GROWTH * START - 1, GROWTH * START)
     check(collection, GROWTH * START, generation=2)
-    assert collection.hashing().family.size == GROWTH * before
-    assert not grow(collection)
+    assert collection.tables.hashing().family.size == GROWTH * before
+    assert not grow(collection.tables)
 
 
 class Killed(BaseException):
@@ -88,7 +88,7 @@ def test_a_rebuild_that_dies_at_any_write_is_finished_by_the_next_process(
     monkeypatch.setattr(Store, "run", counted(run))
     monkeypatch.setattr(Store, "call", counted(call))
     try:
-        grow(collection)
+        grow(collection.tables)
     except Killed:
         died = True
     else:
@@ -136,9 +136,9 @@ def test_writers_during_a_rebuild_lose_nothing(
         writer.join()
     # Nearly all: a search probes some of the buckets, not all.
     assert np.mean(found) > 0.95
-    grow(collection)
+    grow(collection.tables)
     check(collection, total, generation=int(meta(collection)[b"generation"]))
-    assert collection.hashing().generation >= 2
+    assert collection.tables.hashing().generation >= 2
 
 
 def test_a_lost_family_is_reported(store: Store) -> None:
