@@ -50,6 +50,7 @@ class Listing:
         self._stopped = Event()
         self._pages: Queue[Shard] = Queue(AHEAD // PAGE)
         self._head = Shard(())
+        self._ended = False
         self._thread = Thread(
             target=self._run, args=(list_folder(folder),), name="simdist-listing", daemon=True
         )
@@ -78,17 +79,16 @@ class Listing:
         Raises:
             SimdistError: the listing met an error that ends it.
         """
-        if not self._head:
-            # Asked first: the thread puts its last page before it is done.
-            ended = self._count.done or self._error is not None
+        if not self._head and not self._ended:
             try:
-                self._head = self._pages.get(block=not ended and seconds > 0, timeout=seconds)
+                self._head = self._pages.get(block=seconds > 0, timeout=seconds)
             except Empty:
-                if not ended:
-                    return None
-        if self._error is not None and not self._head:
+                return None
+            # An empty page is the last.
+            self._ended = not self._head
+        if self._ended and self._error is not None:
             raise self._error
-        return bool(self._head)
+        return not self._ended
 
     def take(self, limit: int) -> Shard | None:
         """At most so many of the images that come next; None if there are none now.
@@ -113,6 +113,7 @@ class Listing:
         # Raised where the images are taken.
         except Exception as error:
             self._error = error
+        self._put(Shard(()))
 
     def _sift(self, page: list[ImageRef | ListingFailure]) -> None:
         refs = [entry for entry in page if isinstance(entry, ImageRef)]

@@ -99,7 +99,7 @@ class Pipeline:
             if done:
                 moved = time.monotonic()
             elif time.monotonic() - moved > STALL_SECONDS:
-                raise _lost(f"nothing has moved for {STALL_SECONDS:.0f} seconds")
+                raise _lost(f"nothing moved for {STALL_SECONDS:.0f} s; is the cluster full?")
             else:
                 yield None
             for ref in done:
@@ -220,16 +220,25 @@ def _outcome(ref: Any) -> Any:
 
     try:
         return ray.get(ref)
-    except (ActorDiedError, ActorUnavailableError, WorkerCrashedError, NodeDiedError):
-        return _DIED
-    except OutOfMemoryError:
+    except (
+        ActorDiedError,
+        ActorUnavailableError,
+        NodeDiedError,
+        OutOfMemoryError,
+        WorkerCrashedError,
+    ):
         return _DIED
     except RayTaskError as error:
         if isinstance(error.cause, SimdistError):
             raise error.cause from error
-        raise
+        raise _lost(_first_line(error.cause)) from error
     except RayError as error:
         raise _lost(type(error).__name__) from error
+
+
+def _first_line(error: BaseException) -> str:
+    name = type(error).__name__
+    return next((f"{name}: {line[:200]}" for line in str(error).splitlines() if line), name)
 
 
 def _lost(reason: str) -> ClusterError:

@@ -25,7 +25,7 @@ def ray_session(settings: Settings) -> Iterator[None]:
         UsageError: an address that can never work.
         ClusterError: the cluster cannot be reached, or Ray does not start.
     """
-    _configure()
+    _configure(joining=settings.ray_address is not None)
     import ray
 
     if ray.is_initialized():
@@ -42,14 +42,18 @@ def ray_session(settings: Settings) -> Iterator[None]:
         ray.shutdown()
 
 
-def _configure() -> None:
+def _configure(*, joining: bool) -> None:
     """Set Ray up before it is imported: what it says to developers goes to its log files only."""
-    for name, value in {
+    variables = {
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences an announcement of a change
         "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # its remarks on workers that die, else on stdout
         "RAY_task_oom_retries": "3",  # without an end otherwise
-    }.items():
+    }
+    if joining:
+        # Half a minute until a cluster is given up, not a quarter of an hour.
+        variables |= {"RAY_NUM_REDIS_GET_RETRIES": "3", "RAY_py_gcs_connect_timeout_s": "5"}
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
     logging.getLogger("ray").setLevel(logging.CRITICAL)
 
@@ -85,29 +89,48 @@ def _failed_start(address: str | None, error: Exception) -> ClusterError:
             )
         cause = cause.__cause__ or cause.__context__
     return ClusterError(
-        f"cannot join the Ray cluster at {address}: {reason}; check the address, or leave it out "
-        "to run on this machine"
+        f"cannot join the Ray cluster at {address}: {reason}; check --ray-address / RAY_ADDRESS, "
+        "or leave them out to let simdist start its own"
     )
 
 
 def _check_address(address: str) -> None:
-    """Fail at once where nothing listens: Ray itself would try for a minute, then abort."""
-    if address in ("auto", "local"):
+    """Fail at once where nothing listens; Ray itself would try for long, and log it all.
+
+    Raises:
+        UsageError, ClusterError: as `ray_session`.
+    """
+    if address == "local":
         return
-    if "://" in address:
+    if address == "auto":
+        # Where there is no cluster, the address of one that is gone may still be noted.
+        place = _nearest_cluster()
+    elif "://" in address:
         raise UsageError(
             f"{address} is not an address that simdist can join: run it on a node of the "
             "cluster, with --ray-address auto or the head node's HOST:PORT"
         )
-    host, _, port = address.rpartition(":")
+    else:
+        place = address
+    host, _, port = place.rpartition(":")
     if not host or not port.isdecimal():
         raise UsageError(f"{address!r} is not a Ray address: give HOST:PORT or auto")
     try:
         answers = _answers(host.strip("[]"), int(port))
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, UnicodeError) as error:
         raise _unreachable(address) from error
     if not answers:
         raise _unreachable(address)
+
+
+def _nearest_cluster() -> str:
+    """The address that Ray's own "auto" would join."""
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    try:
+        return str(canonicalize_bootstrap_address_or_die("auto"))
+    except ConnectionError as error:
+        raise _unreachable("auto") from error
 
 
 def _answers(host: str, port: int) -> bool:
@@ -124,7 +147,8 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _unreachable(address: str) -> ClusterError:
+    place = "on this machine" if address == "auto" else f"at {address}"
     return ClusterError(
-        f"no Ray cluster answers at {address}: start it, check the address, or leave it out "
-        "to run on this machine"
+        f"no Ray cluster answers {place}: start it, check --ray-address / RAY_ADDRESS, or leave "
+        "them out to let simdist start its own"
     )

@@ -40,5 +40,6 @@ class CommandLine:
         result = self.run(*arguments)
         assert result.code == code, result
         assert "Traceback" not in result.err
-        assert result.err.startswith("error: ") or code == 2, result.err
+        errors = [line for line in result.err.splitlines() if line.startswith("error: ")]
+        assert len(errors) == 1 or code == 2, result.err
         return " ".join(result.err.split())

@@ -54,6 +54,11 @@ def main() -> None:
     debug = "--debug" in sys.argv[1:]
     try:
         app()
+    except SystemExit as stop:
+        # What Typer makes of Ctrl-C, without a word.
+        if stop.code == INTERRUPTED:
+            _complain("stopped; run the same command again to go on")
+        raise
     except SimdistError as error:
         if debug:
             raise
@@ -64,9 +69,6 @@ def main() -> None:
             raise
         _complain(f"{type(error).__name__}: {error}; this is a defect: report it with --debug")
         sys.exit(1)
-    except KeyboardInterrupt:
-        _complain("stopped; run the same command again to go on")
-        sys.exit(INTERRUPTED)
 
 
 def _complain(message: str) -> None:

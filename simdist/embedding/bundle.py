@@ -72,7 +72,9 @@ def read_safetensors(path: Path) -> Mapping[str, Tensor]:
     try:
         weights: Mapping[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelError(f"cannot read the weights {path}: {error}") from error
+        raise ModelError(
+            f"cannot read the weights {path}: {getattr(error, 'strerror', None) or error}"
+        ) from error
     return weights
 
 

@@ -141,6 +141,52 @@ def connect_cli() -> simdist.store.Store:
     return connect(settings.redis_url)
 
 
+class TestIngest:
+    """What is said before any image is embedded; the pipeline itself is in tests/cluster."""
+
+    MODEL = ("--model", "efficientnet-lite0")
+
+    def test_sources_that_are_none(self, cli: CommandLine, tmp_path: Path) -> None:
+        missing = str(tmp_path / "nothing")
+        assert "No such file or directory; check the path" in cli.fail("ingest", missing)
+        text = tmp_path / "notes.txt"
+        text.touch()
+        assert "name a folder of images" in cli.fail("ingest", str(text))
+        cli.fail("ingest", "s3://bucket/prefix", code=2)
+        cli.fail("ingest", code=2)
+
+    def test_an_empty_folder(self, cli: CommandLine, tmp_path: Path) -> None:
+        (tmp_path / "notes.txt").touch()
+        result = cli.run("ingest", str(tmp_path), *self.MODEL)
+        assert result.code == 0
+        assert "No images found: simdist looks for .jpg, .png" in result.out
+
+    def test_another_model_than_the_collections(
+        self, cli: CommandLine, photos: Collection, tmp_path: Path
+    ) -> None:
+        store = connect_cli()
+        Collection.create(store, "other", model="resnet34", model_id="resnet34-0", dim=512)
+        store.close()
+        message = cli.fail("ingest", str(PHOTOS), "-c", "other", *self.MODEL)
+        assert "was made with the model resnet34-0, not with efficientnet-lite0-" in message
+
+    def test_models_that_are_none(self, cli: CommandLine, tmp_path: Path) -> None:
+        ingest = ("ingest", str(PHOTOS))
+        assert "there is no model 'vgg'" in cli.fail(*ingest, "--model", "vgg", code=2)
+        assert "cannot read the weights" in cli.fail(
+            *(*ingest, "--weights", str(tmp_path / "none.safetensors"))
+        )
+        assert cli.run("status").out.startswith("No collections yet")
+
+    def test_everything_known_needs_no_ray(
+        self, cli: CommandLine, photos: Collection, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "ray", None)
+        result = cli.run("ingest", str(PHOTOS), "-c", "photos", *self.MODEL)
+        assert result.code == 0, result.err
+        assert "154 listed: 0 added, 0 replaced, 154 skipped, 0 failed" in result.out
+
+
 class TestStatus:
     def test_figures(self, cli: CommandLine, photos: Collection) -> None:
         result = cli.run("status")

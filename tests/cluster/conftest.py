@@ -1,0 +1,70 @@
+"""What the tests of the pipeline share: a model, collections, and a look at a whole index."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simdist.collection import Collection
+from simdist.embedding import Model, load_model
+from simdist.sources import ImageRef, list_folder
+from simdist.store import connect, layout
+from tests.conftest import PHOTOS
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    return load_model("efficientnet-lite0")
+
+
+@pytest.fixture
+def collection(valkey_url: str, model: Model) -> Iterator[Collection]:
+    """An empty collection on the embedded server."""
+    store = connect(valkey_url)
+    store.call("FLUSHALL")
+    yield Collection.ensure(store, "photos", model=model)
+    store.close()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder of links to 40 of the example photographs, eight of each category."""
+    for category in PHOTOS.iterdir():
+        (tmp_path / "photos" / category.name).mkdir(parents=True)
+        for photo in sorted(category.iterdir())[:8]:
+            (tmp_path / "photos" / category.name / photo.name).symlink_to(photo)
+    return tmp_path / "photos"
+
+
+def refs_of(folder: Path) -> list[ImageRef]:
+    """The images of a folder."""
+    return [entry for entry in list_folder(folder) if isinstance(entry, ImageRef)]
+
+
+def assert_holds_exactly(collection: Collection, refs: Iterable[ImageRef]) -> None:
+    """Each image is there once and findable, and no row or posting is left that is nobody's."""
+    refs = list(refs)
+    assert collection.known(refs).all()
+    meta, name = layout.meta_key(collection.name), collection.name
+    assert int(collection.store.call("HGET", meta, "live")) == len(refs)
+    keys = collection.store.call("KEYS", layout.key(name, "row", "*"))
+    rows = {int(key.rpartition(b":")[2]) for key in keys}
+    assert len(rows) == len(refs)
+    tables: dict[bytes, list[int]] = {}
+    for bucket in collection.store.call("KEYS", layout.key(name, "bucket", "*")):
+        table = bucket.rpartition(b":")[0]
+        posted = np.frombuffer(collection.store.call("GET", bucket), layout.ROW_DTYPE)
+        tables.setdefault(table, []).extend(posted.tolist())
+    assert tables
+    for posted_rows in tables.values():
+        assert sorted(row for row in posted_rows if row in rows) == sorted(rows)
+
+
+def without_servers(**more: str) -> dict[str, str]:
+    """The environment without a server or a cluster that the caller may have named."""
+    kept = {k: v for k, v in os.environ.items() if k not in ("SIMDIST_REDIS_URL", "RAY_ADDRESS")}
+    return kept | more

@@ -1,0 +1,198 @@
+"""The pipeline on real photographs, with Ray on this machine and the embedded server."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster import pipeline as pipeline_module
+from cluster.ingest import Progress, Summary, ingest
+from cluster.runtime import ray_session
+from cluster.shards import Shard
+from cluster.stages import decode_shard
+from simdist.collection import Collection
+from simdist.embedding import Model
+from simdist.errors import ClusterError, ModelError, SourceError
+from simdist.images import Pixels
+from simdist.settings import Settings
+from simdist.sources import file_uri
+from tests.bad_inputs import write_bad_inputs
+from tests.cluster.conftest import assert_holds_exactly, refs_of
+from tests.conftest import PHOTOS
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    """One Ray for all tests here; `ingest` finds it running."""
+    with ray_session(Settings.resolve()):
+        yield
+
+
+@pytest.fixture
+def run(collection: Collection, model: Model) -> Run:
+    return Run(collection, model)
+
+
+class Run:
+    """An ingest into the test's collection, whose progress is kept."""
+
+    def __init__(self, collection: Collection, model: Model) -> None:
+        self._collection = collection
+        self._model = model
+        self.seen: list[Progress] = []
+
+    def __call__(self, source: object) -> Summary:
+        self.seen.clear()
+        return ingest(
+            str(source), collection=self._collection, model=self._model, on_progress=self.note
+        )
+
+    def note(self, progress: Progress) -> None:
+        self.seen.append(progress)
+        if progress.done:
+            self.at_first_results()
+
+    def at_first_results(self) -> None:
+        """For a test to break something in the middle."""
+
+
+def test_each_photograph_is_indexed_once_then_skipped_then_replaced(
+    folder: Path, collection: Collection, run: Run
+) -> None:
+    first = run(folder)
+    assert (first.listed, first.added, first.skipped, first.failed) == (40, 40, 0, 0)
+    assert run.seen[-1].listing_done
+    assert run.seen[-1].done == 40
+    assert run.seen[-1].seconds_left == 0
+    assert all(a.done <= b.done for a, b in zip(run.seen, run.seen[1:], strict=False))
+    assert_holds_exactly(collection, refs_of(folder))
+    clownfish = collection.get(file_uri(folder / "fish" / "clownfish.jpg"))
+    assert clownfish is not None
+    assert clownfish.label == "fish"
+
+    second = run(file_uri(folder))
+    assert (second.listed, second.added, second.skipped) == (40, 0, 40)
+
+    changed = folder / "fish" / "clownfish.jpg"
+    changed.unlink()
+    shutil.copy(PHOTOS / "tools" / min(os.listdir(PHOTOS / "tools")), changed)
+    (folder / "fish" / "another.jpg").symlink_to(PHOTOS / "fish" / "red-mullet.jpg")
+    third = run(folder)
+    assert (third.listed, third.added, third.replaced, third.skipped) == (41, 1, 1, 39)
+    assert_holds_exactly(collection, refs_of(folder))
+
+
+def test_bad_files_are_failures_with_their_reasons(
+    tmp_path: Path, collection: Collection, run: Run
+) -> None:
+    cases = write_bad_inputs(tmp_path / "bad", PHOTOS / "animals" / "horses.jpg")
+    summary = run(tmp_path / "bad")
+    failures = {failure.uri: failure for failure in summary.failures}
+    for case in cases:
+        uri = file_uri(case.path)
+        if case.reason is None:
+            assert uri not in failures, failures[uri]
+            assert collection.get(uri) is not None, case
+        else:
+            assert case.reason in failures[uri].reason
+            assert collection.get(uri) is None
+    assert summary.failed == len(failures) == sum(case.reason is not None for case in cases)
+    assert summary.added == len(cases) - summary.failed
+    assert {failure.stage for failure in failures.values()} == {"list", "fetch", "decode"}
+
+
+def test_only_the_first_failures_are_named_and_all_are_counted(
+    tmp_path: Path, collection: Collection, run: Run
+) -> None:
+    for i in range(70):
+        (tmp_path / f"{i}.jpg").touch()
+    summary = run(tmp_path)
+    assert (summary.listed, summary.failed, len(summary.failures)) == (70, 70, 20)
+    assert not collection.fitted
+
+
+def test_a_source_that_cannot_be_listed_fails_before_anything_starts(
+    tmp_path: Path, run: Run
+) -> None:
+    with pytest.raises(SourceError, match="check the path"):
+        run(tmp_path / "nowhere")
+    assert run.seen == []
+
+
+def test_ctrl_c_commits_what_is_embedded(
+    folder: Path, collection: Collection, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "at_first_results", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        run(folder)
+    done = run.seen[-1].done
+    assert 0 < done < 40
+    assert collection.known(refs_of(folder)).sum() == done
+
+    monkeypatch.undo()
+    assert run(folder).added == 40 - done
+    assert_holds_exactly(collection, refs_of(folder))
+
+
+def test_an_image_that_kills_its_decoder_costs_no_other(
+    folder: Path, collection: Collection, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def deadly(shard: Shard, *, size: int) -> tuple[Shard, Pixels]:
+        if any("clownfish" in ref.uri for ref in shard.refs):
+            os._exit(1)
+        return decode_shard(shard, size=size)
+
+    monkeypatch.setattr(pipeline_module, "decode_shard", deadly)
+    summary = run(folder)
+    [failure] = summary.failures
+    assert failure.uri.endswith("/fish/clownfish.jpg")
+    assert (failure.stage, failure.reason) == ("decode", "the process that decodes it dies")
+    assert_holds_exactly(collection, [ref for ref in refs_of(folder) if "clownfish" not in ref.uri])
+
+
+def test_a_killed_actor_is_replaced(
+    folder: Path, collection: Collection, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "at_first_results", lambda: kill_an_actor(run, monkeypatch))
+    assert run(folder).added == 40
+    assert_holds_exactly(collection, refs_of(folder))
+
+
+def test_actors_that_keep_dying_end_the_job_with_advice(
+    folder: Path, collection: Collection, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_module, "ACTOR_LOSSES", 0)
+    monkeypatch.setattr(run, "at_first_results", lambda: kill_an_actor(run, monkeypatch))
+    with pytest.raises(ClusterError, match="run the same command again to go on"):
+        run(folder)
+    assert 0 < collection.known(refs_of(folder)).sum() < 40
+
+
+def kill_an_actor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill an embedding actor, as the kernel does it where memory is short; once."""
+    monkeypatch.setattr(run, "at_first_results", lambda: None)
+    processes = psutil.Process().children(recursive=True)
+    next(process for process in processes if is_actor(process)).kill()
+
+
+def is_actor(process: psutil.Process) -> bool:
+    try:
+        return "EmbedActor" in " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+
+
+def test_weights_that_do_not_fit_are_reported_as_such(
+    folder: Path, collection: Collection, model: Model
+) -> None:
+    broken = Model(model.backbone, dict(list(model.weights.items())[1:]), model.preprocessing, "fc")
+    with pytest.raises(ModelError, match="do not fit the backbone"):
+        ingest(str(folder), collection=collection, model=broken, on_progress=lambda _: None)

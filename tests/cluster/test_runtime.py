@@ -1,0 +1,104 @@
+"""Joining and starting Ray, and how the stages share what it has."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+
+import pytest
+
+from cluster.pipeline import Pipeline
+from cluster.runtime import ray_session
+from cluster.stages import Plan
+from simdist.embedding import Model
+from simdist.errors import ClusterError, UsageError
+from simdist.settings import Settings
+
+
+def settings(address: str | None) -> Settings:
+    return Settings.resolve(ray_address=address)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379", "[::1]:1"])
+def test_nothing_answers(address: str) -> None:
+    with pytest.raises(ClusterError, match="no Ray cluster answers at") as caught:
+        ray_session(settings(address)).__enter__()
+    assert address in str(caught.value)
+
+
+@pytest.mark.parametrize("noted", [None, "127.0.0.1:1"])
+def test_auto_without_a_cluster(monkeypatch: pytest.MonkeyPatch, noted: str | None) -> None:
+    """Nor where Ray has kept a note of one that is gone."""
+    from ray._private import services
+
+    monkeypatch.setattr(services, "find_gcs_addresses", set)
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda _: noted)
+    with pytest.raises(ClusterError, match="no Ray cluster answers on this machine"):
+        ray_session(settings("auto")).__enter__()
+
+
+@pytest.mark.parametrize("address", ["nonsense", "host:", ":6379", "host:port", "ray://host:10001"])
+def test_addresses_that_can_never_work(address: str) -> None:
+    with pytest.raises(UsageError):
+        ray_session(settings(address)).__enter__()
+
+
+def test_another_kind_of_server_is_not_mistaken_for_a_cluster() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(ClusterError, match="no Ray cluster answers"):
+            ray_session(settings(f"127.0.0.1:{server.getsockname()[1]}")).__enter__()
+        thread.join()
+
+
+def test_what_was_started_is_stopped_and_what_was_found_is_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import ray
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(KeyboardInterrupt), ray_session(settings(None)):
+        with ray_session(settings(None)):
+            assert ray.is_initialized()
+        assert ray.is_initialized()
+        raise KeyboardInterrupt
+    assert not ray.is_initialized()
+
+
+def test_each_actor_holds_a_gpu_of_its_own(model: Model) -> None:
+    """Ray's GPUs are logical: it hands out those that it was told of."""
+    import ray
+
+    try:
+        ray.init(
+            "local", num_cpus=2, num_gpus=2, include_dashboard=False, logging_level=logging.CRITICAL
+        )
+        with Pipeline(Plan.of({"CPU": 2, "GPU": 2}), model) as pipeline:
+            ids = [
+                ray.get(actor.__ray_call__.remote(lambda _: ray.get_gpu_ids()))
+                for actor in pipeline._loading.values()
+            ]
+    finally:
+        ray.shutdown()
+    assert sorted(ids) == [[0], [1]]
+
+
+@pytest.mark.parametrize("cpus", [1, 2, 64])
+def test_without_gpus_every_cpu_embeds_and_decoding_finds_room(cpus: int) -> None:
+    plan = Plan.of({"CPU": cpus})
+    assert plan.actors == cpus
+    assert plan.actors * plan.actor_cpus + plan.decoder_cpus <= cpus
+
+
+def test_with_gpus_there_is_one_actor_each() -> None:
+    plan = Plan.of({"CPU": 16, "GPU": 4})
+    assert (plan.actors, plan.actor_gpus, plan.decoders) == (4, 1, 16)
+    assert plan.actors * plan.actor_cpus + plan.decoders * plan.decoder_cpus <= 16
