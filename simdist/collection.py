@@ -22,8 +22,9 @@ from simdist.vectors import checked, normalised
 if TYPE_CHECKING:
     from simdist.embedding import Model
 
-# Embeddings that a new collection's hash family is fitted on, where there are as many.
-FIT_SAMPLE = 1024
+# Embeddings that a new collection's first hash family is fitted on, where there are as many. Few,
+# so that little is held back uncommitted: the tables are rebuilt as the collection grows.
+FIT_SAMPLE = 256
 # Images committed by one call of the server-side script: a stall of a few milliseconds.
 COMMIT_BATCH = 256
 

@@ -69,12 +69,12 @@ def read_safetensors(path: Path) -> Mapping[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if not path.is_file():
+        raise ModelError(f"cannot read the weights {path}: there is no such file")
     try:
         weights: Mapping[str, Tensor] = load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"cannot read the weights {path}: {getattr(error, 'strerror', None) or error}"
-        ) from error
+        raise ModelError(f"cannot read the weights {path}: {error}") from error
     return weights
 
 
