@@ -74,7 +74,7 @@ def _ensure_running(data_dir: Path) -> Path:
         socket = Path(noted.read_text())
         if _answers(socket):
             return socket
-    socket = _socket_folder() / f"{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]}.sock"
+    socket = _usual_socket(data_dir)
     noted.write_text(str(socket))
     started = _launch(data_dir, socket)
     deadline = time.monotonic() + START_SECONDS
@@ -118,7 +118,8 @@ def _ensure_kept(data_dir: Path) -> None:
         _run_quietly(
             [
                 *(sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py"))),
-                *(str(data_dir / USERS_LOCK), str(data_dir / SOCKET_FILE), str(lock.fileno())),
+                *(str(data_dir / USERS_LOCK), str(data_dir / SOCKET_FILE)),
+                *(str(_usual_socket(data_dir)), str(lock.fileno())),
             ],
             pass_fds=(lock.fileno(),),
         )
@@ -151,6 +152,10 @@ def _answers(socket: Path) -> bool:
                 time.sleep(0.05)
             except RedisConnectionError:
                 return False
+
+
+def _usual_socket(data_dir: Path) -> Path:
+    return _socket_folder() / f"{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]}.sock"
 
 
 def _socket_folder() -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,6 +104,14 @@ def test_what_was_acknowledged_survives_kill_9_of_the_server(tmp_path: Path) -> 
         store = connect(url)
         assert store.call("DBSIZE") == 1000
         store.close()
+
+
+def test_it_stops_when_its_data_folder_is_deleted(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    with embedded_server(data):
+        pid = server_pid(data)
+        shutil.rmtree(data)
+    assert eventually(lambda: not alive(pid))
 
 
 def test_a_user_that_comes_while_the_last_one_leaves(tmp_path: Path) -> None:
