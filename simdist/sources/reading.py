@@ -24,7 +24,7 @@ def read_bytes(uri: str) -> bytes:
         SourceError: it cannot be read; for a web address, `FetchError`.
         UsageError: it names no file of this machine.
     """
-    if uri.lower().startswith(("http://", "https://")):
+    if is_web_address(uri):
         return fetch(uri)
     path = uri_path(uri)
     try:
