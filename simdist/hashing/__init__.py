@@ -2,7 +2,19 @@
 
 from simdist.hashing.codec import dump_family, load_family
 from simdist.hashing.family import HashFamily
+from simdist.hashing.fitting import FAMILIES, fit_family, sample_size
 from simdist.hashing.gaussian import GaussianFamily
+from simdist.hashing.hyperplanes import HyperplanesFamily
 from simdist.hashing.kmeans import KMeansFamily
 
-__all__ = ["GaussianFamily", "HashFamily", "KMeansFamily", "dump_family", "load_family"]
+__all__ = [
+    "FAMILIES",
+    "GaussianFamily",
+    "HashFamily",
+    "HyperplanesFamily",
+    "KMeansFamily",
+    "dump_family",
+    "fit_family",
+    "load_family",
+    "sample_size",
+]

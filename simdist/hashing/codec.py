@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simdist.errors import CollectionError
 from simdist.hashing.family import HashFamily
 from simdist.hashing.gaussian import GaussianFamily
+from simdist.hashing.hyperplanes import HyperplanesFamily
 from simdist.hashing.kmeans import KMeansFamily
 
-_FAMILIES: dict[str, type[KMeansFamily] | type[GaussianFamily]] = {
-    KMeansFamily.kind: KMeansFamily,
-    GaussianFamily.kind: GaussianFamily,
+_FAMILIES: dict[str, type[KMeansFamily | HyperplanesFamily | GaussianFamily]] = {
+    family.kind: family for family in (KMeansFamily, HyperplanesFamily, GaussianFamily)
 }
 
 
@@ -35,4 +37,10 @@ def load_family(data: bytes) -> HashFamily:
     if kind not in _FAMILIES:
         raise CollectionError(f"this simdist has no hash family {kind!r}: update simdist")
     with np.load(io.BytesIO(content), allow_pickle=False) as file:
-        return _FAMILIES[kind](**file)
+        arrays = {name: _single(array) for name, array in file.items()}
+    return _FAMILIES[kind](**arrays)
+
+
+def _single(array: NDArray[Any]) -> NDArray[Any]:
+    """What is stored in half precision is computed with in single."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array

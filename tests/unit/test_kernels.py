@@ -1,0 +1,89 @@
+"""The compiled loop against NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from simdist.kernels import PAGE_ROWS, rank_pages
+
+DIM = 24
+
+
+def by_numpy(
+    query: NDArray[np.float32],
+    values: NDArray[Any],
+    rows: NDArray[np.uint32],
+    dead: set[int],
+    limit: int,
+) -> tuple[list[int], list[float]]:
+    """The best rows and their cosines: the oracle."""
+    stored = values.astype(np.float64)
+    scores = stored @ query.astype(np.float64) / np.linalg.norm(stored, axis=1)
+    found = {int(row): float(s) for row, s in zip(rows, scores, strict=True) if row not in dead}
+    best = sorted(found, key=lambda row: (-round(found[row], 5), row))[:limit]
+    return best, [found[row] for row in best]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    sizes=st.lists(st.integers(0, 3 * PAGE_ROWS), min_size=1, max_size=6),
+    limit=st.integers(1, 40),
+    repeated=st.booleans(),
+    dead_share=st.sampled_from([0.0, 0.3, 1.0]),
+)
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+def test_the_best_of_some_buckets(
+    *, dtype: type, seed: int, sizes: list[int], limit: int, repeated: bool, dead_share: float
+) -> None:
+    generator = np.random.default_rng(seed)
+    total = sum(sizes)
+    rows = generator.permutation(1000)[:total].astype(np.uint32)
+    values: NDArray[Any] = generator.integers(-127, 128, (total, DIM)).astype(dtype)
+    values[:, 0] = 100
+    if repeated:
+        # The same image in two tables, and equal images under several rows.
+        rows[total // 2 :] = rows[: total - total // 2]
+        values[total // 2 :] = values[: total - total // 2]
+    query = generator.standard_normal(DIM).astype(np.float32)
+    query /= np.linalg.norm(query)
+    dead = {int(row) for row in rows if row % 100 < 100 * dead_share}
+    bitmap = np.zeros(0 if not dead else max(dead) // 8 + 1, np.uint8)
+    for row in dead:
+        bitmap[row // 8] |= 1 << row % 8
+
+    pages = sum(-(-size // PAGE_ROWS) for size in sizes)
+    order = generator.permutation(pages).astype(np.int32)
+    paged_values: NDArray[Any] = np.zeros((pages, PAGE_ROWS, DIM), dtype)
+    paged_rows = np.zeros((pages, PAGE_ROWS), np.uint32)
+    inverse_lengths = np.zeros((pages, PAGE_ROWS), np.float32)
+    fill, following = np.zeros(pages, np.int32), np.full(pages, -1, np.int32)
+    first, at, used = [], 0, 0
+    for size in sizes:
+        chain = order[used : used + -(-size // PAGE_ROWS)]
+        used += len(chain)
+        first.append(int(chain[0]) if size else -1)
+        for place, page in enumerate(chain):
+            count = min(PAGE_ROWS, size - place * PAGE_ROWS)
+            part = slice(at, at + count)
+            paged_values[page, :count], paged_rows[page, :count] = values[part], rows[part]
+            lengths = np.linalg.norm(values[part].astype(np.float32), axis=1)
+            inverse_lengths[page, :count] = 1 / lengths
+            fill[page] = count
+            following[page] = chain[place + 1] if place + 1 < len(chain) else -1
+            at += count
+
+    best_rows, best_scores = np.zeros(limit, np.uint32), np.zeros(limit, np.float32)
+    found = rank_pages()(
+        *(query, np.array(first, np.int32), following, fill, paged_rows, paged_values),
+        *(inverse_lengths, bitmap, 0, best_rows, best_scores),
+    )
+    wanted_rows, wanted_scores = by_numpy(query, values, rows, dead, limit)
+    assert best_rows[:found].tolist() == wanted_rows
+    np.testing.assert_allclose(best_scores[:found], wanted_scores, atol=2e-6)
