@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.errors import CollectionError, ModelMismatchError, UsageError
-from simdist.hashing import KMeansFamily
-from simdist.rehash import grow
+from simdist.hashing import KMeansFamily, fit_family
+from simdist.rehash import grow, images_to_fit_for
+from simdist.settings import DEFAULT_EXPECT, MAX_PARTITIONS
 from simdist.sources.reference import ImageRef
 from simdist.store import Store, layout
 from simdist.store.connection import Argument
 from simdist.tables import HashTables
+from simdist.tuning import retune
 from simdist.vectors import checked, normalised
 
 if TYPE_CHECKING:
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
 # Embeddings that a new collection's first hash family is fitted on, where there are as many. Few,
 # so that little is held back uncommitted: the tables are rebuilt as the collection grows.
 FIT_SAMPLE = 256
-# Images committed by one call of the server-side script: a stall of a few milliseconds.
-COMMIT_BATCH = 256
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
@@ -41,6 +41,16 @@ class Added:
 
 
 @dataclass(frozen=True)
+class IndexedImage:
+    """What is stored of one image. `vector` is (dim,) float32, of length 1."""
+
+    uri: str
+    label: str | None
+    metadata: Mapping[str, Any]
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Collection:
     """The images of one collection: their embeddings in hash tables that all processes share.
 
@@ -52,7 +62,8 @@ class Collection:
         name: letters, digits, '.', '_' and '-', at most 64.
         model_id: which model made the embeddings; others are refused.
         dim: length of an embedding.
-        tables: its hash tables.
+        expect: images that it is to hold, roughly.
+        partitions: its hash tables; an image belongs to the partition of its URI's digest.
     """
 
     store: Store
@@ -60,7 +71,8 @@ class Collection:
     model: str
     model_id: str
     dim: int
-    tables: HashTables
+    expect: int
+    partitions: tuple[HashTables, ...]
 
     @classmethod
     def open(cls, store: Store, name: str) -> Collection:
@@ -75,29 +87,71 @@ class Collection:
         return cls._from_meta(store, name, meta)
 
     @classmethod
-    def ensure(cls, store: Store, name: str, *, model: Model) -> Collection:
-        """Open a collection, or create it for a model's embeddings.
+    def ensure(
+        cls,
+        store: Store,
+        name: str,
+        *,
+        model: Model,
+        expect: int = DEFAULT_EXPECT,
+        partitions: int = 1,
+    ) -> Collection:
+        """Open a collection, or create it for a model's embeddings, as `create` does.
 
         Raises:
             ModelMismatchError: it exists, and another model made its embeddings.
         """
-        collection = cls.create(store, name, model=model.backbone, model_id=model.id, dim=model.dim)
+        collection = cls.create(
+            store,
+            name,
+            model=model.backbone,
+            model_id=model.id,
+            dim=model.dim,
+            expect=expect,
+            partitions=partitions,
+        )
         collection.require_model(model.id)
         return collection
 
     @classmethod
     def create(
-        cls, store: Store, name: str, *, model: str, model_id: str, dim: int, dtype: str = "int8"
+        cls,
+        store: Store,
+        name: str,
+        *,
+        model: str,
+        model_id: str,
+        dim: int,
+        dtype: str = "int8",
+        expect: int = DEFAULT_EXPECT,
+        partitions: int = 1,
     ) -> Collection:
-        """Create a collection unless there is one of that name already; return it either way."""
+        """Create a collection unless there is one of that name already; return it either way.
+
+        Args:
+            model: name of the model that makes the embeddings; `model_id` says exactly which.
+            dim: length of an embedding.
+            dtype: how they are stored, "int8" or "float32".
+            expect: images that it is to hold, roughly: the size of its hash tables follows from
+                it once there are enough to fit them on; for many more it takes more memory.
+            partitions: parts that a Redis Cluster may keep on different nodes.
+        """
+        if not 1 <= partitions <= MAX_PARTITIONS:
+            raise UsageError(f"a collection has 1 to {MAX_PARTITIONS} partitions")
         fields: dict[str, Argument] = {
             "version": layout.VERSION,
             "model": model,
             "model_id": model_id,
             "dim": dim,
             "dtype": dtype,
+            "expect": expect,
+            "partitions": partitions,
+            "uri_bits": layout.uri_bits(expect // partitions),
         }
         arguments: list[Argument] = [part for pair in fields.items() for part in pair]
+        # Partition 0 last: when it is there, all are.
+        for partition in range(partitions - 1, 0, -1):
+            store.run("create", [layout.meta_key(_checked_name(name), partition)], [])
         reply = store.run("create", [layout.meta_key(_checked_name(name))], arguments)
         store.call("SADD", layout.COLLECTIONS, name)
         return cls._from_meta(store, name, dict(zip(reply[::2], reply[1::2], strict=True)))
@@ -110,14 +164,18 @@ class Collection:
                 f"the collection {name!r} has layout version {version}, this simdist reads "
                 f"{layout.VERSION}: use the simdist that made it, or ingest into another collection"
             )
-        dim = int(meta[b"dim"])
+        dim, dtype = int(meta[b"dim"]), np.dtype(meta[b"dtype"].decode())
         return cls(
             store=store,
             name=name,
             model=meta[b"model"].decode(),
             model_id=meta[b"model_id"].decode(),
             dim=dim,
-            tables=HashTables(store, name, dim, np.dtype(meta[b"dtype"].decode())),
+            expect=int(meta[b"expect"]),
+            partitions=tuple(
+                HashTables(store, name, partition, dim, dtype, int(meta[b"uri_bits"]))
+                for partition in range(int(meta[b"partitions"]))
+            ),
         )
 
     def require_model(self, model_id: str) -> None:
@@ -135,17 +193,27 @@ class Collection:
     @property
     def fitted(self) -> bool:
         """Whether it has hash tables: from the first `add` on."""
-        return self.tables.fitted
+        return any(tables.fitted for tables in self.partitions)
+
+    def require_images(self) -> None:
+        """Check that there is something to search in.
+
+        Raises:
+            CollectionError: nothing has been added yet.
+        """
+        if not self.fitted:
+            self.partitions[0].hashing()
 
     def known(self, refs: Sequence[ImageRef]) -> NDArray[np.bool_]:
         """Which images are indexed with the content that their fingerprints stand for.
 
         Returns:
-            (len(refs),) bool; one round trip.
+            (len(refs),) bool; one round trip a partition.
         """
-        digests = b"".join(layout.digests(ref.uri, ref.fingerprint) for ref in refs)
-        answer = self.store.run("known", [self.tables.meta_key], [digests])
-        flags: NDArray[np.bool_] = np.frombuffer(answer, dtype=np.uint8) == ord("1")
+        flags = np.zeros(len(refs), np.bool_)
+        for tables, members in self._spread([ref.uri for ref in refs]):
+            digests = [layout.digests(refs[i].uri, refs[i].fingerprint) for i in members]
+            flags[members] = tables.known(digests)
         return flags
 
     def add(
@@ -154,50 +222,82 @@ class Collection:
         refs: Sequence[ImageRef],
         *,
         metadata: Sequence[Mapping[str, Any]] | None = None,
+        replicas: int = 0,
     ) -> Added:
         """Index images. Adding the same images again changes nothing.
 
         An image whose URI is known with another fingerprint is replaced. The images are committed
-        in batches of `COMMIT_BATCH`, each whole or not at all. The first call fits the hash
+        in batches (`tables.COMMIT_BATCH`), each whole or not at all. The first call fits the hash
         family on its vectors; later ones rebuild the tables when the collection has outgrown them.
 
         Args:
             vectors: (n, dim) float32.
             refs: what each vector is the embedding of.
             metadata: JSON objects to keep with the images.
+            replicas: how many replicas of the server must have each batch before the next is sent.
 
         Raises:
+            StoreError: too few replicas confirm in time: the batch is written, but on fewer.
             VectorError: vectors of a wrong shape, not finite or of length zero; nothing is written.
         """
         vectors = checked(vectors, dim=self.dim)
         if len(vectors) != len(refs):
             raise UsageError(f"{len(vectors)} vectors for {len(refs)} images")
-        if len(vectors) and not self.fitted:
-            self.tables.fit(KMeansFamily.fit(normalised(vectors)), images=len(vectors))
+        turned = self.partitions[0].turned(vectors)
+        extra = metadata or [{}] * len(refs)
         results = b""
-        for start in range(0, len(refs), COMMIT_BATCH):
-            batch = slice(start, start + COMMIT_BATCH)
-            extra = metadata[batch] if metadata else [{}] * len(refs[batch])
-            results += self.tables.commit(vectors[batch], refs[batch], extra)
-        if b"+" in results:
-            grow(self.tables)
+        for tables, members in self._spread([ref.uri for ref in refs]):
+            if not tables.fitted:
+                self._fit(tables, turned[members])
+            written = tables.commit(
+                *(turned[members], [refs[i] for i in members], [extra[i] for i in members]),
+                replicas=replicas,
+            )
+            if b"+" in written:
+                grow(tables, expect=self.expected_each, before_switch=lambda: retune(self))
+            results += written
         return Added(results.count(b"+"), results.count(b"~"), results.count(b"="))
+
+    def _fit(self, tables: HashTables, vectors: NDArray[np.float32]) -> None:
+        kind = KMeansFamily.kind
+        images = images_to_fit_for(kind, live=len(vectors), expect=self.expected_each)
+        tables.fit(fit_family(normalised(vectors), kind=kind, images=images), images=images)
+
+    @property
+    def expected_each(self) -> int:
+        """Images that a partition is to hold."""
+        return self.expect // len(self.partitions)
 
     def delete(self, uris: Iterable[str]) -> int:
         """Delete images by URI; unknown ones are passed over. Returns how many there were."""
-        digests = b"".join(layout.uri_digest(uri) for uri in uris)
-        return int(self.store.run("delete", [self.tables.meta_key], [digests]))
+        given = list(uris)
+        return sum(
+            tables.delete([layout.uri_digest(given[i]) for i in members])
+            for tables, members in self._spread(given)
+        )
 
-    def get(self, uri: str) -> layout.Record | None:
+    def get(self, uri: str) -> IndexedImage | None:
         """What is stored of one image, or None if it is not indexed."""
         digest = layout.uri_digest(uri)
-        entry = self.store.call("HGET", layout.uri_key(self.name, digest), digest[2:])
-        if entry is None:
-            return None
-        row = int(np.frombuffer(entry, layout.ROW_DTYPE, 1)[0])
-        packed = self.tables.records([row])[0]
+        tables = self.partitions[layout.partition_of(digest, len(self.partitions))]
+        row = tables.row_of(digest)
+        stored = tables.rows(np.array([row], np.uint32))[0] if row is not None else None
         # None here: deleted between the two calls.
-        return self.tables.unpack(packed) if packed is not None else None
+        if stored is None:
+            return None
+        record = layout.unpack_record(stored[1])
+        [vector] = tables.turned_back(tables.restore(stored[0][None]))
+        return IndexedImage(record.uri, record.label, record.metadata, vector)
+
+    def _spread(self, uris: Sequence[str]) -> Iterator[tuple[HashTables, NDArray[np.intp]]]:
+        """The partitions that URIs belong to, each with the indices of its own, in order."""
+        if len(self.partitions) == 1:
+            numbers = np.zeros(len(uris), np.intp)
+        else:
+            count = len(self.partitions)
+            numbers = np.array([layout.partition_of(layout.uri_digest(uri), count) for uri in uris])
+        for number in np.unique(numbers):
+            yield self.partitions[number], np.flatnonzero(numbers == number)
 
 
 def list_collections(store: Store) -> list[str]:

@@ -9,10 +9,9 @@ import numpy as np
 
 from simdist.collection import Collection, list_collections
 from simdist.store import Store, layout
-from simdist.tables import Hashing
+from simdist.tables import HashTables
 
 _SAMPLED_KEYS = 64
-_URI_KEYS = 2**16
 
 
 @dataclass(frozen=True)
@@ -35,41 +34,34 @@ def describe_all(store: Store) -> list[Description]:
 
 
 def describe(collection: Collection) -> Description:
-    """One collection in figures."""
-    hashing = collection.tables.hashing() if collection.fitted else None
-    family = hashing.family if hashing else None
-    images, rows = (
-        int(value)
-        for value in collection.store.call(
-            "HMGET", layout.meta_key(collection.name), "live", "rows"
-        )
-    )
+    """One collection in figures; of several partitions, the first one's tables."""
+    first = collection.partitions[0]
+    family = first.hashing().family if first.fitted else None
     return Description(
         name=collection.name,
-        images=images,
+        images=sum(tables.state("live")[0] for tables in collection.partitions),
         model=collection.model_id,
         dim=collection.dim,
         family=family.kind if family else None,
         tables=family.tables if family else 0,
         buckets=family.size if family else 0,
-        memory_bytes=_memory(collection, rows, hashing) if hashing else 0,
+        memory_bytes=sum(_memory(tables) for tables in collection.partitions if tables.fitted),
     )
 
 
-def _memory(collection: Collection, rows: int, hashing: Hashing) -> int:
-    name, family = collection.name, hashing.family
-    buckets = [
-        layout.key(name, "bucket", hashing.generation, table, bucket)
-        for table in range(family.tables)
-        for bucket in _picked(family.size)
+def _memory(tables: HashTables) -> int:
+    hashing = tables.hashing()
+    family, [rows] = hashing.family, tables.state("rows")
+    blocks = -(-rows // layout.BLOCK)
+    kinds: list[tuple[int, list[str]]] = [
+        (blocks, [tables.key("vectors", block) for block in _picked(blocks)]),
+        (blocks, [tables.key("records", block) for block in _picked(blocks)]),
+        (2**tables.uri_bits, [tables.key("uri", slot) for slot in _picked(2**tables.uri_bits)]),
     ]
-    records = [layout.key(name, "row", row) for row in _picked(rows)]
-    uris = [layout.uri_key(name, slot.to_bytes(2, "big")) for slot in _picked(_URI_KEYS)]
-    return round(
-        _mean_memory(collection.store, records) * rows
-        + _mean_memory(collection.store, buckets) * family.size * family.tables
-        + _mean_memory(collection.store, uris) * _URI_KEYS
-    )
+    for table in range(family.tables):
+        picked = [tables.key("bucket", hashing.generation, table, n) for n in _picked(family.size)]
+        kinds.append((family.size, picked))
+    return round(sum(count * _mean_memory(tables.store, keys) for count, keys in kinds))
 
 
 def _picked(count: int) -> list[int]:
@@ -77,8 +69,8 @@ def _picked(count: int) -> list[int]:
     return [int(number) for number in sample]
 
 
-def _mean_memory(store: Store, keys: Sequence[str | bytes]) -> float:
+def _mean_memory(store: Store, keys: Sequence[str]) -> float:
     if not keys:
         return 0.0
-    sizes = store.call_many([("MEMORY", "USAGE", key) for key in keys])
+    sizes = store.call_many([("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys])
     return float(np.mean([size or 0 for size in sizes]))

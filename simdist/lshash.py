@@ -19,7 +19,7 @@ from simdist.errors import CollectionError, UsageError
 from simdist.hashing import GaussianFamily
 from simdist.settings import Settings
 from simdist.sources.reference import ImageRef
-from simdist.store import Store, connect, open_store
+from simdist.store import Store, connect, layout, open_store
 from simdist.vectors import checked
 
 Distances = NDArray[np.float64]
@@ -129,16 +129,18 @@ class LSHash:
         if distance_func == "hamming":
             bits = np.left_shift(np.uint32(1), np.arange(self.family.planes.shape[1]))
             probes = np.hstack([probes, probes ^ bits.astype(np.uint32)])
-        tables = self._collection.tables
-        rows = tables.bucket_rows(1, probes)
+        places = {(table, int(b)): 0 for table, buckets in enumerate(probes) for b in buckets}
+        tables = self._collection.partitions[0]
+        reading = tables.read(1, places)
         # Never None: these tables are not rebuilt.
-        packed = self._collection.tables.records([] if rows is None else rows.tolist())
-        records = [
-            self._collection.tables.unpack(record) for record in packed if record is not None
-        ]
-        if not records:
+        tails = reading.tails if reading is not None else []
+        rows = np.unique(np.concatenate([np.empty(0, np.uint32), *(tail.rows for tail in tails)]))
+        found = [stored for stored in tables.rows(rows) if stored is not None]
+        if not found:
             return []
-        vectors = np.stack([record.vector for record in records]).astype(np.float64)
+        values, _ = tables.unpack(np.stack([vector for vector, _ in found]))
+        records = [layout.unpack_record(record) for _, record in found]
+        vectors = values.astype(np.float64)
         distances = _DISTANCES[distance_func](vectors, query[0].astype(np.float64))
         order = np.argsort(distances, kind="stable")[:num_results]
         return [(_entry(vectors[i], records[i].metadata), float(distances[i])) for i in order]
@@ -163,12 +165,12 @@ class LSHash:
     ) -> GaussianFamily:
         tables, bits, dim = shape
         if not self._collection.fitted:
-            self._collection.tables.fit(
+            self._collection.partitions[0].fit(
                 _planes_from(Path(matrices), shape)
                 if matrices is not None
                 else GaussianFamily.draw(dim=dim, bits=bits, tables=tables)
             )
-        family = self._collection.tables.hashing().family
+        family = self._collection.partitions[0].hashing().family
         if not isinstance(family, GaussianFamily) or family.planes.shape != shape:
             raise CollectionError(
                 f"{self._collection.name!r} already holds tables of another kind or size: "

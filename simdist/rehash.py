@@ -9,123 +9,185 @@ Whoever dies in between, the next process goes on where the filling stopped.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice, product
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.hashing import HashFamily, KMeansFamily, dump_family, load_family
-from simdist.hashing.kmeans import VECTORS_A_CENTROID, centroids_for
+from simdist.errors import UsageError
+from simdist.hashing import (
+    HashFamily,
+    KMeansFamily,
+    dump_family,
+    fit_family,
+    load_family,
+    sample_size,
+)
+from simdist.hashing.kmeans import VECTORS_A_CENTROID
 from simdist.store import layout
 from simdist.tables import HashTables
-from simdist.vectors import normalised
 
-# Tables are rebuilt when a collection has so many times the images that they were fitted on.
+# Tables are rebuilt when a collection has so many times the images that they were fitted for.
 GROWTH = 4
-FILL_BATCH = 1000
+# Rows that one call of the script puts into one table: a stall of a few milliseconds.
+FILL_BATCH = 32 * layout.BLOCK
 # A process that rebuilds says so for as long; the next may then take over.
 LEASE_SECONDS = 60
+# Buckets a table has for each image, at the most: to drop tables, all of them are gone through.
+_BUCKETS_AN_IMAGE = 16
 
 
-def grow(tables: HashTables) -> bool:
+@dataclass(frozen=True)
+class Wish:
+    """What tables are to be like. `size`: centroids of kmeans, bits of others; None: as suits."""
+
+    kind: str
+    size: int | None
+    tables: int | None
+
+    def __str__(self) -> str:
+        tables = f"{self.tables} x " if self.tables else ""
+        return f"{tables}{self.kind}" + (f" of size {self.size:,}" if self.size else "")
+
+    def is_met_by(self, family: HashFamily) -> bool:
+        """Whether a family is of this kind, size and number of tables, as far as they are named."""
+        if self.kind == KMeansFamily.kind:
+            # It has fewer centroids than were asked for where fewer vectors differ.
+            fits = self.size is None or family.size <= self.size
+        else:
+            fits = self.size is None or family.size == 2**self.size
+        return family.kind == self.kind and fits and self.tables in {None, family.tables}
+
+
+def images_to_fit_for(kind: str, *, live: int, expect: int) -> int:
+    """How many images tables are made for: those that there are; or that are expected, as soon as
+    there are enough to fit so many centroids on. Bits that are not needed yet only cost probes.
+    """
+    enough = kind == KMeansFamily.kind and live >= sample_size(kind, expect)
+    return max(live, expect) if enough else live
+
+
+def grow(
+    tables: HashTables, *, expect: int = 0, before_switch: Callable[[], None] = lambda: None
+) -> bool:
     """Rebuild the tables if the collection has outgrown them, or if a rebuild was interrupted.
+
+    Args:
+        expect: images that the partition is to hold.
+        before_switch: called when the new tables are filled, and not in use yet.
 
     Returns:
         Whether this call switched to new tables; False also while another process rebuilds.
     """
-    following, retired, live, fitted = (
-        int(value or 0)
-        for value in tables.store.call(
-            *("HMGET", tables.meta_key, "next", "retired", "live", "fitted")
-        )
-    )
-    if not (following or retired or live >= GROWTH * fitted):
+    following, retired, live, fitted = tables.state("next", "retired", "live", "fitted")
+    outgrown = live >= GROWTH * fitted
+    if not (following or retired or outgrown):
         return False
     # Families that are drawn, not fitted, suit any size.
-    if not isinstance(tables.hashing().family, KMeansFamily):
+    if not (following or retired) and not isinstance(tables.hashing().family, KMeansFamily):
         return False
-    with _lease(tables) as granted:
-        return granted and _rehash(tables)
-
-
-def _rehash(tables: HashTables) -> bool:
-    store, meta = tables.store, tables.meta_key
-    hashing = tables.hashing()
-    retired = store.call("HGET", meta, "retired")
-    if retired is not None:
-        _drop(tables, int(retired))
-    live, fitted = (int(value) for value in store.call("HMGET", meta, "live", "fitted"))
-    if hashing.following is None and live >= GROWTH * fitted:
-        family = KMeansFamily.fit(_sample(tables, live), centroids=centroids_for(live))
-        store.run("rehash_start", [meta], [hashing.generation, live, dump_family(family)])
+    with lease(tables) as granted:
+        if not granted:
+            return False
+        drop_retired(tables)
         hashing = tables.hashing()
-    if hashing.following is None:
-        return False
-    _fill(tables, hashing.generation + 1, hashing.following)
-    switched = bool(store.run("rehash_finish", [meta], [hashing.generation + 1]))
-    if switched:
-        _drop(tables, hashing.generation)
+        live, fitted = tables.state("live", "fitted")
+        if hashing.following is None and live >= GROWTH * fitted:
+            if not isinstance(hashing.family, KMeansFamily):
+                return False
+            start(tables, Wish(KMeansFamily.kind, None, None), expect)
+        return finish(tables, before_switch)
+
+
+def start(
+    tables: HashTables,
+    wish: Wish,
+    expect: int,
+    *,
+    before_start: Callable[[], None] = lambda: None,
+) -> None:
+    """Fit a family, and start its tables beside the old ones."""
+    [live] = tables.state("live")
+    generation = tables.hashing().generation
+    images = images_to_fit_for(wish.kind, live=live, expect=expect)
+    wanted = sample_size(wish.kind, images)
+    if wish.kind == KMeansFamily.kind and wish.size:
+        wanted = VECTORS_A_CENTROID * wish.size
+    sample = _sample(tables, wanted, live)
+    family = fit_family(sample, kind=wish.kind, images=images, size=wish.size, tables=wish.tables)
+    if family.size > _BUCKETS_AN_IMAGE * live:
+        raise UsageError(
+            f"{family.size:,} buckets are too many for {live:,} images: choose a smaller size"
+        )
+    before_start()
+    tables.store.run("rehash_start", [tables.meta_key], [generation, images, dump_family(family)])
+
+
+def finish(tables: HashTables, before_switch: Callable[[], None] = lambda: None) -> bool:
+    """Fill the tables that were started, if there are such, switch to them, drop the old ones."""
+    [following] = tables.state("next")
+    switched = False
+    if following:
+        for _ in fill(tables):
+            pass
+        before_switch()
+        switched = bool(tables.store.run("rehash_finish", [tables.meta_key], [following]))
+    drop_retired(tables)
     return switched
 
 
-def _fill(tables: HashTables, generation: int, family: HashFamily) -> None:
-    store, meta = tables.store, tables.meta_key
-    while True:
-        following, filled, end = store.call("HMGET", meta, "next", "filled", "fill")
-        if following is None or int(following) != generation or int(filled) >= int(end):
-            return
-        first, last = int(filled), min(int(filled) + FILL_BATCH, int(end))
-        rows, vectors = _vectors(tables, np.arange(first, last))
-        places = np.column_stack([rows, family.buckets(vectors)]).astype(layout.ROW_DTYPE)
-        batch = (generation, first, last, family.tables, places.tobytes())
-        store.run("rehash_fill", [meta], batch)
-        store.call("EXPIRE", _lease_key(tables), LEASE_SECONDS)
+def fill(tables: HashTables) -> Iterator[int]:
+    """Put the rows that were there before into the tables that were started; yields how many."""
+    generation, filled, end = tables.state("next", "filled", "fill")
+    following = tables.hashing().following
+    if following is None:
+        return
+    step = max(1, FILL_BATCH // following.tables)
+    for first in range(filled, end, step):
+        last = min(first + step, end)
+        places = [
+            np.column_stack([rows, following.buckets(vectors)]).astype(layout.ROW_DTYPE).tobytes()
+            for rows, vectors in tables.blocks(first, last)
+        ]
+        batch = (generation, first, last, following.tables, b"".join(places))
+        tables.store.run("rehash_fill", [tables.meta_key], batch)
+        renew(tables)
+        yield last
 
 
-def _sample(tables: HashTables, live: int) -> NDArray[np.float32]:
-    """Stored vectors, picked at random, as many as the centroids for so many images need."""
-    rows = int(tables.store.call("HGET", tables.meta_key, "rows"))
-    wanted = min(rows, 2 * VECTORS_A_CENTROID * centroids_for(live))
-    picked = np.random.default_rng(0).choice(rows, wanted, replace=False)
-    parts = np.array_split(picked, -(-wanted // FILL_BATCH))
-    return np.concatenate([_vectors(tables, part)[1] for part in parts])
-
-
-def _vectors(
-    tables: HashTables, rows: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """The rows that still exist, and their vectors, of length 1."""
-    records = tables.records(rows.tolist())
-    there = np.array([record is not None for record in records], dtype=np.bool_)
-    packed = [record for record in records if record is not None]
-    if not packed:
-        return rows[there], np.empty((0, tables.dim), np.float32)
-    values, _ = layout.unpack_vectors(packed, dim=tables.dim, dtype=tables.dtype)
-    return rows[there], normalised(values.astype(np.float32))
-
-
-def _drop(tables: HashTables, generation: int) -> None:
-    """Remove the tables of a generation that is no longer in use."""
+def drop_retired(tables: HashTables) -> None:
+    """Remove the tables of the generation that is no longer in use, if they are there still."""
+    [generation] = tables.state("retired")
+    if not generation:
+        return
     store = tables.store
-    data = store.call("GET", layout.key(tables.collection, "family", generation))
+    data = store.call("GET", tables.key("family", generation))
     # None: the process before had dropped the tables, and died.
     if data is not None:
         family = load_family(data)
         places = product(range(family.tables), range(family.size))
         for batch in iter(lambda: list(islice(places, FILL_BATCH)), []):
-            keys = [layout.key(tables.collection, "bucket", generation, *place) for place in batch]
+            keys = [tables.key("bucket", generation, *place) for place in batch]
             store.call("UNLINK", *keys)
-    store.call("UNLINK", layout.key(tables.collection, "family", generation))
+    store.call("UNLINK", tables.key("family", generation))
     store.call("HDEL", tables.meta_key, "retired")
 
 
 @contextmanager
-def _lease(tables: HashTables) -> Iterator[bool]:
-    """Whether this process alone rebuilds. Two at once would do no harm, only work twice."""
+def lease(tables: HashTables, *, taken_over: bool = False) -> Iterator[bool]:
+    """Whether this process alone rebuilds. Two at once would do no harm, only work twice.
+
+    Args:
+        taken_over: whoever has it: it may have died, and others then keep out.
+    """
     key, token = _lease_key(tables), secrets.token_hex(8)
-    granted = bool(tables.store.call("SET", key, token, "NX", "EX", LEASE_SECONDS))
+    unless = () if taken_over else ("NX",)
+    holder = tables.store.call("SET", key, token, *unless, "GET", "EX", LEASE_SECONDS)
+    # It is our own where the first answer was lost and the call was sent again.
+    granted = taken_over or holder in {None, token.encode()}
     try:
         yield granted
     finally:
@@ -133,5 +195,24 @@ def _lease(tables: HashTables) -> Iterator[bool]:
             tables.store.call("DEL", key)
 
 
+def renew(tables: HashTables) -> None:
+    """Have the lease a while longer."""
+    tables.store.call("EXPIRE", _lease_key(tables), LEASE_SECONDS)
+
+
 def _lease_key(tables: HashTables) -> str:
-    return layout.key(tables.collection, "rehash")
+    return tables.key("rehash")
+
+
+def _sample(tables: HashTables, wanted: int, live: int) -> NDArray[np.float32]:
+    """About so many stored vectors, in blocks all over; all if there are no more."""
+    [rows] = tables.state("rows")
+    blocks = -(-rows // layout.BLOCK)
+    # Of deleted images nothing is left.
+    needed = -(-wanted * rows // max(live, 1) // layout.BLOCK)
+    picked = np.linspace(0, blocks - 1, min(blocks, needed)).astype(int)
+    starts = np.unique(picked) * layout.BLOCK
+    parts = [
+        part for start in starts for part in tables.blocks(start, min(start + layout.BLOCK, rows))
+    ]
+    return np.concatenate([vectors for _, vectors in parts])

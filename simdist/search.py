@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from simdist.cache import BucketCache, OutdatedError
 from simdist.collection import Collection
-from simdist.errors import UsageError
+from simdist.errors import CollectionError, UsageError
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 from simdist.store import layout
+from simdist.tables import HashTables, Place
+from simdist.tuning import ProbeChooser, check_recall
 from simdist.vectors import checked, normalised
 
-# Buckets looked up in each table: with k-means buckets, recall@10 is about .96 (docs/decisions.md).
-PROBES = 24
+# Buckets looked up in each table: with k-means buckets, recall@10 is about .95 (docs/families.md).
+PROBES = 32
+CACHE_MEMORY = 1 << 30
+MAX_STALENESS = 1.0
+# Of what a searcher may keep, the share for records (URIs, labels): some hundred bytes each.
+_RECORDS_SHARE = 16
+_RECORD_BYTES = 512
+
+
+# Partition, generation of its tables -> buckets looked up in each.
+_Choose = Callable[[int, int], int]
 
 
 @dataclass(frozen=True)
@@ -30,51 +43,200 @@ class Hit:
 
 
 class Searcher:
-    """Finds the images of a collection that are most similar to a query."""
+    """Finds the images of a collection that are most similar to a query.
 
-    def __init__(self, collection: Collection) -> None:
+    It keeps what it has read. While nothing is written, a query whose buckets it has costs no round
+    trip to Redis but one each `max_staleness` seconds. One searcher is for one thread.
+
+    Attributes:
+        rows_read: vectors scored so far, by all queries.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        *,
+        cache_memory: int = CACHE_MEMORY,
+        max_staleness: float = MAX_STALENESS,
+    ) -> None:
+        """A searcher that has read nothing yet.
+
+        Args:
+            cache_memory: bytes of buckets and vectors that it may keep.
+            max_staleness: seconds that an answer may be behind the collection.
+        """
         self.collection = collection
+        self.rows_read = 0
+        self._tuned = ProbeChooser(collection)
+        memory = cache_memory // len(collection.partitions)
+        self._partitions = [
+            _PartitionSearcher(tables, memory=memory, max_staleness=max_staleness)
+            for tables in collection.partitions
+        ]
 
-    def search(self, vector: ArrayLike, *, n: int = DEFAULT_RESULTS) -> list[Hit]:
-        """The n most similar images, the best first; equal scores in the order of their rows.
+    def search(
+        self,
+        vector: ArrayLike,
+        *,
+        n: int = DEFAULT_RESULTS,
+        probes: int | None = None,
+        recall: float | None = None,
+    ) -> list[Hit]:
+        """The n most similar images: `search_many` for one query."""
+        return self.search_many(np.atleast_2d(vector), n=n, probes=probes, recall=recall)[0]
+
+    def search_many(
+        self,
+        vectors: ArrayLike,
+        *,
+        n: int = DEFAULT_RESULTS,
+        probes: int | None = None,
+        recall: float | None = None,
+    ) -> list[list[Hit]]:
+        """For each query the n most similar images, the best first; equal scores by their rows.
 
         Fewer are returned where the buckets that are looked up hold fewer.
 
         Args:
-            vector: (dim,) numbers of any length but zero.
+            vectors: (q, dim) numbers, rows of any length but zero.
             n: 1 to `MAX_RESULTS`.
+            probes: buckets looked up in each table: more find more, and take longer; `PROBES`
+                unless said otherwise.
+            recall: in place of `probes`: as few as find this share of the 10 most similar images,
+                measured by `tuning.tune`; 1 looks up every bucket.
 
         Raises:
-            UsageError: `n` is out of range.
+            UsageError: `n`, `probes` or `recall` is out of range, or both of the last are given.
             VectorError: a wrong shape, not finite or of length zero.
-            CollectionError: the collection is empty.
+            CollectionError: the collection is empty; or a recall is asked for, and its tables have
+                not been measured or cannot reach it.
         """
         if not 1 <= n <= MAX_RESULTS:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
-        tables = self.collection.tables
-        query = normalised(checked(np.atleast_2d(vector), dim=tables.dim))
-        rows = None
-        # None: the tables were rebuilt between the two calls.
-        while rows is None:
-            hashing = tables.hashing()
-            probes = hashing.family.probes(query, PROBES)[0]
-            rows = tables.bucket_rows(hashing.generation, probes)
-        records = [record for record in tables.records(rows.tolist()) if record is not None]
-        if not records:
-            return []
-        values, _ = layout.unpack_vectors(records, dim=tables.dim, dtype=tables.dtype)
-        scores = _cosines(values, query[0])
-        best = np.argsort(-scores, kind="stable")[:n]
-        return [self._hit(records[i], float(scores[i])) for i in best]
+        choose = self._chooser(probes, recall)
+        queries = normalised(checked(vectors, dim=self.collection.dim))
+        parts = [
+            part.search(queries, n=n, choose=choose)
+            for part in self._partitions
+            if len(self._partitions) == 1 or part.fitted
+        ]
+        self.rows_read = sum(part.rows_read for part in self._partitions)
+        if not parts:
+            self.collection.require_images()
+        if len(parts) == 1:
+            return parts[0]
+        # Sorting is stable: equal scores stay in the order of partitions, then of rows.
+        return [
+            sorted((hit for hits in found for hit in hits), key=lambda hit: -hit.score)[:n]
+            for found in zip(*parts, strict=True)
+        ]
 
-    def _hit(self, packed: bytes, score: float) -> Hit:
-        record = self.collection.tables.unpack(packed)
-        return Hit(record.uri, score, record.label, record.metadata)
+    def _chooser(self, probes: int | None, recall: float | None) -> _Choose:
+        """How the number of probes is chosen, for one search."""
+        if recall is None:
+            count = PROBES if probes is None else probes
+            if count < 1:
+                raise UsageError("at least one bucket must be probed")
+            return lambda partition, generation: count
+        if probes is not None:
+            raise UsageError("ask for a number of probes or for a recall, not for both")
+        check_recall(recall)
+        return lambda partition, generation: self._tuned.probes(recall, partition, generation)
 
 
-def _cosines(values: NDArray[Any], query: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, d) stored values and a (d,) query of length 1 -> (n,) cosine similarities."""
-    stored = values.astype(np.float32)
-    lengths = np.sqrt(np.einsum("nd,nd->n", stored, stored))
-    cosines: NDArray[np.float32] = np.minimum((stored @ query) / lengths, np.float32(1))
-    return cosines
+class _PartitionSearcher:
+    """The search in one partition, and what is kept of it."""
+
+    def __init__(self, tables: HashTables, *, memory: int, max_staleness: float) -> None:
+        self._tables = tables
+        self._memory = memory
+        self._max_staleness = max_staleness
+        self._max_records = max(MAX_RESULTS, memory // _RECORDS_SHARE // _RECORD_BYTES)
+        self._records: dict[int, layout.Record] = {}
+        self._cache: BucketCache | None = None
+        self._checked_at = 0.0
+        self.rows_read = 0
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is anything to search in."""
+        return self._cache is not None or self._tables.fitted
+
+    def search(self, queries: NDArray[np.float32], *, n: int, choose: _Choose) -> list[list[Hit]]:
+        """For each query, of length 1, its n best."""
+        turned = self._tables.turned(queries)
+        while True:
+            try:
+                return self._search(self._synced(), turned, n, choose)
+            except OutdatedError:
+                self._cache = None
+
+    def _synced(self) -> BucketCache:
+        """The cache, as new as it must be."""
+        now = time.monotonic()
+        if self._cache is None:
+            # The rest of the memory is for its values.
+            memory = self._memory - self._memory // _RECORDS_SHARE
+            generation = self._tables.hashing().generation
+            self._cache = BucketCache(self._tables, generation=generation, memory=memory)
+        elif now - self._checked_at < self._max_staleness:
+            return self._cache
+        self._cache.sync()
+        self._checked_at = now
+        return self._cache
+
+    def _search(
+        self, cache: BucketCache, queries: NDArray[np.float32], n: int, choose: _Choose
+    ) -> list[list[Hit]]:
+        family = self._tables.family(cache.generation)
+        probes = self._chosen(cache, choose)
+        places = [_places(buckets) for buckets in family.probes(queries, probes)]
+        if len(queries) > 1:
+            cache.prefetch(list(dict.fromkeys(place for some in places for place in some)))
+        return [
+            self._hits(cache, query, some, n) for query, some in zip(queries, places, strict=True)
+        ]
+
+    def _chosen(self, cache: BucketCache, choose: _Choose) -> int:
+        """The number of probes; if these tables turn out to be replaced, it is chosen anew."""
+        try:
+            return choose(self._tables.partition, cache.generation)
+        except CollectionError:
+            cache.sync()
+            raise
+
+    def _hits(
+        self, cache: BucketCache, query: NDArray[np.float32], places: Sequence[Place], n: int
+    ) -> list[Hit]:
+        rows, scores = np.empty(n, np.uint32), np.empty(n, np.float32)
+        while True:
+            found, scored = cache.rank(query, places, rows, scores)
+            self.rows_read += scored
+            numbers = rows[:found].tolist()
+            if self._know(cache, numbers):
+                records = [self._records[row] for row in numbers]
+                return [
+                    Hit(record.uri, score, record.label, record.metadata)
+                    for record, score in zip(records, scores[:found].tolist(), strict=True)
+                ]
+
+    def _know(self, cache: BucketCache, rows: Sequence[int]) -> bool:
+        """Have the records of these rows; False if one has been deleted meanwhile."""
+        missing = [row for row in rows if row not in self._records]
+        if not missing:
+            return True
+        if len(self._records) + len(missing) > self._max_records:
+            self._records.clear()
+            missing = list(rows)
+        stored = self._tables.rows(np.array(missing, np.uint32))
+        gone = [row for row, pair in zip(missing, stored, strict=True) if pair is None]
+        for row, pair in zip(missing, stored, strict=True):
+            if pair is not None:
+                self._records[row] = layout.unpack_record(pair[1])
+        cache.bury(np.array(gone, np.uint32))
+        return not gone
+
+
+def _places(buckets: NDArray[np.uint32]) -> list[Place]:
+    """(tables, probes) bucket numbers, the most probable of each table first."""
+    return [(table, bucket) for table, row in enumerate(buckets.tolist()) for bucket in row]

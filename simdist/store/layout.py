@@ -1,28 +1,37 @@
 """Every key name and every byte layout in Redis. Change one, and `VERSION` goes up.
 
-A collection's keys start with `simdist:{<collection>/<partition>}:`; the braces are the hash tag
-that keeps a partition's keys in one slot of a Redis Cluster. Integers are little-endian.
+A collection has one or more partitions; an image belongs to the partition of its URI's digest. A
+partition's keys start with `simdist:{<collection>/<partition>}:`; the braces are the hash tag that
+keeps them in one slot of a Redis Cluster. Integers are little-endian.
 
     simdist:collections   set of collection names
-    ...meta               hash: version, model, model_id, dim, dtype;
-                          rows (the next row's number), live (images), epoch (changes so far);
+    ...meta               hash: rows (the next row's number), live (images), epoch (changes so far);
                           generation (of the tables; 0: none yet), fitted (images they were fitted
                           on), next (generation that is being filled; 0: none), next_fitted,
                           filled (rows below it are in the next tables), fill (rows to fill),
-                          retired (generation whose tables are to be dropped)
+                          retired (generation whose tables are to be dropped); in partition 0
+                          also what holds for all of them: version, model, model_id, dim, dtype,
+                          expect (images), partitions, uri_bits, tuning (recall by probes, JSON,
+                          see `tuning`), asked (the rebuild under way that was asked for, JSON)
     ...family:<g>         the hash family of generation g: its kind, a zero byte, an .npz file
-    ...uri:<2 bytes>      hash: the other 14 bytes of the URI's digest -> u32 row, 8 bytes of the
-                          fingerprint's digest; 65,536 of them stay small enough to be compact
-    ...row:<row>          one packed record, see `pack_record`
+    ...uri:<slot>         hash: the URI's digest less its prefix -> u32 row, the fingerprint's
+                          digest; 2^uri_bits of them, so small that they stay compact
+    ...vectors:<block>    list of a block's stored vectors: each the float32 inverse of its values'
+                          length, and the values; empty where the image was deleted or replaced
+    ...records:<block>    list of what else is stored of the same images, see `pack_record`
     ...bucket:<g>:<t>:<b> u32 rows, append-only
+    ...dead               u32 rows that were deleted or replaced, append-only
     ...rehash             who fills in the next tables: a lease
-    ...dead               bitmap of the rows that were deleted or replaced
+    ...meta:waited        written so that replicas have something to confirm; gone in a second
+
+A list costs 5 bytes an element where a key of its own costs 70, and never has room to spare.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,9 +43,15 @@ from numpy.typing import NDArray
 VERSION = 1
 COLLECTIONS = "simdist:collections"
 
-# scale, length of the URI, length of the label + 1 (0: no label), length of the metadata
-_HEADER = struct.Struct("<fHHI")
 ROW_DTYPE = np.dtype("<u4")
+# Rows in a block; the scripts have the number too.
+BLOCK = 128
+
+# length of the URI, length of the label + 1 (0: no label)
+_HEADER = struct.Struct("<HH")
+_INVERSE_LENGTH = 4
+# Entries of a `uri` hash that are aimed at: servers keep up to 512 compact.
+_URI_ENTRIES = 128
 
 
 def meta_key(collection: str, partition: int = 0) -> str:
@@ -44,93 +59,94 @@ def meta_key(collection: str, partition: int = 0) -> str:
     return f"simdist:{{{collection}/{partition}}}:meta"
 
 
-def key(collection: str, *parts: str | int, partition: int = 0) -> str:
-    """Any other key of a partition: `key("demo", "row", 7)`."""
+def waited_key(meta: str) -> str:
+    """A key beside a partition's `meta`, to be written before WAIT."""
+    return f"{meta}:waited"
+
+
+def key(collection: str, partition: int, *parts: str | int) -> str:
+    """Any other key of a partition: `key("demo", 0, "vectors", 7)`."""
     return f"simdist:{{{collection}/{partition}}}:" + ":".join(str(part) for part in parts)
 
 
-def uri_key(collection: str, digest: bytes) -> bytes:
-    """The key of the hash that a URI with this digest is in."""
-    return key(collection, "uri:").encode() + digest[:2]
+def uri_bits(images: int) -> int:
+    """How many bits of a digest choose its `uri` hash, for so many images a partition."""
+    return min(24, max(8, math.ceil(math.log2(max(1, images) / _URI_ENTRIES))))
 
 
 def uri_digest(uri: str) -> bytes:
-    """16 bytes that stand for a URI; two URIs that share them are taken for one."""
-    return hashlib.blake2b(uri.encode(), digest_size=16).digest()
+    """14 bytes that stand for a URI; two URIs that share them are taken for one.
+
+    The first 3 choose the partition and the `uri` hash, the other 11 are the field in it.
+    """
+    return hashlib.blake2b(uri.encode(), digest_size=14).digest()
 
 
-def fingerprint_digest(fingerprint: str) -> bytes:
-    """8 bytes that stand for the state of an image's content."""
-    return hashlib.blake2b(fingerprint.encode(), digest_size=8).digest()
+def partition_of(digest: bytes, partitions: int) -> int:
+    """The partition of a URI with this digest."""
+    return int.from_bytes(digest[-4:], "little") % partitions
 
 
 def digests(uri: str, fingerprint: str) -> bytes:
-    """Both digests, end to end, as the scripts take them."""
-    return uri_digest(uri) + fingerprint_digest(fingerprint)
+    """14 bytes for a URI and 8 for the state of its content, as the scripts take them."""
+    state = hashlib.blake2b(fingerprint.encode(), digest_size=8).digest()
+    return uri_digest(uri) + state
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is stored of one image.
-
-    Attributes:
-        vector: (dim,) float32, as it can be restored from the stored form.
-    """
+    """What is stored of one image beside its vector."""
 
     uri: str
     label: str | None
     metadata: Mapping[str, Any]
-    vector: NDArray[np.float32]
 
 
-def quantise(vectors: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Vectors -> int8 values and a scale each, so that the lengths are kept exactly.
+def pack_vectors(vectors: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[np.uint8]:
+    """Vectors as they are stored: (n, d) float32 -> (n, `vector_width`) bytes.
 
-    Args:
-        vectors: (n, d) float32.
-
-    Returns:
-        (n, d) int8 and (n,) float32; row i is restored as `values[i] * scales[i]`.
+    As int8 only the direction is kept; its cosine with the original is above .9998 as a rule.
     """
-    peaks = np.abs(vectors).max(axis=1, keepdims=True)
-    values = np.rint(vectors * (127.0 / peaks)).astype(np.int8)
-    lengths = np.linalg.norm(values.astype(np.float32), axis=1)
-    return values, (np.linalg.norm(vectors, axis=1) / lengths).astype(np.float32)
+    values: NDArray[Any] = vectors
+    if dtype == np.int8:
+        peaks = np.abs(vectors).max(axis=1, keepdims=True)
+        values = np.rint(vectors * (127 / peaks)).astype(np.int8)
+    lengths = np.linalg.norm(values.astype(np.float32), axis=1, keepdims=True)
+    packed = np.empty((len(vectors), vector_width(vectors.shape[1], dtype)), np.uint8)
+    packed[:, :_INVERSE_LENGTH] = (1 / lengths).astype("<f4").view(np.uint8)
+    packed[:, _INVERSE_LENGTH:] = np.ascontiguousarray(values).view(np.uint8)
+    return packed
 
 
-def pack_record(
-    values: NDArray[Any], scale: float, *, uri: str, label: str | None, metadata: Mapping[str, Any]
-) -> bytes:
-    """One record: header, vector, URI, label, metadata as JSON (nothing where there is none)."""
+def vector_width(dim: int, dtype: np.dtype[Any]) -> int:
+    """Bytes of one stored vector."""
+    return _INVERSE_LENGTH + dim * dtype.itemsize
+
+
+def unpack_vectors(
+    packed: NDArray[np.uint8], dtype: np.dtype[Any]
+) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """Stored vectors, (n, `vector_width`) bytes -> (n, d) values, a view, and (n,) 1 / lengths."""
+    inverse_lengths = np.ascontiguousarray(packed[:, :_INVERSE_LENGTH]).view("<f4").ravel()
+    return packed[:, _INVERSE_LENGTH:].view(dtype), inverse_lengths
+
+
+def pack_record(*, uri: str, label: str | None, metadata: Mapping[str, Any]) -> bytes:
+    """One record: header, URI, label, metadata as JSON (nothing where there is none)."""
     uri_bytes = uri.encode()
     label_bytes = label.encode() if label is not None else b""
     extra = json.dumps(metadata, separators=(",", ":")).encode() if metadata else b""
     label_mark = len(label_bytes) + 1 if label is not None else 0
-    header = _HEADER.pack(scale, len(uri_bytes), label_mark, len(extra))
-    return b"".join((header, values.tobytes(), uri_bytes, label_bytes, extra))
+    return _HEADER.pack(len(uri_bytes), label_mark) + uri_bytes + label_bytes + extra
 
 
-def unpack_vectors(
-    records: list[bytes], *, dim: int, dtype: np.dtype[Any]
-) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """The vectors of packed records: (n, dim) of `dtype`, and (n,) float32 scales."""
-    width = _HEADER.size + dim * dtype.itemsize
-    block = np.frombuffer(b"".join(record[:width] for record in records), dtype=np.uint8)
-    block = block.reshape(len(records), width)
-    scales = np.ascontiguousarray(block[:, :4]).view("<f4").ravel()
-    return np.ascontiguousarray(block[:, _HEADER.size :]).view(dtype), scales
-
-
-def unpack_record(record: bytes, *, dim: int, dtype: np.dtype[Any]) -> Record:
-    """One packed record, whole."""
-    scale, uri_size, label_mark, _ = _HEADER.unpack_from(record)
-    start = _HEADER.size + dim * dtype.itemsize
-    values = np.frombuffer(record, dtype, dim, _HEADER.size).astype(np.float32)
-    label_at = start + uri_size
+def unpack_record(record: bytes) -> Record:
+    """One packed record."""
+    uri_size, label_mark = _HEADER.unpack_from(record)
+    label_at = _HEADER.size + uri_size
     extra_at = label_at + max(label_mark - 1, 0)
     return Record(
-        uri=record[start:label_at].decode(),
+        uri=record[_HEADER.size : label_at].decode(),
         label=record[label_at:extra_at].decode() if label_mark else None,
         metadata=json.loads(record[extra_at:]) if len(record) > extra_at else {},
-        vector=values * np.float32(scale),
     )

@@ -8,15 +8,11 @@ if state[1] ~= ARGV[1] or state[2] ~= ARGV[2] then
   return 0
 end
 local tables = tonumber(ARGV[4])
-local width = 4 + 4 * tables
-for at = 1, #ARGV[5], width do
+for at = 1, #ARGV[5], 4 + 4 * tables do
   local packed = string.sub(ARGV[5], at, at + 3)
-  -- Deleted meanwhile: then it stays out.
-  if redis.call('EXISTS', base .. 'row:' .. struct.unpack('<I4', packed)) == 1 then
-    for t = 0, tables - 1 do
-      local bucket = struct.unpack('<I4', ARGV[5], at + 4 + 4 * t)
-      redis.call('APPEND', base .. 'bucket:' .. ARGV[1] .. ':' .. t .. ':' .. bucket, packed)
-    end
+  for t = 0, tables - 1 do
+    local bucket = struct.unpack('<I4', ARGV[5], at + 4 + 4 * t)
+    redis.call('APPEND', base .. 'bucket:' .. ARGV[1] .. ':' .. t .. ':' .. bucket, packed)
   end
 end
 redis.call('HSET', KEYS[1], 'filled', ARGV[3])

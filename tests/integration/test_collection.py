@@ -19,6 +19,10 @@ from simdist.search import Searcher
 from simdist.sources import ImageRef
 from simdist.store import Store, connect, layout
 from simdist.vectors import normalised
+from tests.index_contents import contents
+from tests.servers import on_every_server
+
+pytestmark = on_every_server
 
 DIM = 16
 
@@ -32,22 +36,8 @@ def vectors(count: int, *, seed: int = 0) -> NDArray[np.float32]:
     return normalised(values.astype(np.float32))
 
 
-def create(store: Store, name: str = "test") -> Collection:
-    return Collection.create(store, name, model="m", model_id="m-1", dim=DIM)
-
-
-def everything(collection: Collection) -> list[str]:
-    """The URIs in the hash tables, as often as a search that probes all buckets meets them."""
-    if not collection.fitted:
-        return []
-    hashing = collection.tables.hashing()
-    keys = [
-        layout.key(collection.name, "bucket", hashing.generation, 0, bucket)
-        for bucket in range(hashing.family.size)
-    ]
-    rows = b"".join(rows or b"" for rows in collection.store.call("MGET", *keys))
-    packed = collection.tables.records(np.frombuffer(rows, layout.ROW_DTYPE).tolist())
-    return sorted(collection.tables.unpack(record).uri for record in packed if record is not None)
+def create(store: Store, name: str = "test", *, partitions: int = 1) -> Collection:
+    return Collection.create(store, name, model="m", model_id="m-1", dim=DIM, partitions=partitions)
 
 
 def test_add_search_delete(store: Store) -> None:
@@ -99,7 +89,7 @@ def test_adding_again_changes_nothing_and_new_content_replaces(store: Store) -> 
 
     changed = collection.add(-data[:1], [ref(0, state=1)])
     assert (changed.added, changed.replaced, changed.unchanged) == (0, 1, 0)
-    assert everything(collection) == sorted(r.uri for r in refs)
+    assert contents(collection) == sorted(r.uri for r in refs)
     record = collection.get(ref(0).uri)
     assert record is not None
     assert record.vector @ -data[0] == pytest.approx(1, abs=1e-3)
@@ -118,7 +108,7 @@ def test_the_same_image_twice_in_a_batch_counts_once(store: Store) -> None:
     collection = create(store)
     added = collection.add(vectors(2), [ref(0), ref(0)])
     assert (added.added, added.unchanged) == (1, 1)
-    assert everything(collection) == [ref(0).uri]
+    assert contents(collection) == [ref(0).uri]
 
 
 def test_unusable_vectors_write_nothing(store: Store) -> None:
@@ -154,16 +144,16 @@ def test_two_writers_at_once_lose_and_double_nothing(store: Store) -> None:
     for writer in writers:
         writer.join()
     collection = Collection.open(store, "test")
-    assert everything(collection) == sorted(r.uri for r in refs)
+    assert contents(collection) == sorted(r.uri for r in refs)
     assert describe(collection).images == 2000
 
 
 def test_the_first_hash_family_stays(store: Store) -> None:
     collection, other = create(store), Collection.open(connect(store.url), "test")
-    collection.tables.fit(KMeansFamily.fit(vectors(100)), images=100)
-    other.tables.fit(KMeansFamily.fit(vectors(100, seed=1)), images=100)
+    collection.partitions[0].fit(KMeansFamily.fit(vectors(100)), images=100)
+    other.partitions[0].fit(KMeansFamily.fit(vectors(100, seed=1)), images=100)
     other.add(vectors(5), [ref(i) for i in range(5)])
-    ours, theirs = collection.tables.hashing(), other.tables.hashing()
+    ours, theirs = collection.partitions[0].hashing(), other.partitions[0].hashing()
     assert ours.generation == theirs.generation == 1
     np.testing.assert_array_equal(
         ours.family.buckets(vectors(50)), theirs.family.buckets(vectors(50))
@@ -204,7 +194,7 @@ def test_any_history_equals_a_dictionary(
                 collection.delete(ref(number).uri for number, _ in items)
                 for number, _ in items:
                     model.pop(ref(number).uri, None)
-    assert everything(collection) == sorted(model)
+    assert contents(collection) == sorted(model)
     assert describe(collection).images == len(model)
     for uri, state in model.items():
         record = collection.get(uri)
@@ -254,8 +244,8 @@ def test_the_number_of_results_is_bounded(store: Store, n: int) -> None:
 
 def test_the_estimate_of_memory_is_near_the_growth_of_the_server(store: Store) -> None:
     collection = create(store)
-    before = store.call("INFO", "memory")["used_memory"]
+    before = store.used_memory()
     data = vectors(20_000)
     collection.add(data, [ref(i) for i in range(20_000)])
-    growth = store.call("INFO", "memory")["used_memory"] - before
+    growth = store.used_memory() - before
     assert describe(collection).memory_bytes == pytest.approx(growth, rel=0.35)

@@ -14,7 +14,8 @@ from simdist.errors import StoreError
 from simdist.rehash import GROWTH, grow
 from simdist.search import Searcher
 from simdist.store import Store, connect, layout
-from tests.integration.test_collection import create, everything, ref, vectors
+from tests.index_contents import contents
+from tests.integration.test_collection import create, ref, vectors
 
 START = 320
 
@@ -36,12 +37,12 @@ def meta(collection: Collection) -> dict[bytes, bytes]:
 
 def check(collection: Collection, images: int, generation: int) -> None:
     """All images in the tables once, nothing left over, and searches that find them."""
-    assert everything(collection) == sorted(ref(i).uri for i in range(images))
-    assert collection.tables.hashing().generation == generation
-    assert collection.tables.hashing().following is None
+    assert contents(collection) == sorted(ref(i).uri for i in range(images))
+    assert collection.partitions[0].hashing().generation == generation
+    assert collection.partitions[0].hashing().following is None
     unfinished = {b"next_fitted", b"filled", b"fill", b"retired"} & set(meta(collection))
     assert unfinished == set()
-    keys = collection.store.call("KEYS", layout.key("test", "*"))
+    keys = collection.store.call("KEYS", layout.key("test", 0, "*"))
     generations = {key.split(b":")[3] for key in keys if b":bucket:" in key or b":family:" in key}
     assert generations == {str(generation).encode()}
     for i in range(0, images, 97):
@@ -50,13 +51,13 @@ def check(collection: Collection, images: int, generation: int) -> None:
 
 def test_tables_grow_with_the_collection(store: Store) -> None:
     collection = filled(store)
-    before = collection.tables.hashing().family.size
+    before = collection.partitions[0].hashing().family.size
     add_range(collection, START, GROWTH * START - 1)
-    assert collection.tables.hashing().generation == 1
+    assert collection.partitions[0].hashing().generation == 1
     add_range(collection, GROWTH * START - 1, GROWTH * START)
     check(collection, GROWTH * START, generation=2)
-    assert collection.tables.hashing().family.size == GROWTH * before
-    assert not grow(collection.tables)
+    assert collection.partitions[0].hashing().family.size == GROWTH * before
+    assert not grow(collection.partitions[0])
 
 
 class Killed(BaseException):
@@ -88,7 +89,7 @@ def test_a_rebuild_that_dies_at_any_write_is_finished_by_the_next_process(
     monkeypatch.setattr(Store, "run", counted(run))
     monkeypatch.setattr(Store, "call", counted(call))
     try:
-        grow(collection.tables)
+        grow(collection.partitions[0])
     except Killed:
         died = True
     else:
@@ -97,7 +98,7 @@ def test_a_rebuild_that_dies_at_any_write_is_finished_by_the_next_process(
     assert died == (calls < 9), "start, 4 fills, finish, 2 drops and a mark: 9 writes in all"
 
     # What was there is found at every moment, and so is what comes in meanwhile.
-    assert everything(collection) == sorted(ref(i).uri for i in range(START))
+    assert contents(collection) == sorted(ref(i).uri for i in range(START))
     monkeypatch.setattr(rehash, "GROWTH", 1000)
     other = Collection.open(store, "test")
     add_range(other, START, START + 50)
@@ -136,13 +137,13 @@ def test_writers_during_a_rebuild_lose_nothing(
         writer.join()
     # Nearly all: a search probes some of the buckets, not all.
     assert np.mean(found) > 0.95
-    grow(collection.tables)
+    grow(collection.partitions[0])
     check(collection, total, generation=int(meta(collection)[b"generation"]))
-    assert collection.tables.hashing().generation >= 2
+    assert collection.partitions[0].hashing().generation >= 2
 
 
 def test_a_lost_family_is_reported(store: Store) -> None:
     filled(store)
-    store.call("DEL", layout.key("test", "family", 1))
+    store.call("DEL", layout.key("test", 0, "family", 1))
     with pytest.raises(StoreError, match="lost its hash family"):
         Searcher(Collection.open(store, "test")).search(vectors(1)[0])

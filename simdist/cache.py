@@ -1,0 +1,235 @@
+"""What a query worker keeps of a partition: buckets with their vectors, in bounded memory.
+
+Vectors lie in pages of a few rows, a bucket's pages form a chain, and the compiled loop follows it:
+a bucket can grow, and be dropped for another, without anything being moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.kernels import PAGE_ROWS, rank_pages
+from simdist.tables import BucketTail, HashTables, Place
+
+# Of all pages, what is made free at once when none is: looking for the oldest is not for every one.
+_EVICTED = 16
+
+
+class OutdatedError(Exception):
+    """The tables have another generation by now; never leaves `search`."""
+
+
+@dataclass
+class _Bucket:
+    """A cached bucket: its pages, the rows in them, how much of it is known, as of which epoch."""
+
+    pages: list[int] = field(default_factory=list)
+    size: int = 0
+    known: int = 0
+    epoch: int = -1
+    used: int = 0
+
+
+class BucketCache:
+    """Buckets of one generation of one partition's tables."""
+
+    def __init__(self, tables: HashTables, *, generation: int, memory: int) -> None:
+        """An empty cache.
+
+        Args:
+            generation: of the tables.
+            memory: bytes that it may take, in which it touches only what it fills.
+        """
+        page_bytes = PAGE_ROWS * (tables.dim * tables.dtype.itemsize + 8) + 8
+        pages = max(1, memory // page_bytes)
+        self.generation = generation
+        self.epoch = -1
+        self._tables = tables
+        self._rank = rank_pages()
+        self._values = np.empty((pages, PAGE_ROWS, tables.dim), tables.dtype)
+        self._rows = np.empty((pages, PAGE_ROWS), np.uint32)
+        self._inverse_lengths = np.empty((pages, PAGE_ROWS), np.float32)
+        self._fill = np.empty(pages, np.int32)
+        self._next = np.empty(pages, np.int32)
+        # Pages that were given back, and how many have never been used.
+        self._free: list[int] = []
+        self._unused = pages
+        self._buckets: dict[Place, _Bucket] = {}
+        self._dead = np.zeros(0, np.uint8)
+        self._dead_known = 0
+        self._clock = 0
+
+    def sync(self) -> None:
+        """Learn how many changes there are by now, and which rows have died; one round trip.
+
+        Raises:
+            OutdatedError: the tables have another generation.
+        """
+        reading = self._tables.read(self.generation, {}, dead_known=self._dead_known)
+        if reading is None:
+            raise OutdatedError
+        self._note(reading.epoch, reading.dead)
+
+    def rank(
+        self,
+        query: NDArray[np.float32],
+        places: Sequence[Place],
+        best_rows: NDArray[np.uint32],
+        best_scores: NDArray[np.float32],
+    ) -> tuple[int, int]:
+        """Score what is in buckets, and keep the best; what is not here is read first.
+
+        Args:
+            query: (d,) float32, of length 1.
+            best_rows, best_scores: (n,) uint32 and float32, filled from the best down.
+
+        Returns:
+            How many were found, and how many rows were scored.
+
+        Raises:
+            OutdatedError: the tables have another generation.
+        """
+        found = scored = 0
+        # What there is no room for is scored as it passes by.
+        passing: list[BucketTail] = []
+        self._refresh(places, passing.append)
+        for tail in passing:
+            found = self._rank(
+                *(query, *_as_pages(tail, self._tables), self._dead, found, best_rows, best_scores)
+            )
+            scored += len(tail.rows)
+        buckets = [self._buckets.get(place, _NOTHING) for place in places]
+        first = np.array([bucket.pages[0] for bucket in buckets if bucket.pages], np.int32)
+        found = self._rank(
+            *(query, first, self._next, self._fill, self._rows, self._values),
+            *(self._inverse_lengths, self._dead, found, best_rows, best_scores),
+        )
+        return found, scored + sum(bucket.size for bucket in buckets)
+
+    def prefetch(self, places: Sequence[Place]) -> None:
+        """Bring these buckets up to date, as far as there is room for them.
+
+        Raises:
+            OutdatedError: the tables have another generation.
+        """
+        self._refresh(places, lambda _: None)
+
+    def bury(self, rows: NDArray[np.uint32]) -> None:
+        """Note that rows are deleted or replaced: they are not found any more."""
+        if not len(rows):
+            return
+        size = int(rows.max()) // 8 + 1
+        if size > len(self._dead):
+            # Half as much again, so that one at a time does not cost a copy each.
+            self._dead = np.concatenate(
+                [self._dead, np.zeros(size * 3 // 2 - len(self._dead), np.uint8)]
+            )
+        np.bitwise_or.at(self._dead, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
+
+    def _note(self, epoch: int, dead: NDArray[np.uint32]) -> None:
+        self._dead_known += len(dead)
+        self.bury(dead)
+        self.epoch = max(self.epoch, epoch)
+
+    def _refresh(self, places: Sequence[Place], overflow: Callable[[BucketTail], None]) -> None:
+        """Read what these buckets lack; what there is no room for goes to `overflow`."""
+        self._clock += 1
+        missing: dict[Place, int] = {}
+        for place in places:
+            bucket = self._buckets.get(place)
+            if bucket is None:
+                missing[place] = 0
+            else:
+                # From now on it is not dropped for another of them.
+                bucket.used = self._clock
+                if bucket.epoch < self.epoch:
+                    missing[place] = bucket.known
+        while missing:
+            reading = self._tables.read(self.generation, missing, dead_known=self._dead_known)
+            if reading is None:
+                raise OutdatedError
+            self._note(reading.epoch, reading.dead)
+            for tail in reading.tails:
+                if not self._keep(tail, epoch=reading.epoch if tail.complete else -1):
+                    overflow(tail)
+                if tail.complete:
+                    del missing[tail.place]
+                else:
+                    missing[tail.place] = tail.known
+
+    def _keep(self, tail: BucketTail, *, epoch: int) -> bool:
+        """Add a tail to its bucket; False if there is no room for it, or for what came before."""
+        bucket = self._buckets.get(tail.place, _NOTHING)
+        if bucket.known != tail.start:
+            return False
+        size = bucket.size + len(tail.rows)
+        needed = -(-size // PAGE_ROWS) - len(bucket.pages)
+        if not self._make_room(needed):
+            return False
+        if bucket is _NOTHING:
+            bucket = self._buckets[tail.place] = _Bucket(used=self._clock)
+        for _ in range(needed):
+            page = self._take_page()
+            if bucket.pages:
+                self._next[bucket.pages[-1]] = page
+            self._next[page] = -1
+            bucket.pages.append(page)
+        if len(tail.rows):
+            self._write(bucket, tail)
+        bucket.size, bucket.known, bucket.epoch = size, tail.known, epoch
+        return True
+
+    def _take_page(self) -> int:
+        if self._free:
+            return self._free.pop()
+        self._unused -= 1
+        return len(self._fill) - self._unused - 1
+
+    def _write(self, bucket: _Bucket, tail: BucketTail) -> None:
+        order = np.arange(bucket.size, bucket.size + len(tail.rows))
+        first = bucket.size // PAGE_ROWS
+        pages = np.array(bucket.pages[first:])
+        at = pages[order // PAGE_ROWS - first] * PAGE_ROWS + order % PAGE_ROWS
+        values, inverse_lengths = self._tables.unpack(tail.vectors)
+        self._values.reshape(-1, self._tables.dim)[at] = values
+        self._rows.reshape(-1)[at] = tail.rows
+        self._inverse_lengths.reshape(-1)[at] = inverse_lengths
+        self._fill[pages[:-1]] = PAGE_ROWS
+        self._fill[pages[-1]] = order[-1] % PAGE_ROWS + 1
+
+    def _make_room(self, needed: int) -> bool:
+        """Have so many free pages, and a place for another bucket, by dropping the oldest."""
+        pages = len(self._fill)
+        if needed <= len(self._free) + self._unused and len(self._buckets) < pages:
+            return True
+        wanted = max(needed, pages // _EVICTED)
+        limit = pages - max(1, pages // _EVICTED)
+        for place in sorted(self._buckets, key=lambda place: self._buckets[place].used):
+            if len(self._free) + self._unused >= wanted and len(self._buckets) <= limit:
+                break
+            if self._buckets[place].used == self._clock:
+                break
+            self._free += self._buckets.pop(place).pages
+        return needed <= len(self._free) + self._unused
+
+
+_NOTHING = _Bucket()
+
+
+def _as_pages(tail: BucketTail, tables: HashTables) -> tuple[NDArray[np.generic], ...]:
+    """A tail as one chain of pages, in the order of the compiled loop's arguments."""
+    values, inverse_lengths = tables.unpack(tail.vectors)
+    count = len(values)
+    chain = np.where(np.arange(count) == count - 1, -1, np.arange(1, count + 1)).astype(np.int32)
+    return (
+        np.zeros(min(count, 1), np.int32),
+        chain,
+        np.ones(count, np.int32),
+        tail.rows[:, None],
+        np.ascontiguousarray(values)[:, None],
+        inverse_lengths[:, None],
+    )

@@ -1,0 +1,51 @@
+"""A look at all that a collection keeps in Redis."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from simdist.collection import Collection
+from simdist.store import layout
+from simdist.tables import HashTables
+from tests.servers import keys
+
+
+def contents(collection: Collection) -> list[str]:
+    """The URIs in a collection's hash tables, sorted; checks that all its parts agree."""
+    return sorted(uri for tables in collection.partitions for uri in _partition(tables))
+
+
+def _partition(tables: HashTables) -> list[str]:
+    rows, live = tables.state("rows", "live")
+    stored = tables.rows(np.arange(rows, dtype=np.uint32))
+    uris = {
+        row: layout.unpack_record(pair[1]).uri
+        for row, pair in enumerate(stored)
+        if pair is not None
+    }
+    assert len(uris) == live
+    assert len(set(uris.values())) == live
+    dead = tables.store.call("GET", tables.key("dead")) or b""
+    assert sorted(set(range(rows)) - set(uris)) == sorted(np.frombuffer(dead, layout.ROW_DTYPE))
+    slots = keys(tables.store, tables.key("uri", "*"))
+    entries = tables.store.call_many([("HGETALL", slot) for slot in slots])
+    pairs = sorted((field, entry[:4]) for slot in entries for field, entry in slot.items())
+    assert pairs == sorted(
+        (layout.uri_digest(uri)[3:], row.to_bytes(4, "little")) for row, uri in uris.items()
+    )
+
+    postings: dict[bytes, list[int]] = {}
+    buckets = keys(tables.store, tables.key("bucket", "*"))
+    packed = tables.store.call_many([("GET", bucket) for bucket in buckets])
+    for bucket, rows_in_it in zip(buckets, packed, strict=True):
+        posted = np.frombuffer(rows_in_it, layout.ROW_DTYPE).tolist()
+        postings.setdefault(bucket.rpartition(b":")[0], []).extend(posted)
+    generation, following, filled = tables.state("generation", "next", "filled")
+    for name, posted in postings.items():
+        number = int(name.split(b":")[-2])
+        if number == generation:
+            assert sorted(row for row in posted if row in uris) == sorted(uris)
+        elif number == following:
+            assert {row for row in uris if row < filled} <= set(posted)
+    assert postings or not uris
+    return list(uris.values())
