@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.status import Status
 
 from simdist.cli import options
+from simdist.cli.progress import Monitor
 from simdist.cli.render import console, duration, short_uri
-from simdist.settings import DEFAULT_COLLECTION, DEFAULT_MODEL, Settings
+from simdist.settings import (
+    DEFAULT_COLLECTION,
+    DEFAULT_EXPECT,
+    DEFAULT_MODEL,
+    MAX_PARTITIONS,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from cluster.ingest import Progress, Summary
-
-# Seconds between two lines of progress where there is no terminal.
-LINE_SECONDS = 5.0
 
 
 def ingest(
@@ -31,6 +31,23 @@ def ingest(
         str,
         typer.Option(metavar="NAME_OR_BUNDLE", help="A model's name, or the folder of a bundle."),
     ] = DEFAULT_MODEL,
+    expect: Annotated[
+        int,
+        typer.Option(
+            metavar="IMAGES",
+            min=1,
+            help="How many images a new collection is to hold, such as 10_000_000.",
+        ),
+    ] = DEFAULT_EXPECT,
+    partitions: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            max=MAX_PARTITIONS,
+            help="Parts of a new collection that a Redis Cluster can keep on different nodes.",
+        ),
+    ] = 1,
     weights: options.Weights = None,
     redis: options.RedisUrl = None,
     ray_address: options.RayAddress = None,
@@ -48,49 +65,21 @@ def ingest(
 
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
     source_folder(source)
-    with _Monitor() as monitor, open_store(settings) as store:
+    with Monitor() as monitor, open_store(settings) as store:
         monitor.say("loading the model")
         loaded = load_model(model, weights=weights)
-        opened = Collection.ensure(store, collection, model=loaded)
+        opened = Collection.ensure(
+            store, collection, model=loaded, expect=expect, partitions=partitions
+        )
         monitor.say("listing, and starting Ray if there is something to do")
         summary = run(
             source,
             collection=opened,
             model=loaded,
-            on_progress=monitor.show,
+            on_progress=lambda progress: monitor.show(lambda: _progress_line(progress)),
             settings=settings,
         )
     _render(summary, collection)
-
-
-class _Monitor:
-    """Progress on stderr: one live line on a terminal, a line now and then elsewhere."""
-
-    def __init__(self) -> None:
-        console = Console(stderr=True, highlight=False)
-        self._status = Status("", console=console) if sys.stderr.isatty() else None
-        self._line_at = 0.0
-
-    def __enter__(self) -> _Monitor:
-        if self._status:
-            self._status.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._status:
-            self._status.stop()
-
-    def say(self, text: str) -> None:
-        if self._status:
-            self._status.update(text)
-        else:
-            typer.echo(text, err=True)
-
-    def show(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if self._status or now - self._line_at >= LINE_SECONDS:
-            self._line_at = now
-            self.say(_progress_line(progress))
 
 
 def _progress_line(progress: Progress) -> str:

@@ -10,8 +10,10 @@ from rich.console import Console
 
 import simdist
 from simdist.cli.ingest import ingest
+from simdist.cli.rehash import rehash
 from simdist.cli.search import search
 from simdist.cli.status import status
+from simdist.cli.tune import tune
 from simdist.errors import SimdistError
 
 INTERRUPTED = 130
@@ -20,12 +22,16 @@ app = typer.Typer(
     name="simdist",
     no_args_is_help=True,
     add_completion=False,
+    # Plain: paragraphs are wrapped as one, and brackets are not taken for markup.
+    rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(ingest)
 app.command()(search)
 app.command()(status)
+app.command()(tune)
+app.command()(rehash)
 
 
 def _show_version(wanted: bool) -> None:

@@ -30,6 +30,14 @@ def search(
     n: Annotated[int, typer.Option("-n", min=1, max=MAX_RESULTS, help="Number of results.")] = (
         DEFAULT_RESULTS
     ),
+    recall: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Find this share of the 10 most similar images, such as 0.95; "
+            "'simdist tune' measures what that takes.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a contact sheet (.png or .jpg).")
     ] = None,
@@ -51,18 +59,21 @@ def search(
     from simdist.query import resolve_queries
     from simdist.search import Searcher
     from simdist.store import open_store
+    from simdist.tuning import check_recall
 
+    if recall is not None:
+        check_recall(recall)
     if out is not None:
         check_target(out)
     with open_store(Settings.resolve(redis_url=redis)) as store:
         opened = Collection.open(store, collection)
         # Before a model is loaded: an empty collection says so at once.
-        opened.tables.hashing()
+        opened.require_images()
         queries = resolve_queries(
             images, opened, load_embedder=lambda: _load(model or opened.model, weights)
         )
         searcher = Searcher(opened)
-        found = [(query, searcher.search(query.vector, n=n)) for query in queries]
+        found = [(query, searcher.search(query.vector, n=n, recall=recall)) for query in queries]
     # The sheet first: whoever reads the output may stop reading (`... | head`).
     sheet = contact_sheet(found) if out is not None or show else None
     if sheet is not None and out is not None:

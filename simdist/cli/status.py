@@ -26,7 +26,7 @@ def status(
     with open_store(Settings.resolve(redis_url=redis)) as store:
         descriptions = describe_all(store)
         place = hide_password(store.url)
-        used = int(store.call("INFO", "memory")["used_memory"])
+        used = store.used_memory()
     if as_json:
         typer.echo(json.dumps([asdict(description) for description in descriptions], indent=2))
         return

@@ -193,7 +193,7 @@ class TestStatus:
         assert result.code == 0
         [line] = [line for line in result.out.splitlines() if line.startswith("photos")]
         assert line.split()[:4] == ["photos", "154", photos.model_id, "1,280"]
-        assert "1 x 9 kmeans" in line
+        assert "1 x 19 kmeans" in line
         [item] = json.loads(cli.run("status", "--json").out)
         assert (item["name"], item["images"], item["tables"]) == ("photos", 154, 1)
         assert 154 * 1280 < item["memory_bytes"] < 154 * 2600

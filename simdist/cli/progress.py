@@ -1,0 +1,69 @@
+"""Progress of long work, on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+
+import typer
+from rich.console import Console
+from rich.status import Status
+
+from simdist.cli.render import duration
+
+# Seconds between two lines where there is no terminal.
+LINE_SECONDS = 5.0
+
+
+class Monitor:
+    """One live line on a terminal, a line now and then elsewhere."""
+
+    def __init__(self) -> None:
+        console = Console(stderr=True, highlight=False)
+        self._status = Status("", console=console) if sys.stderr.isatty() else None
+        self._line_at = 0.0
+        # What is being done now, since when, and how much of it had been done before.
+        self._doing, self._since, self._before = "", 0.0, 0
+
+    def __enter__(self) -> Monitor:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._status:
+            self._status.stop()
+
+    def say(self, text: str) -> None:
+        """Show a line."""
+        if self._status:
+            self._status.update(text)
+        else:
+            typer.echo(text, err=True)
+
+    def show(self, line: Callable[[], str]) -> None:
+        """Show how far the work is, unless that was just done."""
+        now = time.monotonic()
+        if self._status or now - self._line_at >= LINE_SECONDS:
+            self._line_at = now
+            self.say(line())
+
+    def rows(self, doing: str, done: int, total: int) -> None:
+        """Show how many rows of how many are done; `total` 0 where there is nothing to count."""
+        if doing != self._doing:
+            self._doing, self._since, self._before = doing, time.monotonic(), done
+            # Each stage is named once, however short it is.
+            self._line_at = time.monotonic()
+            self.say(self._line(done, total))
+        else:
+            self.show(lambda: self._line(done, total))
+
+    def _line(self, done: int, total: int) -> str:
+        if not total:
+            return self._doing
+        line = f"{self._doing}: {done:,} of {total:,} rows"
+        if done == self._before:
+            return line
+        rate = (done - self._before) / (time.monotonic() - self._since)
+        return f"{line}  {rate:,.0f} rows/s  {duration((total - done) / rate)} left"

@@ -1,0 +1,53 @@
+"""`simdist rehash`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from simdist.cli import options
+from simdist.cli.progress import Monitor
+from simdist.cli.render import console
+from simdist.cli.tune import show_tuning
+from simdist.settings import DEFAULT_COLLECTION, Settings
+
+
+def rehash(
+    *,
+    collection: options.CollectionName = DEFAULT_COLLECTION,
+    family: Annotated[
+        str, typer.Option(metavar="NAME", help="The hash family: kmeans, hyperplanes or gaussian.")
+    ] = "kmeans",
+    size: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Centroids of kmeans, bits of the others. By default what suits the collection.",
+        ),
+    ] = None,
+    tables: Annotated[
+        int | None,
+        typer.Option(metavar="L", min=1, help="Number of tables of hyperplanes or gaussian."),
+    ] = None,
+    redis: options.RedisUrl = None,
+) -> None:
+    """Rebuild the hash tables from the stored embeddings, and measure them.
+
+    Searches and writes go on meanwhile: the new tables are filled beside the old ones, and replace
+    them at once. To go on after an interruption, run the same command again.
+    """
+    from simdist.collection import Collection
+    from simdist.rebuild import rehash as rebuild
+    from simdist.store import open_store
+
+    with open_store(Settings.resolve(redis_url=redis)) as store:
+        opened = Collection.open(store, collection)
+        with Monitor() as monitor:
+            tuning = rebuild(
+                opened, kind=family, size=size, tables=tables, on_progress=monitor.rows
+            )
+        made = opened.partitions[0].hashing().family
+    console().print(f"New hash tables: {made.tables} x {made.size:,} {made.kind}", markup=False)
+    show_tuning(tuning, collection)

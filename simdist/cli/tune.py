@@ -1,0 +1,107 @@
+"""`simdist tune`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simdist.cli import options
+from simdist.cli.progress import Monitor
+from simdist.cli.render import console, show, table
+from simdist.settings import DEFAULT_COLLECTION, Settings
+
+if TYPE_CHECKING:
+    from simdist.tuning import Point, Tuning
+
+# Recalls whose numbers of probes are pointed out.
+WISHES = (0.90, 0.95, 0.99)
+_BAR = 28
+
+
+def tune(
+    *,
+    collection: options.CollectionName = DEFAULT_COLLECTION,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw recall against cost (.png or .svg).")
+    ] = None,
+    redis: options.RedisUrl = None,
+) -> None:
+    """Measure what recall costs, so that searches can ask for a recall.
+
+    Some of the stored images are searched for exactly, and compared with what the hash tables find
+    with so many probes. Run it again when the collection has changed much.
+    """
+    from simdist.collection import Collection
+    from simdist.store import open_store
+    from simdist.tuning import tune as measure
+    from simdist.tuning_plot import check_plot, draw_tuning
+
+    if plot is not None:
+        check_plot(plot)
+    with open_store(Settings.resolve(redis_url=redis)) as store, Monitor() as monitor:
+        opened = Collection.open(store, collection)
+        tuning = measure(opened, on_progress=monitor.rows)
+    if plot is not None:
+        draw_tuning(tuning, plot, title=collection)
+    if as_json:
+        typer.echo(json.dumps(asdict(tuning), indent=2))
+    else:
+        show_tuning(tuning, collection)
+    if plot is not None:
+        typer.echo(f"Plot: {plot}", err=as_json)
+
+
+def show_tuning(tuning: Tuning, collection: str) -> None:
+    """Print what was measured: a table that is a plot as well, for the probes double each time."""
+    out = console()
+    out.print(
+        f"Recall@10 of {collection}, {tuning.images:,} images, measured with "
+        f"{tuning.queries:,} of them:",
+        markup=False,
+    )
+    rows = table("probes", "rows read", "recall", "at least", "", right=_NUMBERS)
+    for point, wish in _shown(tuning):
+        note = f" --recall {wish:.2f}" if wish else ""
+        rows.add_row(
+            f"{point.probes:,}",
+            _percent(point.rows_read),
+            f"{point.recall:.3f}",
+            f"{point.bound:.3f}",
+            _bar(point.recall) + note,
+        )
+    show(out, rows)
+
+
+_NUMBERS = ("probes", "rows read", "recall", "at least")
+
+
+def _shown(tuning: Tuning) -> list[tuple[Point, float | None]]:
+    """The points to show, each with the highest of the usual recalls for which it is chosen."""
+    chosen = {tuning.probes_for(wish): wish for wish in WISHES}
+    counts = {tuning.points[-1].probes, *chosen}
+    # Powers of two, and those half as large again.
+    counts |= {factor << shift for shift in range(32) for factor in (1, 3)}
+    return [(point, chosen.get(point.probes)) for point in tuning.points if point.probes in counts]
+
+
+def _bar(recall: float) -> str:
+    # Where the output cannot have blocks, plain characters do.
+    block = "\N{FULL BLOCK}"
+    try:
+        block.encode(sys.stdout.encoding or "ascii")
+    except UnicodeEncodeError:
+        block = "#"
+    return block * round(_BAR * recall)
+
+
+def _percent(share: float) -> str:
+    """Two digits that count: 0.038 %, 1.9 %, 87 %."""
+    percent = 100 * share
+    digits = 0 if percent >= 10 else 1 if percent >= 1 else 2 if percent >= 0.1 else 3
+    return f"{percent:.{digits}f} %"
