@@ -135,8 +135,8 @@ def _sample(source: Path, size: int, folder: Path) -> Path:
     return folder
 
 
-def _decode(plan: Plan, folder: Path, model: Model) -> tuple[float, list[Any]]:
-    """Images decoded a second, and some shards of pixels in Ray's object store."""
+def _decode(plan: Plan, folder: Path, model: Model) -> tuple[float, list[tuple[Shard, Any]]]:
+    """Images decoded a second, and some shards with their pixels in Ray's object store."""
     import ray
 
     refs = [ref for ref in list_folder(folder) if isinstance(ref, ImageRef)]
@@ -156,11 +156,11 @@ def _decode(plan: Plan, folder: Path, model: Model) -> tuple[float, list[Any]]:
     start = time.perf_counter()
     outcomes = run()
     seconds = time.perf_counter() - start
-    # The last shard may be short.
-    return len(refs) / seconds, [pixels for _, pixels in outcomes[:READY_SHARDS]]
+    ready = [(ray.get(done), pixels) for done, pixels in outcomes[:READY_SHARDS]]
+    return len(refs) / seconds, ready
 
 
-def _network(plan: Plan, model: Model, batches: list[Any]) -> float:
+def _network(plan: Plan, model: Model, batches: list[tuple[Shard, Any]]) -> float:
     """Images embedded a second by the actors alone."""
     import ray
 
@@ -170,15 +170,15 @@ def _network(plan: Plan, model: Model, batches: list[Any]) -> float:
     ray.get([actor.load.remote(weights) for actor in actors])
     turns = itertools.cycle(batches)
     pending = {
-        actor.embed.remote(next(turns)): actor for actor in actors for _ in range(ACTOR_SHARDS)
+        actor.embed.remote(*next(turns)): actor for actor in actors for _ in range(ACTOR_SHARDS)
     }
     done, start = 0, 0.0
     while not start or time.perf_counter() - start < NETWORK_SECONDS:
         (ref,), _ = ray.wait(list(pending))
         actor = pending.pop(ref)
-        pending[actor.embed.remote(next(turns))] = actor
+        pending[actor.embed.remote(*next(turns))] = actor
         if start:
-            done += len(ray.get(ref))
+            done += len(ray.get(ref)[1])
         else:
             start = time.perf_counter()
     rate = done / (time.perf_counter() - start)

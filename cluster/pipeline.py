@@ -22,7 +22,7 @@ TICK_SECONDS = 0.5
 STALL_SECONDS = 600.0
 # Shards at an actor: one that it embeds, and one that is on its way meanwhile.
 ACTOR_SHARDS = 2
-# Actors that may be lost, for each that there should be, before that is taken for a fault.
+# Actors that may be lost in a row, for each that there should be, before that is taken for a fault.
 ACTOR_LOSSES = 3
 
 
@@ -46,7 +46,8 @@ class Pipeline:
         self._loading: dict[Any, Any] = {}
         self._decoding: dict[Any, tuple[Shard, Any]] = {}
         self._embedding: dict[Any, tuple[Any, Shard, Any]] = {}
-        self._decoded: deque[tuple[Shard, Any]] = deque()
+        # What actors may take: with pixels, or (None) to fetch and decode by themselves.
+        self._ready: deque[tuple[Shard, Any]] = deque()
         self._again: deque[Shard] = deque()
         # How many shards each loaded actor has.
         self._load: dict[Any, int] = {}
@@ -86,7 +87,7 @@ class Pipeline:
         moved = time.monotonic()
         while True:
             self._submit(listing)
-            if not (self._decoding or self._decoded or self._embedding):
+            if not (self._decoding or self._ready or self._embedding):
                 more = listing.more(seconds=TICK_SECONDS)
                 if more is False:
                     return
@@ -108,19 +109,26 @@ class Pipeline:
 
     def _submit(self, listing: Listing) -> None:
         """Give the decoders, then the actors, as many shards as they may have."""
-        while len(self._decoding) + len(self._decoded) < self._plan.pixel_shards:
-            shard = self._again.popleft() if self._again else listing.take(self._plan.shard)
-            if shard is None:
+        while len(self._decoding) + len(self._ready) < self._plan.shards_ahead:
+            if self._again:
+                self._start_decoding(self._again.popleft())
+            elif (shard := listing.take(self._plan.shard)) is None:
                 break
-            outcome, pixels = self._decode(shard, size=self._model.preprocessing.size)
-            self._decoding[outcome] = shard, pixels
-        while self._decoded and self._load:
+            elif self._plan.actors_decode:
+                self._ready.append((shard, None))
+            else:
+                self._start_decoding(shard)
+        while self._ready and self._load:
             actor = min(self._load, key=self._load.__getitem__)
             if self._load[actor] >= ACTOR_SHARDS:
                 break
-            shard, pixels = self._decoded.popleft()
-            self._embedding[actor.embed.remote(pixels)] = actor, shard, pixels
+            shard, pixels = self._ready.popleft()
+            self._embedding[actor.embed.remote(shard, pixels)] = actor, shard, pixels
             self._load[actor] += 1
+
+    def _start_decoding(self, shard: Shard) -> None:
+        outcome, pixels = self._decode(shard, size=self._model.preprocessing.size)
+        self._decoding[outcome] = shard, pixels
 
     def _finish(self, ref: Any) -> Embedded | None:
         """Take note of an outcome; a shard that is at its end is returned."""
@@ -154,7 +162,7 @@ class Pipeline:
         if outcome is _DIED:
             return self._isolate(shard)
         if outcome.refs:
-            self._decoded.append((outcome, pixels))
+            self._ready.append((outcome, pixels))
             return None
         return self._unembedded(outcome.failures)
 
@@ -168,15 +176,20 @@ class Pipeline:
 
     def _finish_embedding(self, ref: Any) -> Embedded | None:
         actor, shard, pixels = self._embedding.pop(ref)
-        vectors = _outcome(ref)
-        if vectors is _DIED:
-            self._decoded.appendleft((shard, pixels))
+        outcome = _outcome(ref)
+        if outcome is _DIED:
+            if pixels is None:
+                # One of its images may have killed the actor: decoded apart, that comes out.
+                self._again.append(shard)
+            else:
+                self._ready.appendleft((shard, pixels))
             # Of an actor's shards, the first to come back reports its death.
             if self._load.pop(actor, None) is not None:
                 self._replace_actor()
             return None
         self._load[actor] -= 1
-        return _sound(shard, vectors)
+        self._losses_left = ACTOR_LOSSES * self._plan.actors
+        return _sound(*outcome)
 
     def _unembedded(self, failures: tuple[Failure, ...]) -> Embedded:
         return Embedded((), failures, np.empty((0, self._model.dim), np.float32))

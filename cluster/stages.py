@@ -53,8 +53,17 @@ class Plan:
         return cls(16, cpus, actor_gpus=0, actor_cpus=0.5, decoders=cpus, decoder_cpus=0.5)
 
     @property
-    def pixel_shards(self) -> int:
-        """Shards that may be decoding or wait decoded: enough that no actor ever waits for one.
+    def actors_decode(self) -> bool:
+        """Whether actors fetch and decode their own shards: where they have no GPUs.
+
+        On a CPU the network is nearly all of the work. Decoders beside it take no load off it,
+        and cost a copy of all pixels (measured: docs/performance.md).
+        """
+        return not self.actor_gpus
+
+    @property
+    def shards_ahead(self) -> int:
+        """Shards that may be decoding or wait for an actor: enough that none ever waits for one.
 
         This is the pipeline's backpressure, and with `shard` the bound of its memory.
         """
@@ -115,9 +124,15 @@ class EmbedActor:
         tune_process()
         self._embedder = Embedder(model)
 
-    def embed(self, pixels: Pixels) -> NDArray[np.float32]:
-        """Embed decoded images: (n, size, size, 3) uint8 -> (n, dim) float32."""
-        return self._embedder.embed(pixels)
+    def embed(self, shard: Shard, pixels: Pixels | None) -> tuple[Shard, NDArray[np.float32]]:
+        """Embed a shard; without its pixels, fetch and decode it first.
+
+        Returns:
+            The shard as it is now, and the (n, dim) float32 embeddings of its `refs`.
+        """
+        if pixels is None:
+            shard, pixels = decode_shard(shard, size=self._embedder.model.preprocessing.size)
+        return shard, self._embedder.embed(pixels)
 
 
 def tune_process() -> None:

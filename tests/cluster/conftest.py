@@ -6,14 +6,14 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from simdist.collection import Collection
 from simdist.embedding import Model, load_model
 from simdist.sources import ImageRef, list_folder
-from simdist.store import connect, layout
+from simdist.store import connect
 from tests.conftest import PHOTOS
+from tests.index_contents import contents
 
 
 @pytest.fixture(scope="session")
@@ -49,19 +49,7 @@ def assert_holds_exactly(collection: Collection, refs: Iterable[ImageRef]) -> No
     """Each image is there once and findable, and no row or posting is left that is nobody's."""
     refs = list(refs)
     assert collection.known(refs).all()
-    meta, name = layout.meta_key(collection.name), collection.name
-    assert int(collection.store.call("HGET", meta, "live")) == len(refs)
-    keys = collection.store.call("KEYS", layout.key(name, "row", "*"))
-    rows = {int(key.rpartition(b":")[2]) for key in keys}
-    assert len(rows) == len(refs)
-    tables: dict[bytes, list[int]] = {}
-    for bucket in collection.store.call("KEYS", layout.key(name, "bucket", "*")):
-        table = bucket.rpartition(b":")[0]
-        posted = np.frombuffer(collection.store.call("GET", bucket), layout.ROW_DTYPE)
-        tables.setdefault(table, []).extend(posted.tolist())
-    assert tables
-    for posted_rows in tables.values():
-        assert sorted(row for row in posted_rows if row in rows) == sorted(rows)
+    assert contents(collection) == sorted(ref.uri for ref in refs)
 
 
 def without_servers(**more: str) -> dict[str, str]:

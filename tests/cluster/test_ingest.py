@@ -5,16 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
+import ray
+from numpy.typing import NDArray
 
 from cluster import pipeline as pipeline_module
 from cluster.ingest import Progress, Summary, ingest
 from cluster.runtime import ray_session
 from cluster.shards import Shard
-from cluster.stages import decode_shard
+from cluster.stages import EmbedActor, Plan, decode_shard
 from simdist.collection import Collection
 from simdist.embedding import Model
 from simdist.errors import ClusterError, ModelError, SourceError
@@ -150,6 +155,14 @@ def test_an_image_that_kills_its_decoder_costs_no_other(
             os._exit(1)
         return decode_shard(shard, size=size)
 
+    # Decoded in the actor first, then apart: it kills both.
+    class DeadlyActor(EmbedActor):
+        def embed(self, shard: Shard, pixels: Pixels | None) -> tuple[Shard, NDArray[np.float32]]:
+            if pixels is None:
+                shard, pixels = deadly(shard, size=self._embedder.model.preprocessing.size)
+            return super().embed(shard, pixels)
+
+    monkeypatch.setattr(pipeline_module, "EmbedActor", DeadlyActor)
     monkeypatch.setattr(pipeline_module, "decode_shard", deadly)
     summary = run(folder)
     [failure] = summary.failures
@@ -158,29 +171,43 @@ def test_an_image_that_kills_its_decoder_costs_no_other(
     assert_holds_exactly(collection, [ref for ref in refs_of(folder) if "clownfish" not in ref.uri])
 
 
-def test_a_killed_actor_is_replaced(
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten shards of the 40 photographs: actors are sure to have work left at the first results."""
+    plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(Plan, "of", lambda resources: replace(plan, shard=4))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_killed_actors_are_replaced(
     folder: Path, collection: Collection, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run, "at_first_results", lambda: kill_an_actor(run, monkeypatch))
+    monkeypatch.setattr(run, "at_first_results", lambda: kill_the_actors(run, monkeypatch))
     assert run(folder).added == 40
     assert_holds_exactly(collection, refs_of(folder))
 
 
+@pytest.mark.usefixtures("small_shards")
 def test_actors_that_keep_dying_end_the_job_with_advice(
     folder: Path, collection: Collection, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline_module, "ACTOR_LOSSES", 0)
-    monkeypatch.setattr(run, "at_first_results", lambda: kill_an_actor(run, monkeypatch))
+    monkeypatch.setattr(run, "at_first_results", lambda: kill_the_actors(run, monkeypatch))
     with pytest.raises(ClusterError, match="run the same command again to go on"):
         run(folder)
     assert 0 < collection.known(refs_of(folder)).sum() < 40
 
 
-def kill_an_actor(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kill an embedding actor, as the kernel does it where memory is short; once."""
+def kill_the_actors(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kill all embedding actors, as the kernel does it where memory is short; once.
+
+    All, because one may belong to the run before, whose actors die in their own time.
+    """
     monkeypatch.setattr(run, "at_first_results", lambda: None)
-    processes = psutil.Process().children(recursive=True)
-    next(process for process in processes if is_actor(process)).kill()
+    for process in psutil.Process().children(recursive=True):
+        if is_actor(process):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def is_actor(process: psutil.Process) -> bool:

@@ -121,7 +121,8 @@ def test_a_user_that_comes_while_the_last_one_leaves(tmp_path: Path) -> None:
             store = connect(url)
             assert store.call("INCR", "visits") == visit
             store.close()
-    pid = server_pid(tmp_path)
+            # Now: the keeper may stop it, and its file be gone, as soon as nobody is here.
+            pid = server_pid(tmp_path)
     assert eventually(lambda: not alive(pid))
 
 
