@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LSHASH3 := .venv-lshash3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench-ingest bench-network clean
+.PHONY: help demo test lint format bench-ingest bench-network bench-index clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ bench-ingest: $(VENV)/.installed-test ## Measure decoding, the network and the w
 bench-network: $(VENV)/.installed-test ## Measure what each measure for the network on a CPU is worth
 	@$(BIN)/python -m bench.network $(ARGS)
 
+bench-index: $(VENV)/.installed-bench $(LSHASH3)/.installed ## Measure search beside its peers (SIZE=1000000 for scale)
+	@$(BIN)/python -m bench.index $(if $(SIZE),--size $(SIZE)) $(ARGS)
+
 clean: ## Remove what make made
 	rm -rf $(VENV) $(LSHASH3) bench/out similar.png
 
@@ -51,6 +54,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
 	@touch $@
 
 # lshash3, the oracle of the tests of LSHash, builds only with an old setuptools, and needs it when
