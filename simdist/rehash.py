@@ -33,7 +33,7 @@ from simdist.tables import HashTables
 # Tables are rebuilt when a collection has so many times the images that they were fitted for.
 GROWTH = 4
 # Rows that one call of the script puts into one table: a stall of a few milliseconds.
-FILL_BATCH = 32 * layout.BLOCK
+FILL_BATCH = 64 * layout.BLOCK
 # A process that rebuilds says so for as long; the next may then take over.
 LEASE_SECONDS = 60
 # Buckets a table has for each image, at the most: to drop tables, all of them are gone through.

@@ -23,7 +23,7 @@ _PREPARED = 16 * COMMIT_BATCH
 # Rows that one call of the script reads at most: a stall of some milliseconds.
 READ_ROWS = 4096
 # Blocks of rows that one round trip reads when all are wanted.
-_BLOCKS = 16
+_BLOCKS = 32
 
 # A table and a bucket in it.
 Place = tuple[int, int]
@@ -238,7 +238,9 @@ class HashTables:
             None if that generation's tables have been replaced.
         """
         places = np.array([(*place, known) for place, known in wanted.items()], layout.ROW_DTYPE)
-        arguments: list[Argument] = [generation, dead_known, READ_ROWS, places.tobytes()]
+        arguments: list[Argument] = [
+            *(generation, dead_known, READ_ROWS, self._width, places.tobytes())
+        ]
         reply = self.store.run("read", [self.meta_key], arguments)
         if reply is None:
             return None
@@ -246,9 +248,10 @@ class HashTables:
         # Fewer than were wanted, where the limit was reached.
         for (place, start), (packed, *vectors) in zip(wanted.items(), reply[2:], strict=False):
             rows, read = np.frombuffer(packed, layout.ROW_DTYPE), len(vectors)
-            if b"" in vectors:
-                rows = rows[[vector != b"" for vector in vectors]]
             matrix = self._matrix(b"".join(vectors))
+            alive = layout.alive(matrix)
+            if not alive.all():
+                rows, matrix = rows[alive], matrix[alive]
             tails.append(BucketTail(place, start, start + read, read < left, rows, matrix))
             left -= read
         return Reading(reply[0], np.frombuffer(reply[1], layout.ROW_DTYPE), tails)
@@ -256,10 +259,11 @@ class HashTables:
     def rows(self, rows: NDArray[np.uint32]) -> list[tuple[NDArray[np.uint8], bytes] | None]:
         """The stored vector, (width,) bytes, and the record of each row; None where deleted."""
         packed = np.asarray(rows, layout.ROW_DTYPE).tobytes()
-        reply = self.store.run("rows", [self.meta_key], [packed]) if packed else []
+        arguments: list[Argument] = [self._width, packed]
+        reply = self.store.run("rows", [self.meta_key], arguments) if packed else []
         pairs = zip(reply[::2], reply[1::2], strict=True)
         return [
-            (np.frombuffer(vector, np.uint8), record) if vector else None
+            (np.frombuffer(vector, np.uint8), record) if record else None
             for vector, record in pairs
         ]
 
@@ -280,18 +284,13 @@ class HashTables:
         for start in range(first, last, _BLOCKS * layout.BLOCK):
             stop = min(start + _BLOCKS * layout.BLOCK, last)
             numbers = range(start // layout.BLOCK, -(-stop // layout.BLOCK))
-            lists = self.store.call_many(
-                [("LRANGE", self.key("vectors", number), 0, -1) for number in numbers]
+            blocks = self.store.call_many(
+                [("GET", self.key("vectors", number)) for number in numbers]
             )
-            packed = [vector for block in lists for vector in block]
+            packed = self._matrix(b"".join(block or b"" for block in blocks))
             base = numbers.start * layout.BLOCK
-            rows = [
-                row for row in range(start, min(stop, base + len(packed))) if packed[row - base]
-            ]
-            yield (
-                np.array(rows, np.int64),
-                self.restore(self._matrix(b"".join(packed[row - base] for row in rows))),
-            )
+            rows = start + np.flatnonzero(layout.alive(packed[start - base : stop - base]))
+            yield rows, self.restore(packed[rows - base])
 
     def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors turned into the space in which they are stored, hashed and compared."""
@@ -312,8 +311,11 @@ class HashTables:
         return unit
 
     def _matrix(self, packed: bytes) -> NDArray[np.uint8]:
-        width = layout.vector_width(self.dim, self.dtype)
-        return np.frombuffer(packed, np.uint8).reshape(-1, width)
+        return np.frombuffer(packed, np.uint8).reshape(-1, self._width)
+
+    @property
+    def _width(self) -> int:
+        return layout.vector_width(self.dim, self.dtype)
 
     def _generations(self) -> tuple[int, int]:
         """The generation of the tables, and of those that are being filled; 0 for none."""

@@ -22,57 +22,62 @@ local count = #digests / 22
 local width = #vectors / count
 local first, row = tonumber(state[3]), tonumber(state[3])
 
--- What is to be pushed onto the lists of the current block.
-local new_vectors, new_records = {}, {}
-local function push()
-  if #new_vectors > 0 then
-    local block = math.floor((row - 1) / 128)
-    redis.call('RPUSH', base .. 'vectors:' .. block, unpack(new_vectors))
-    redis.call('RPUSH', base .. 'records:' .. block, unpack(new_records))
-    new_vectors, new_records = {}, {}
+-- Images from `run` on, with rows from `run_row` on, are still to be written, side by side.
+local run, run_row = 0, row
+local function write(stop)
+  if stop > run then
+    local block, place = math.floor(run_row / 64), run_row % 64
+    local key = base .. 'vectors:' .. block
+    if place == 0 and stop - run < 64 then
+      -- The whole block at once: a string that grows takes twice what it needs.
+      redis.call('SETRANGE', key, 64 * width - 1, '\0')
+    end
+    redis.call('SETRANGE', key, place * width, string.sub(vectors, run * width + 1, stop * width))
+    redis.call('RPUSH', base .. 'records:' .. block, unpack(ARGV, 9 + run, 8 + stop))
   end
 end
 
-local format, sub, unpack_number = string.format, string.sub, struct.unpack
+local call, format, sub = redis.call, string.format, string.sub
+local pack_number, unpack_number = struct.pack, struct.unpack
 local dead, results = {}, {}
 for i = 0, count - 1 do
-  local at = 22 * i + 1
-  -- format('%d') is several times faster than '..' on a number.
-  local slot = format('%suri:%d', base, unpack_number('>I3', digests, at) / shift)
-  local field = sub(digests, at + 3, at + 13)
-  local fingerprint = sub(digests, at + 14, at + 21)
-  local packed = struct.pack('<I4', row)
+  local number, field, fingerprint = unpack_number('>I3c11c8', digests, 22 * i + 1)
+  -- format('%d') drops the fraction, and is several times faster than '..' on a number.
+  local slot = format('%suri:%d', base, number / shift)
+  local packed = pack_number('<I4', row)
   local entry = nil
-  if redis.call('HSETNX', slot, field, packed .. fingerprint) == 0 then
-    entry = redis.call('HGET', slot, field)
+  if call('HSETNX', slot, field, packed .. fingerprint) == 0 then
+    entry = call('HGET', slot, field)
   end
   if entry and sub(entry, 5) == fingerprint then
+    write(i)
+    run, run_row = i + 1, row
     results[#results + 1] = '='
   else
     if entry then
       -- The old one may be of this very batch.
-      push()
+      write(i)
+      run, run_row = i, row
       local old = unpack_number('<I4', entry)
-      local block, place = math.floor(old / 128), old % 128
-      redis.call('LSET', base .. 'vectors:' .. block, place, '')
-      redis.call('LSET', base .. 'records:' .. block, place, '')
-      redis.call('HSET', slot, field, packed .. fingerprint)
-      dead[#dead + 1] = struct.pack('<I4', old)
+      local block, place = math.floor(old / 64), old % 64
+      call('SETRANGE', base .. 'vectors:' .. block, place * width, string.rep('\0', width))
+      call('LSET', base .. 'records:' .. block, place, '')
+      call('HSET', slot, field, packed .. fingerprint)
+      dead[#dead + 1] = pack_number('<I4', old)
     end
     results[#results + 1] = entry and '~' or '+'
-    new_vectors[#new_vectors + 1] = sub(vectors, i * width + 1, (i + 1) * width)
-    new_records[#new_records + 1] = ARGV[9 + i]
     for t, prefix in ipairs(tables) do
       local bucket = unpack_number('<I4', buckets, 4 * (i * #tables + t) - 3)
-      redis.call('APPEND', format('%s%d', prefix, bucket), packed)
+      call('APPEND', format('%s%d', prefix, bucket), packed)
     end
     row = row + 1
-    if row % 128 == 0 then
-      push()
+    if row % 64 == 0 then
+      write(i + 1)
+      run, run_row = i + 1, row
     end
   end
 end
-push()
+write(count)
 if row > first then
   if #dead > 0 then
     redis.call('APPEND', base .. 'dead', table.concat(dead))

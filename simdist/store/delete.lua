@@ -9,8 +9,10 @@ for at = 1, #ARGV[2], 14 do
   local entry = redis.call('HGET', slot, field)
   if entry then
     local row = struct.unpack('<I4', entry)
-    local block, place = math.floor(row / 128), row % 128
-    redis.call('LSET', base .. 'vectors:' .. block, place, '')
+    local block, place = math.floor(row / 64), row % 64
+    local vectors = base .. 'vectors:' .. block
+    local width = redis.call('STRLEN', vectors) / 64
+    redis.call('SETRANGE', vectors, place * width, string.rep('\0', width))
     redis.call('LSET', base .. 'records:' .. block, place, '')
     redis.call('HDEL', slot, field)
     deleted[#deleted + 1] = struct.pack('<I4', row)

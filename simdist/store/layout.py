@@ -16,15 +16,18 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
     ...family:<g>         the hash family of generation g: its kind, a zero byte, an .npz file
     ...uri:<slot>         hash: the URI's digest less its prefix -> u32 row, the fingerprint's
                           digest; 2^uri_bits of them, so small that they stay compact
-    ...vectors:<block>    list of a block's stored vectors: each the float32 inverse of its values'
-                          length, and the values; empty where the image was deleted or replaced
-    ...records:<block>    list of what else is stored of the same images, see `pack_record`
+    ...vectors:<block>    a block's stored vectors, end to end: each the float32 inverse of its
+                          values' length, and the values; zeros where there is none yet, or the
+                          image was deleted or replaced
+    ...records:<block>    list of what else is stored of the same images, see `pack_record`; empty
+                          where there is none any more
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
     ...rehash             who fills in the next tables: a lease
     ...meta:waited        written so that replicas have something to confirm; gone in a second
 
-A list costs 5 bytes an element where a key of its own costs 70, and never has room to spare.
+A block is made in its full size: a string that grows takes up to twice what it needs. A list costs
+5 bytes an element where a key of its own costs 70, and never has room to spare.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ COLLECTIONS = "simdist:collections"
 
 ROW_DTYPE = np.dtype("<u4")
 # Rows in a block; the scripts have the number too.
-BLOCK = 128
+BLOCK = 64
 
 # length of the URI, length of the label + 1 (0: no label)
 _HEADER = struct.Struct("<HH")
@@ -121,6 +124,12 @@ def pack_vectors(vectors: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[
 def vector_width(dim: int, dtype: np.dtype[Any]) -> int:
     """Bytes of one stored vector."""
     return _INVERSE_LENGTH + dim * dtype.itemsize
+
+
+def alive(packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Which stored vectors are there, by their inverse lengths: (n, width) bytes -> (n,) bool."""
+    flags: NDArray[np.bool_] = packed[:, :_INVERSE_LENGTH].any(axis=1)
+    return flags
 
 
 def unpack_vectors(

@@ -1,31 +1,32 @@
 -- Reads what buckets hold beyond what the reader has, and which rows have died since.
 -- KEYS: meta
--- ARGV: generation, number of dead rows that are known, rows to return at most,
+-- ARGV: generation, number of dead rows that are known, rows to return at most, bytes of a vector,
 --       (table, bucket, number of rows that are known) u32 each, end to end
 -- Returns nil if the collection has another generation by now; otherwise
 --   epoch, dead rows, then for each bucket until the limit is reached a list:
---   the rows read of it, end to end, and the stored vector of each, '' of a dead one.
+--   the rows read of it, end to end, and the stored vector of each, all zeros of a dead one.
 local base = string.sub(KEYS[1], 1, -5)
 local state = redis.call('HMGET', KEYS[1], 'generation', 'epoch')
 if state[1] ~= ARGV[1] then
   return false
 end
 local answer = {tonumber(state[2]), redis.call('GETRANGE', base .. 'dead', 4 * ARGV[2], -1)}
-local left = tonumber(ARGV[3])
+local left, width = tonumber(ARGV[3]), tonumber(ARGV[4])
 local prefix = base .. 'bucket:' .. ARGV[1] .. ':'
 local blocks = base .. 'vectors:%d'
 local call, format, unpack_number = redis.call, string.format, struct.unpack
-for at = 1, #ARGV[4], 12 do
+for at = 1, #ARGV[5], 12 do
   if left == 0 then
     break
   end
-  local t, bucket, known = unpack_number('<I4I4I4', ARGV[4], at)
+  local t, bucket, known = unpack_number('<I4I4I4', ARGV[5], at)
   local packed = call('GETRANGE', prefix .. t .. ':' .. bucket, 4 * known, 4 * (known + left) - 1)
   local found = {packed}
   for place = 1, #packed, 4 do
     local row = unpack_number('<I4', packed, place)
+    local first = row % 64 * width
     -- format drops the fraction.
-    found[#found + 1] = call('LINDEX', format(blocks, row / 128), row % 128)
+    found[#found + 1] = call('GETRANGE', format(blocks, row / 64), first, first + width - 1)
   end
   left = left - #packed / 4
   answer[#answer + 1] = found

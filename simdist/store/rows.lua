@@ -1,11 +1,14 @@
--- The stored vector and the record of each row; empty strings for those that are gone.
--- KEYS: meta   ARGV: u32 rows, end to end
+-- The stored vector and the record of each row; an empty record for those that are gone.
+-- KEYS: meta   ARGV: bytes of a vector, u32 rows, end to end
 local base = string.sub(KEYS[1], 1, -5)
+local width = tonumber(ARGV[1])
 local answer = {}
-for at = 1, #ARGV[1], 4 do
-  local row = struct.unpack('<I4', ARGV[1], at)
-  local block, place = math.floor(row / 128), row % 128
-  answer[#answer + 1] = redis.call('LINDEX', base .. 'vectors:' .. block, place) or ''
+for at = 1, #ARGV[2], 4 do
+  local row = struct.unpack('<I4', ARGV[2], at)
+  local block, place = math.floor(row / 64), row % 64
+  local first = place * width
+  answer[#answer + 1] =
+    redis.call('GETRANGE', base .. 'vectors:' .. block, first, first + width - 1)
   answer[#answer + 1] = redis.call('LINDEX', base .. 'records:' .. block, place) or ''
 end
 return answer
