@@ -243,16 +243,15 @@ class Collection:
         vectors = checked(vectors, dim=self.dim)
         if len(vectors) != len(refs):
             raise UsageError(f"{len(vectors)} vectors for {len(refs)} images")
-        turned = self.partitions[0].turned(vectors)
         extra = metadata or [{}] * len(refs)
         results = b""
         for tables, members in self._spread([ref.uri for ref in refs]):
+            part = (vectors, refs, extra)
+            if len(members) < len(refs):
+                part = (vectors[members], [refs[i] for i in members], [extra[i] for i in members])
             if not tables.fitted:
-                self._fit(tables, turned[members])
-            written = tables.commit(
-                *(turned[members], [refs[i] for i in members], [extra[i] for i in members]),
-                replicas=replicas,
-            )
+                self._fit(tables, part[0])
+            written = tables.commit(*part, replicas=replicas)
             if b"+" in written:
                 grow(tables, expect=self.expected_each, before_switch=lambda: retune(self))
             results += written
@@ -261,7 +260,8 @@ class Collection:
     def _fit(self, tables: HashTables, vectors: NDArray[np.float32]) -> None:
         kind = KMeansFamily.kind
         images = images_to_fit_for(kind, live=len(vectors), expect=self.expected_each)
-        tables.fit(fit_family(normalised(vectors), kind=kind, images=images), images=images)
+        sample = tables.turned(normalised(vectors))
+        tables.fit(fit_family(sample, kind=kind, images=images), images=images)
 
     @property
     def expected_each(self) -> int:

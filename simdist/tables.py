@@ -19,7 +19,7 @@ from simdist.vectors import rotated, unrotated
 # Images committed by one call of the script: a stall of a few milliseconds.
 COMMIT_BATCH = 256
 # Images that are packed and hashed together.
-_PREPARED = 16 * COMMIT_BATCH
+_PREPARED = 4 * COMMIT_BATCH
 # Rows that one call of the script reads at most: a stall of some milliseconds.
 READ_ROWS = 4096
 # Blocks of rows that one round trip reads when all are wanted.
@@ -164,7 +164,7 @@ class HashTables:
         What is there already stays as it is.
 
         Args:
-            vectors: (n, dim) float32, checked and `turned`.
+            vectors: (n, dim) float32, checked.
             replicas: how many must confirm each batch (`Store.run`).
 
         Returns:
@@ -183,7 +183,7 @@ class HashTables:
         metadata: Sequence[Mapping[str, Any]],
         replicas: int,
     ) -> bytes:
-        packed = layout.pack_vectors(vectors, self.dtype)
+        packed = layout.pack_vectors(self.turned(vectors), self.dtype)
         # Bucketed as they are stored: rebuilt tables, which know nothing else, come out the same.
         stored = self.restore(packed)
         digests = [layout.digests(ref.uri, ref.fingerprint) for ref in refs]

@@ -128,8 +128,7 @@ def vector_width(dim: int, dtype: np.dtype[Any]) -> int:
 
 def alive(packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which stored vectors are there, by their inverse lengths: (n, width) bytes -> (n,) bool."""
-    flags: NDArray[np.bool_] = packed[:, :_INVERSE_LENGTH].any(axis=1)
-    return flags
+    return np.asarray(packed[:, :_INVERSE_LENGTH].any(axis=1))
 
 
 def unpack_vectors(
