@@ -63,17 +63,19 @@ def _as_loaded(threads: int) -> float:
     return _measure(run)
 
 
-def _embedder(threads: int, *, batch: int, keep_memory: bool = False) -> float:
+def _embedder(
+    threads: int, *, batch: int, keep_memory: bool = False, full_precision: bool = True
+) -> float:
     import torch
 
     from cluster.stages import tune_process
-    from simdist.embedding import Embedder, embedder
+    from simdist.embedding import Embedder, embedder, load_model
 
     if keep_memory:
         tune_process()
     torch.set_num_threads(threads)
     embedder.CPU_BATCH = batch
-    loaded = Embedder.load(MODEL, device="cpu")
+    loaded = Embedder(load_model(MODEL), device="cpu", full_precision=full_precision)
     pixels = np.random.default_rng(0).integers(0, 256, (IMAGES, 224, 224, 3), dtype=np.uint8)
     return _measure(lambda: loaded.embed(pixels))
 
@@ -88,6 +90,10 @@ def _small_batches(threads: int) -> float:
 
 def _kept_memory(threads: int) -> float:
     return _embedder(threads, batch=4, keep_memory=True)
+
+
+def _fast_precision(threads: int) -> float:
+    return _embedder(threads, batch=4, keep_memory=True, full_precision=False)
 
 
 def _measure(run: Callable[[], Any]) -> float:
@@ -105,6 +111,7 @@ VARIANTS: dict[str, tuple[int, Callable[[int], float]]] = {
     "+ batches of 4": (1, _small_batches),
     "+ freed memory is kept (mallopt)": (1, _kept_memory),
     "+ a single-threaded process a core": (os.cpu_count() or 1, _kept_memory),
+    "+ bfloat16, where the CPU multiplies matrices of it": (os.cpu_count() or 1, _fast_precision),
 }
 
 if __name__ == "__main__":

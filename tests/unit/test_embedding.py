@@ -79,6 +79,14 @@ def test_every_backbone_is_tested() -> None:
     assert CUTS.keys() == BACKBONES.keys()
 
 
+def test_fast_precision_changes_no_neighbour(lite0: Model, photos: list[Path]) -> None:
+    fast = Embedder(lite0, device="cpu").embed_files(photos)
+    exact = Embedder(lite0, device="cpu", full_precision=True).embed_files(photos)
+    assert np.einsum("nd,nd->n", fast, exact).min() > 0.99
+    scores = fast @ exact.T
+    assert (scores.argmax(axis=1) == np.arange(len(photos))).all()
+
+
 @pytest.mark.parametrize("name", CUTS)
 @pytest.mark.parametrize("size", [SIDE, 224])
 def test_the_hook_takes_what_cutting_the_network_gives(
@@ -93,7 +101,7 @@ def test_the_hook_takes_what_cutting_the_network_gives(
     with torch.inference_mode():
         cut = CUTS[name](_network(model), inputs).flatten(1).numpy()
     assert cut.shape == (len(pixels), model.dim)
-    rows = Embedder(model, device="cpu").embed(pixels)
+    rows = Embedder(model, device="cpu", full_precision=True).embed(pixels)
     assert np.allclose(rows, cut / np.linalg.norm(cut, axis=1, keepdims=True), atol=1e-5)
 
 
