@@ -95,7 +95,7 @@ def _measure(options: argparse.Namespace, name: str) -> Row:
     model = _model(name, untrained=options.untrained)
     label = f"{name} (untrained)" if options.untrained else name
     with tempfile.TemporaryDirectory() as scratch:
-        folder = _sample(options.source, options.size, Path(scratch) / "sample")
+        folder = sample(options.source, options.size, Path(scratch) / "sample")
         settings = Settings.resolve()
         with ray_session(settings):
             plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
@@ -124,7 +124,7 @@ def _model(name: str, *, untrained: bool) -> Model:
     return Model(known.name, known.build().state_dict(), known.preprocessing, known.tap)
 
 
-def _sample(source: Path, size: int, folder: Path) -> Path:
+def sample(source: Path, size: int, folder: Path) -> Path:
     """A folder of links to some of a folder's images."""
     images = sorted(ref.uri for ref in list_folder(source) if isinstance(ref, ImageRef))
     for uri in random.Random(SEED).sample(images, min(size, len(images))):

@@ -1,0 +1,81 @@
+"""A cluster of two nodes on this machine, with logical GPUs: each actor holds one of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+from ray.cluster_utils import Cluster
+
+from cluster.ingest import ingest
+from cluster.listing import Listing
+from cluster.pipeline import Pipeline
+from cluster.runtime import ray_session
+from cluster.stages import EmbedActor, Plan
+from simdist.collection import Collection
+from simdist.embedding import Embedder, Model
+from simdist.settings import Settings
+from simdist.sources import uri_path
+from tests.cluster.conftest import assert_holds_exactly, refs_of
+
+NODES, GPUS = 2, 2
+
+
+@pytest.fixture(scope="module", autouse=True)
+def session() -> Iterator[None]:
+    cluster = Cluster()
+    for _ in range(NODES):
+        cluster.add_node(num_cpus=2, num_gpus=GPUS)
+    try:
+        with ray_session(Settings.resolve(ray_address=cluster.address)):
+            yield
+    finally:
+        cluster.shutdown()  # type: ignore[no-untyped-call]
+
+
+class Noted(EmbedActor):
+    """The real actor, which notes where it runs and which GPUs it sees."""
+
+    folder: Path
+
+    def load(self, model: Model) -> None:
+        context = ray.get_runtime_context()
+        place = f"{context.get_node_id()} {os.environ['CUDA_VISIBLE_DEVICES']}"
+        (self.folder / str(context.get_actor_id())).write_text(place)
+        super().load(model)
+
+
+def test_each_actor_sees_one_gpu_that_no_other_has(
+    tmp_path: Path, folder: Path, collection: Collection, model: Model
+) -> None:
+    plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    assert (plan.actors, plan.actor_gpus) == (NODES * GPUS, 1)
+    noted = type("NotedHere", (Noted,), {"folder": tmp_path})
+    with (
+        Listing(folder, collection=collection) as listing,
+        Pipeline(plan, model, actor=noted) as pipeline,
+    ):
+        done = [shard for shard in pipeline.embed(listing) if shard is not None]
+        places = [note.read_text().split() for note in tmp_path.iterdir() if note.is_file()]
+    assert sum(len(shard.refs) for shard in done) == len(refs_of(folder))
+    assert len({node for node, _ in places}) == NODES
+    # On each node the GPUs are 0 and 1, and nobody has both.
+    assert sorted(gpu for _, gpu in places) == ["0", "0", "1", "1"]
+    assert len({(node, gpu) for node, gpu in places}) == NODES * GPUS
+
+
+def test_an_ingest_over_two_nodes_is_that_of_one_process(
+    folder: Path, collection: Collection, model: Model
+) -> None:
+    summary = ingest(str(folder), collection=collection, model=model, on_progress=lambda _: None)
+    refs = refs_of(folder)
+    assert (summary.added, summary.failed) == (len(refs), 0)
+    assert_holds_exactly(collection, refs)
+    [first] = Embedder(model).embed_files([uri_path(refs[0].uri)])
+    stored = collection.get(refs[0].uri)
+    assert stored is not None
+    assert float(np.dot(stored.vector, first)) > 0.999
