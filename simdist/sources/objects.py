@@ -79,9 +79,13 @@ def is_object(uri: str) -> bool:
     return "://" in uri and uri.partition("://")[0] in SCHEMES
 
 
-@lru_cache(maxsize=64)
-def bucket_store(scheme: str, bucket: str, access: Access, retries: int = RETRIES) -> Store:
+def bucket_store(scheme: str, bucket: str, access: Access, retries: int | None = None) -> Store:
     """A client for one bucket; it keeps its connections, so there is one a process."""
+    return _client(scheme, bucket, access, RETRIES if retries is None else retries)
+
+
+@lru_cache(maxsize=64)
+def _client(scheme: str, bucket: str, access: Access, retries: int) -> Store:
     from obstore.store import AzureStore, GCSStore, S3Store
 
     kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme]
@@ -123,7 +127,7 @@ def check(place: Address, access: Access) -> None:
     )
 
 
-def describe(place: Address, access: Access, retries: int = RETRIES) -> Found:
+def describe(place: Address, access: Access, retries: int | None = None) -> Found:
     """What the store says of one object.
 
     Raises:
@@ -256,5 +260,5 @@ def _advice(place: Address, access: Access, error: Exception) -> str:
             "check --endpoint-url, --region and the network"
         )
     else:
-        advice = f"{place.uri} cannot be read ({type(error).__name__}): check the store's settings"
+        advice = f"{bucket} cannot be used: check {variables} and --endpoint-url"
     return advice

@@ -141,8 +141,9 @@ def _stored(place: str, selection: Selection, access: Access) -> Iterator[Entry]
 def _matching_objects(
     place: objects.Address, selection: Selection, access: Access
 ) -> Iterator[Entry]:
+    names = patterns.expand(place.key)
     objects.check(replace(place, key=patterns.base(place.key)), access)
-    for name in patterns.expand(place.key):
+    for name in names:
         if not patterns.is_glob(name):
             address = replace(place, key=name)
             try:
