@@ -48,6 +48,10 @@ class ObjectStore:
     def access(self) -> Access:
         return Access.resolve(endpoint_url=self.url)
 
+    def at(self, url: str) -> ObjectStore:
+        """The same bucket through another endpoint."""
+        return ObjectStore(url, self.bucket)
+
     def put(self, key: str, data: bytes) -> None:
         bucket_store("s3", self.bucket, self.access).put(key, data)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import threading
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from simdist.errors import SourceError
@@ -118,14 +120,17 @@ def read_rows(
         SourceError: the file cannot be read.
     """
     with _reading:  # or several threads would read the same row group
-        table = _opened(uri, state, access)
-        return [_image(table, uri, row) for row in rows]
+        return [_image(uri, state, row, access) for row in rows]
 
 
-def _image(table: _Table, uri: str, row: int) -> bytes | Exception:
+def _image(uri: str, state: str, row: int, access: Access) -> bytes | Exception:
+    source, ends = _layout(uri, state, access)
+    group = bisect_right(ends, row)
+    if group == len(ends):
+        return SourceError(f"{uri} has fewer rows than when it was listed; ingest it again")
+    before = ends[group - 1] if group else 0
     try:
-        group, place = table.place(row)
-        value = table.images(group)[place].as_py()
+        value = _images(source, group, access)[row - before].as_py()
     except SourceError as error:
         return error
     if isinstance(value, Mapping):
@@ -133,48 +138,34 @@ def _image(table: _Table, uri: str, row: int) -> bytes | Exception:
     return value if isinstance(value, bytes) else SourceError(f"row {row} of {uri} has no image")
 
 
-class _Table:
-    """A Parquet file that is kept open, and the images of the row group that was read last."""
+@lru_cache(maxsize=64)
+def _layout(uri: str, state: str, access: Access) -> tuple[Found, tuple[int, ...]]:
+    """A file as it is now, and the rows at which its row groups end."""
+    source = find(uri, access)
+    with open_file(source, access, read_ahead=_READ_AHEAD) as file:
+        meta = _parquet(uri, file).metadata
+        rows = (meta.row_group(group).num_rows for group in range(meta.num_row_groups))
+        return source, tuple(accumulate(rows))
 
-    def __init__(self, source: Found, access: Access) -> None:
-        self._uri = source.uri
-        self._file = _parquet(source.uri, open_file(source, access, read_ahead=_READ_AHEAD))
-        holder = _image_column(self._file.schema_arrow, source.uri)
+
+# Shards come in the order of the rows, so that the row group of the last one is that of the next.
+@lru_cache(maxsize=1)
+def _images(source: Found, group: int, access: Access) -> pa.ChunkedArray:
+    """The column of images of a row group."""
+    import pyarrow as pa
+
+    with open_file(source, access, read_ahead=_READ_AHEAD) as file:
+        table = _parquet(source.uri, file)
+        holder = _image_column(table.schema_arrow, source.uri)
         if holder is None:
             raise SourceError(f"{source.uri} holds no images any more; ingest it again")
-        self._holder = holder
-        self._group, self._images = -1, None
-
-    def place(self, row: int) -> tuple[int, int]:
-        """The row group of a row, and its place there."""
-        meta = self._file.metadata
-        for group in range(meta.num_row_groups):
-            rows = meta.row_group(group).num_rows
-            if row < rows:
-                return group, row
-            row -= rows
-        raise SourceError(f"{self._uri} has fewer rows than when it was listed; ingest it again")
-
-    def images(self, group: int) -> Any:
-        """The column of images of a row group."""
-        import pyarrow as pa
-
-        if group != self._group:
-            self._group, self._images = -1, None
-            size = self._file.metadata.row_group(group).total_byte_size
-            if size > MAX_ROW_GROUP:
-                raise SourceError(
-                    f"{self._uri}: a row group has {size:,} bytes, at most {MAX_ROW_GROUP:,} are "
-                    "read: write it again with smaller row groups"
-                )
-            try:
-                read = self._file.read_row_group(group, columns=[self._holder])
-            except (pa.ArrowException, OSError) as error:
-                raise SourceError(f"{self._uri} is damaged in row group {group}") from error
-            self._group, self._images = group, read.column(self._holder)
-        return self._images
-
-
-@lru_cache(maxsize=2)
-def _opened(uri: str, state: str, access: Access) -> _Table:
-    return _Table(find(uri, access), access)
+        size = table.metadata.row_group(group).total_byte_size
+        if size > MAX_ROW_GROUP:
+            raise SourceError(
+                f"{source.uri}: a row group has {size:,} bytes, at most {MAX_ROW_GROUP:,} are "
+                "read: write it again with smaller row groups"
+            )
+        try:
+            return table.read_row_group(group, columns=[holder]).column(holder)
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(f"{source.uri} is damaged in row group {group}") from error

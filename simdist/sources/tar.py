@@ -131,7 +131,10 @@ def _note(sample: _Sample, kind: str, text: str) -> None:
         case "txt":
             sample.metadata["txt"] = text
         case "json":
-            sample.metadata |= plain(dict(json.loads(text)))
+            fields = json.loads(text)
+            if not isinstance(fields, dict):
+                raise ValueError("no object")
+            sample.metadata |= plain(fields)
 
 
 def find_member(archive_uri: str, name: str, access: Access) -> tuple[int, int]:
