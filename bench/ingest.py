@@ -34,7 +34,7 @@ from simdist.collection import Collection
 from simdist.embedding import Model, load_model
 from simdist.embedding.backbones import backbone
 from simdist.settings import Settings
-from simdist.sources import ImageRef, list_folder, uri_path
+from simdist.sources import ImageRef, list_folder, open_source, uri_path
 from simdist.store import open_store
 
 OUT = Path(__file__).parent / "out" / "ingest.json"
@@ -205,7 +205,11 @@ def _whole(settings: Settings, folder: Path, model: Model) -> float:
     ):
         collection = Collection.ensure(store, "bench", model=model)
         summary = ingest(
-            str(folder), collection=collection, model=model, settings=settings, on_progress=note
+            open_source(str(folder)),
+            collection=collection,
+            model=model,
+            settings=settings,
+            on_progress=note,
         )
     assert first is not None, summary
     rate = (summary.added - first.done) / (summary.seconds - first.seconds)

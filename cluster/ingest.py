@@ -21,7 +21,7 @@ from simdist.collection import FIT_SAMPLE, Collection
 from simdist.embedding.model import Model
 from simdist.errors import SimdistError
 from simdist.settings import Settings
-from simdist.sources import ImageRef, source_folder
+from simdist.sources import ImageRef, Source
 
 __all__ = ["Failure", "Progress", "Summary", "ingest"]
 
@@ -74,7 +74,7 @@ class Summary:
 
 
 def ingest(
-    source: str,
+    source: Source,
     *,
     collection: Collection,
     model: Model,
@@ -88,7 +88,7 @@ def ingest(
     where it stopped.
 
     Args:
-        source: a folder (or one image), as a path or a file:// URI.
+        source: what `simdist.sources.open_source` opened.
         on_progress: called about twice a second, in this thread.
         settings: where Ray is; by default what the environment says.
 
@@ -99,7 +99,7 @@ def ingest(
         ClusterError: Ray cannot be had, or lost a part of the work.
     """
     run = _Run(collection, on_progress)
-    with Listing(source_folder(source), collection=collection) as listing:
+    with Listing(source, collection=collection) as listing:
         while (more := listing.more(seconds=TICK_SECONDS)) is None:
             run.report(listing.count)
         run.report(listing.count)
@@ -158,7 +158,7 @@ class _Run:
             return
         vectors = np.concatenate([vectors for vectors, _ in self._held])
         refs = [ref for _, refs in self._held for ref in refs]
-        added = self._collection.add(vectors, refs)
+        added = self._collection.add(vectors, refs, metadata=[ref.metadata for ref in refs])
         self._held.clear()
         self._added += added.added
         self._replaced += added.replaced

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from types import TracebackType
 
 from cluster.shards import Failure, Shard
 from simdist.collection import Collection
-from simdist.sources import ImageRef, ListingFailure, list_folder
+from simdist.sources import ImageRef, ListingFailure, Source
 
 # Images in one question to the store ("which of these do you have?").
 PAGE = 1000
@@ -32,18 +31,15 @@ class Count:
 
 
 class Listing:
-    """Lists a folder in a thread of its own, ahead of the pipeline.
+    """Lists a source in a thread of its own, ahead of the pipeline.
 
-    The listing stays in this process: it costs little, and only here are the folder and the
+    The listing stays in this process: it costs little, and only here are the source and the
     store sure to be within reach.
     """
 
-    def __init__(self, folder: Path, *, collection: Collection) -> None:
-        """Start listing.
-
-        Raises:
-            SourceError: the folder cannot be listed.
-        """
+    def __init__(self, source: Source, *, collection: Collection) -> None:
+        """Start listing."""
+        self._access = source.access
         self._collection = collection
         self._count = Count()
         self._error: Exception | None = None
@@ -52,7 +48,7 @@ class Listing:
         self._head = Shard(())
         self._ended = False
         self._thread = Thread(
-            target=self._run, args=(list_folder(folder),), name="simdist-listing", daemon=True
+            target=self._run, args=(source.entries,), name="simdist-listing", daemon=True
         )
         self._thread.start()
 
@@ -100,7 +96,7 @@ class Listing:
             return None
         page = self._head
         self._head = Shard(page.refs[limit:])
-        return Shard(page.refs[:limit], page.failures)
+        return Shard(page.refs[:limit], page.failures, self._access)
 
     def _run(self, entries: Iterator[ImageRef | ListingFailure]) -> None:
         try:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.sources import ImageRef
+from simdist.sources import Access, ImageRef
 
 Stage = Literal["list", "fetch", "decode", "embed"]
 
@@ -33,10 +33,14 @@ class Failure:
 
 @dataclass(frozen=True)
 class Shard:
-    """Some images on their way: those that are well so far, and those that are not."""
+    """Some images on their way: those that are well so far, and those that are not.
+
+    `access` is how their object stores are reached.
+    """
 
     refs: tuple[ImageRef, ...]
     failures: tuple[Failure, ...] = ()
+    access: Access = field(default_factory=Access)
 
     def __bool__(self) -> bool:
         return bool(self.refs or self.failures)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cluster.shards import Failure, Shard
 from simdist.errors import ImageError, SimdistError
 from simdist.images import Pixels, decode
-from simdist.sources import ImageRef, read_bytes
+from simdist.sources import ImageRef, read_many
 
 if TYPE_CHECKING:
     from simdist.embedding.model import Model
@@ -71,7 +71,7 @@ class Plan:
 
 
 def decode_shard(shard: Shard, *, size: int) -> tuple[Shard, Pixels]:
-    """Fetch and decode; an image that cannot be becomes a failure.
+    """Fetch and decode, side by side; an image that cannot be becomes a failure.
 
     Returns:
         The shard as it is now, and the (n, size, size, 3) pixels of its `refs`. Apart, so that the
@@ -80,8 +80,9 @@ def decode_shard(shard: Shard, *, size: int) -> tuple[Shard, Pixels]:
     refs: list[ImageRef] = []
     failures = list(shard.failures)
     pixels = np.empty((len(shard.refs), size, size, 3), dtype=np.uint8)
-    for ref in shard.refs:
-        outcome = _decode(ref.uri, size)
+    fetched = read_many(shard.refs, shard.access)
+    for ref, data in zip(shard.refs, fetched, strict=True):
+        outcome = _decode(ref.uri, data, size)
         if isinstance(outcome, Failure):
             failures.append(outcome)
         else:
@@ -90,16 +91,14 @@ def decode_shard(shard: Shard, *, size: int) -> tuple[Shard, Pixels]:
     return Shard(tuple(refs), tuple(failures)), pixels[: len(refs)]
 
 
-def _decode(uri: str, size: int) -> Pixels | Failure:
-    try:
-        data = read_bytes(uri)
-    except ImageError as error:  # too large to be read
-        return Failure.of(uri, "decode", error)
-    except SimdistError as error:
-        return Failure.of(uri, "fetch", error)
+def _decode(uri: str, data: bytes | Exception, size: int) -> Pixels | Failure:
+    if isinstance(data, ImageError):  # too large to be read
+        return Failure.of(uri, "decode", data)
+    if isinstance(data, SimdistError):
+        return Failure.of(uri, "fetch", data)
     # Whatever else a reader raises is this image's misfortune, not the job's.
-    except Exception as error:
-        return Failure.of(uri, "fetch", f"{type(error).__name__}: {error}")
+    if isinstance(data, Exception):
+        return Failure.of(uri, "fetch", f"{type(data).__name__}: {data}")
     try:
         return decode(data, size=size)
     except ImageError as error:

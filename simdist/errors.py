@@ -35,7 +35,14 @@ class SourceError(SimdistError):
 
 
 class FetchError(SourceError):
-    """A web address was refused, did not answer in time, or sent too much."""
+    """A web address was refused, did not answer in time, or sent too much.
+
+    `passing` says that it may well work a moment later.
+    """
+
+    def __init__(self, message: str, *, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 class ImageError(SimdistError):

@@ -16,6 +16,8 @@ from simdist.errors import ImageError, SourceError, UsageError
 from simdist.images import decode, open_image
 from simdist.sources import file_uri, is_web_address, read_bytes
 
+_READABLE = ("file://", "s3://", "gs://", "az://")
+
 
 @dataclass(frozen=True)
 class Query:
@@ -77,12 +79,12 @@ def resolve_queries(
 
 
 def _readable_uri(image: str, collection: Collection) -> str:
-    if is_web_address(image) or image.startswith("file://"):
+    if is_web_address(image) or image.startswith(_READABLE):
         return image
     if "://" in image:
         raise SourceError(
-            f"{image} is not indexed in the collection {collection.name!r}: "
-            "give the URI of an indexed image, a file or an http(s) address"
+            f"{image} is not indexed in the collection {collection.name!r}: give the URI of an "
+            "indexed image, a file, or an http(s), s3, gs or az address"
         )
     return file_uri(Path(image).expanduser())
 

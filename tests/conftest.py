@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
+import requests
 
 from simdist.store import Store, connect
 from simdist.store.embedded import embedded_server
+from tests.object_store import CREDENTIALS, FORGOTTEN, ObjectStore, running_s3
 from tests.servers import Server, redis7, redis8, running, running_cluster, valkey
 
 ROOT = Path(__file__).parent.parent
@@ -61,6 +64,26 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     opened.call("FLUSHALL")
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def s3_url() -> Iterator[str]:
+    """moto's S3, on a port of this machine."""
+    with running_s3() as url:
+        yield url
+
+
+@pytest.fixture
+def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """An empty bucket, to which the environment leads."""
+    for name in FORGOTTEN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in CREDENTIALS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_url)
+    store = ObjectStore(s3_url, f"bucket-{uuid4().hex}")
+    requests.put(f"{s3_url}/{store.bucket}", timeout=30).raise_for_status()
+    return store
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
 def ingest(
     source: Annotated[
-        str, typer.Argument(metavar="PATH_OR_URI", help="A folder of images, or one image.")
+        str,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A folder, image, archive or list: a path, or s3://, gs://, az://; or a pattern.",
+        ),
     ],
     *,
     collection: options.CollectionName = DEFAULT_COLLECTION,
@@ -48,23 +52,43 @@ def ingest(
             help="Parts of a new collection that a Redis Cluster can keep on different nodes.",
         ),
     ] = 1,
+    include: options.Include = None,
+    exclude: options.Exclude = None,
+    limit: options.Limit = None,
+    label_from: options.LabelSource = None,
+    uri_column: options.UriColumn = None,
+    label_column: options.LabelColumn = None,
+    endpoint_url: options.EndpointUrl = None,
+    region: options.Region = None,
+    anonymous: options.Anonymous = False,
     weights: options.Weights = None,
     redis: options.RedisUrl = None,
     ray_address: options.RayAddress = None,
 ) -> None:
-    """Index the images of a folder and all folders below it.
+    """Index the images of a folder, a bucket, archives (.tar, .parquet) or lists of addresses.
 
     Images that are indexed already are skipped: to go on after an interruption, or to add what
-    is new, run the same command again. The name of an image's folder becomes its label.
+    is new, run the same command again. The name of an image's folder becomes its label, or what
+    an archive or a list gives as its label.
     """
     from cluster.ingest import ingest as run
     from simdist.collection import Collection
     from simdist.embedding import load_model
-    from simdist.sources import source_folder
+    from simdist.sources import Access, Columns, Selection, open_source
     from simdist.store import open_store
 
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
-    source_folder(source)
+    opened_source = open_source(
+        source,
+        selection=Selection(
+            include=tuple(include or ()),
+            exclude=tuple(exclude or ()),
+            limit=limit,
+            label_from=label_from,
+            columns=Columns(uri=uri_column, label=label_column),
+        ),
+        access=Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous),
+    )
     with Monitor() as monitor, open_store(settings) as store:
         monitor.say("loading the model")
         loaded = load_model(model, weights=weights)
@@ -73,7 +97,7 @@ def ingest(
         )
         monitor.say("listing, and starting Ray if there is something to do")
         summary = run(
-            source,
+            opened_source,
             collection=opened,
             model=loaded,
             on_progress=lambda progress: monitor.show(lambda: _progress_line(progress)),

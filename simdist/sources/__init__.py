@@ -1,16 +1,25 @@
 """Where images come from."""
 
-from simdist.sources.folder import list_folder, source_folder
-from simdist.sources.reading import is_web_address, read_bytes
+from simdist.sources.access import Access
+from simdist.sources.columns import Columns
+from simdist.sources.folder import list_folder
+from simdist.sources.reading import is_web_address, read_bytes, read_many
 from simdist.sources.reference import ImageRef, ListingFailure, file_uri, uri_path
+from simdist.sources.source import LabelFrom, Selection, Source, open_source
 
 __all__ = [
+    "Access",
+    "Columns",
     "ImageRef",
+    "LabelFrom",
     "ListingFailure",
+    "Selection",
+    "Source",
     "file_uri",
     "is_web_address",
     "list_folder",
+    "open_source",
     "read_bytes",
-    "source_folder",
+    "read_many",
     "uri_path",
 ]

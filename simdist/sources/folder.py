@@ -1,27 +1,16 @@
-"""A folder of images on this machine."""
+"""Folders and files of this machine."""
 
 from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from simdist.errors import SourceError
 from simdist.images import SUFFIXES
-from simdist.sources.reference import ImageRef, ListingFailure, file_uri, uri_path
-
-
-def source_folder(source: str) -> Path:
-    """The folder that a user names as a path or a file:// URI, checked.
-
-    Raises:
-        UsageError: another kind of URI.
-        SourceError: missing, cannot be opened, or a file that is not an image.
-    """
-    folder = uri_path(source) if "://" in source else Path(source).expanduser()
-    list_folder(folder)
-    return folder
+from simdist.sources import patterns
+from simdist.sources.reference import Found, ImageRef, ListingFailure, file_uri
 
 
 def list_folder(root: Path) -> Iterator[ImageRef | ListingFailure]:
@@ -35,22 +24,50 @@ def list_folder(root: Path) -> Iterator[ImageRef | ListingFailure]:
         SourceError: `root` is missing, cannot be opened, or is a file that is not an image.
     """
     root = Path(os.path.abspath(root))
-    try:
-        details = root.stat()
-    except OSError as error:
-        raise SourceError(f"cannot read {root}: {error.strerror}; check the path") from error
-    if not stat.S_ISDIR(details.st_mode):
+    if not is_folder(root):
         if not _is_image_name(root.name):
             raise SourceError(f"{root} is neither a folder nor an image; name a folder of images")
-        return iter([_describe(root)])
+        return iter([_image(describe(root))])
+    return (_image(entry) for entry in _walk(root, lambda path: _is_image_name(path.name)))
+
+
+def list_matching(pattern: str) -> Iterator[Found | ListingFailure]:
+    """The files whose absolute paths match a pattern, as `list_folder` goes through them.
+
+    Raises:
+        SourceError: the folder in which they would lie cannot be listed.
+    """
+    root = Path(patterns.base(pattern) or "/")
+    if not is_folder(root):
+        raise SourceError(f"{root} is not a folder; check the pattern")
+    match = patterns.matcher(pattern).fullmatch
+    deepest = None if "**" in pattern else pattern.count("/")
+    return _walk(root, lambda path: match(str(path)) is not None, deepest=deepest)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether it is a folder, that can be listed, and not a file.
+
+    Raises:
+        SourceError: it is missing or cannot be opened.
+    """
     try:
-        os.scandir(root).close()
+        details = path.stat()
     except OSError as error:
-        raise SourceError(f"cannot list {root}: {error.strerror}; check its permissions") from error
-    return _walk(root)
+        raise SourceError(f"cannot read {path}: {error.strerror}; check the path") from error
+    if not stat.S_ISDIR(details.st_mode):
+        return False
+    try:
+        os.scandir(path).close()
+    except OSError as error:
+        raise SourceError(f"cannot list {path}: {error.strerror}; check its permissions") from error
+    return True
 
 
-def _walk(root: Path) -> Iterator[ImageRef | ListingFailure]:
+def _walk(
+    root: Path, wanted: Callable[[Path], bool], *, deepest: int | None = None
+) -> Iterator[Found | ListingFailure]:
+    """Go through a folder; not below paths of more than `deepest` slashes."""
     failures: list[ListingFailure] = []
 
     def note(error: OSError) -> None:
@@ -71,9 +88,11 @@ def _walk(root: Path) -> Iterator[ImageRef | ListingFailure]:
             continue
         seen.add((details.st_dev, details.st_ino))
         subfolders.sort()
+        if deepest is not None and len(Path(folder).parts) >= deepest:
+            subfolders.clear()
         for name in sorted(names):
-            if _is_image_name(name):
-                yield _describe(Path(folder, name))
+            if wanted(path := Path(folder, name)):
+                yield describe(path)
     yield from failures
 
 
@@ -81,16 +100,19 @@ def _is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
-def _describe(path: Path) -> ImageRef | ListingFailure:
+def describe(path: Path) -> Found | ListingFailure:
+    """What the file system says of a file."""
     try:
         details = path.stat()
     except OSError as error:
         return _failure(path, error)
     if not stat.S_ISREG(details.st_mode):
         return ListingFailure(file_uri(path), "not a regular file")
-    label = os.fsencode(path.parent.name).decode("utf-8", "replace")
-    fingerprint = f"{details.st_size}-{details.st_mtime_ns}"
-    return ImageRef(file_uri(path), fingerprint, details.st_size, label or None)
+    return Found(file_uri(path), f"{details.st_size}-{details.st_mtime_ns}", details.st_size)
+
+
+def _image(entry: Found | ListingFailure) -> ImageRef | ListingFailure:
+    return entry.image() if isinstance(entry, Found) else entry
 
 
 def _failure(path: Path, error: OSError) -> ListingFailure:

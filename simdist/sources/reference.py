@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
+from typing import Any
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from simdist.errors import UsageError
+
+MEMBER = "#"  # between an archive's URI and what lies in it
 
 
 @dataclass(frozen=True)
@@ -15,16 +19,21 @@ class ImageRef:
     """One image, as the listing alone knows it.
 
     Attributes:
-        uri: its address: ASCII only, percent-encoded where needed.
-        fingerprint: changes when the content does: the store's ETag, or size and mtime.
-        size: bytes.
-        label: the name of the folder it lies in, or None.
+        uri: its address: ASCII only, percent-encoded where needed; of an image in an archive,
+            `ARCHIVE#MEMBER`.
+        fingerprint: changes when the content does: the store's ETag and size, or size and mtime.
+        size: bytes; 0 where the listing does not know.
+        label: what it shows: the name of its folder, or what its list says; or None.
+        metadata: a JSON object: what else its list or its archive says of it.
+        offset: where it is in its archive: its first byte, or its row; or None.
     """
 
     uri: str
     fingerprint: str
     size: int
     label: str | None
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    offset: int | None = None
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,34 @@ class ListingFailure:
 
     uri: str
     reason: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """A file or an object that a listing met: an image, an archive or a list."""
+
+    uri: str
+    fingerprint: str
+    size: int
+
+    @property
+    def name(self) -> str:
+        """Its path, or its key, without percent-encoding."""
+        return unquote(urlsplit(self.uri).path, errors="replace").lstrip("/")
+
+    @property
+    def suffix(self) -> str:
+        """Such as '.jpg', in lower case."""
+        return os.path.splitext(self.name)[1].lower()
+
+    def image(self) -> ImageRef:
+        """It as an image, whose label is the name of its folder."""
+        folder = self.name.rpartition("/")[0].rpartition("/")[2]
+        return ImageRef(self.uri, self.fingerprint, self.size, folder or None)
+
+    def member(self, name: str) -> str:
+        """The URI of something in it."""
+        return self.uri + MEMBER + quote(os.fsencode(name))
 
 
 def file_uri(path: Path) -> str:

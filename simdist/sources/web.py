@@ -16,6 +16,7 @@ READ_SECONDS = 10.0
 TOTAL_SECONDS = 30.0
 MAX_REDIRECTS = 5
 _CHUNK = 64 * 1024
+_BUSY = (408, 429, 500, 502, 503, 504)
 
 # A refused address is this module's error to report, not a line of that library's log.
 logging.getLogger("requests_hardened").addHandler(logging.NullHandler())
@@ -38,6 +39,7 @@ def fetch(url: str, *, allow_loopback: bool = False) -> bytes:
         FetchError: refused, unreachable, not found, too slow or too large.
     """
     import requests
+    from requests.exceptions import ChunkedEncodingError
     from requests_hardened import Config, HTTPSession
     from requests_hardened.ip_filter import InvalidIPAddress
 
@@ -65,15 +67,17 @@ def fetch(url: str, *, allow_loopback: bool = False) -> bytes:
             f"{url} does not lead to a public address; save the image and give its path instead"
         ) from error
     except requests.HTTPError as error:
-        raise FetchError(f"{url} answered {error.response.status_code}") from error
+        status = error.response.status_code
+        raise FetchError(f"{url} answered {status}", passing=status in _BUSY) from error
     except requests.TooManyRedirects as error:
         raise FetchError(f"{url} redirects more than {MAX_REDIRECTS} times") from error
     except requests.Timeout as error:
-        raise FetchError(f"{url} did not answer in time; try again later") from error
+        raise FetchError(f"{url} did not answer in time; try again later", passing=True) from error
     # ValueError: urllib3 and idna raise it for addresses that requests lets through.
     except (requests.RequestException, ValueError) as error:
         raise FetchError(
-            f"cannot fetch {url}: check the address and the network connection"
+            f"cannot fetch {url}: check the address and the network connection",
+            passing=isinstance(error, requests.ConnectionError | ChunkedEncodingError),
         ) from error
 
 

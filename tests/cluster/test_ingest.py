@@ -25,7 +25,7 @@ from simdist.embedding import Model
 from simdist.errors import ClusterError, ModelError, SourceError
 from simdist.images import Pixels
 from simdist.settings import Settings
-from simdist.sources import file_uri
+from simdist.sources import file_uri, open_source
 from tests.bad_inputs import write_bad_inputs
 from tests.cluster.conftest import assert_holds_exactly, refs_of
 from tests.conftest import PHOTOS
@@ -54,7 +54,10 @@ class Run:
     def __call__(self, source: object) -> Summary:
         self.seen.clear()
         return ingest(
-            str(source), collection=self._collection, model=self._model, on_progress=self.note
+            open_source(str(source)),
+            collection=self._collection,
+            model=self._model,
+            on_progress=self.note,
         )
 
     def note(self, progress: Progress) -> None:
@@ -222,4 +225,9 @@ def test_weights_that_do_not_fit_are_reported_as_such(
 ) -> None:
     broken = Model(model.backbone, dict(list(model.weights.items())[1:]), model.preprocessing, "fc")
     with pytest.raises(ModelError, match="do not fit the backbone"):
-        ingest(str(folder), collection=collection, model=broken, on_progress=lambda _: None)
+        ingest(
+            open_source(str(folder)),
+            collection=collection,
+            model=broken,
+            on_progress=lambda _: None,
+        )

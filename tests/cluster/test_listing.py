@@ -12,7 +12,7 @@ from cluster import listing as listing_module
 from cluster.listing import Count, Listing
 from simdist.collection import Collection
 from simdist.errors import SourceError, StoreError
-from simdist.sources import ImageRef, ListingFailure
+from simdist.sources import Access, ImageRef, ListingFailure, Source, open_source
 from tests.cluster.conftest import refs_of
 
 SECONDS = 30.0
@@ -32,7 +32,7 @@ def test_what_is_known_is_left_out(folder: Path, collection: Collection) -> None
     refs = refs_of(folder)
     vectors = np.random.default_rng(0).random((15, collection.dim), dtype=np.float32)
     collection.add(vectors, refs[:15])
-    with Listing(folder, collection=collection) as listing:
+    with Listing(open_source(str(folder)), collection=collection) as listing:
         assert take_all(listing, 10) == [10, 10, 5]
         assert listing.count == Count(listed=40, skipped=15, done=True)
         assert listing.more() is False
@@ -40,7 +40,7 @@ def test_what_is_known_is_left_out(folder: Path, collection: Collection) -> None
 
 
 def test_an_empty_folder(tmp_path: Path, collection: Collection) -> None:
-    with Listing(tmp_path, collection=collection) as listing:
+    with Listing(open_source(str(tmp_path)), collection=collection) as listing:
         assert take_all(listing, 10) == []
         assert listing.count == Count(done=True)
 
@@ -51,25 +51,24 @@ def test_it_does_not_run_away(
     monkeypatch.setattr(listing_module, "FIRST_PAGE", 2)
     monkeypatch.setattr(listing_module, "PAGE", 2)
     monkeypatch.setattr(listing_module, "AHEAD", 4)
-    with Listing(folder, collection=collection) as listing:
+    with Listing(open_source(str(folder)), collection=collection) as listing:
         assert listing.more(seconds=SECONDS)
         # One page taken, two waiting, one in the thread's hand.
         assert listing.count.listed <= 8
         assert sum(take_all(listing, 3)) == 40
-    with Listing(folder, collection=collection):
+    with Listing(open_source(str(folder)), collection=collection):
         pass  # leaving it early ends the thread
 
 
 def test_an_error_comes_after_what_was_found_before_it(
     folder: Path, collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def breaks(_: Path) -> Iterator[ImageRef | ListingFailure]:
+    def breaks() -> Iterator[ImageRef | ListingFailure]:
         yield from refs_of(folder)[:3]
         raise SourceError("the disk is gone")
 
-    monkeypatch.setattr(listing_module, "list_folder", breaks)
     monkeypatch.setattr(listing_module, "FIRST_PAGE", 3)
-    with Listing(folder, collection=collection) as listing:
+    with Listing(Source(breaks(), Access()), collection=collection) as listing:
         assert listing.more(seconds=SECONDS)
         shard = listing.take(10)
         assert shard is not None
@@ -86,7 +85,7 @@ def test_a_lost_store_is_reported(
 
     monkeypatch.setattr(Collection, "known", lost)
     with (
-        Listing(folder, collection=collection) as listing,
+        Listing(open_source(str(folder)), collection=collection) as listing,
         pytest.raises(StoreError, match="cannot reach Redis"),
     ):
         listing.more(seconds=SECONDS)

@@ -1,0 +1,170 @@
+"""A row of a list -> the image that it names."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import posixpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+from simdist.errors import SourceError, UsageError
+from simdist.sources import folder, objects
+from simdist.sources.reference import (
+    MEMBER,
+    Found,
+    ImageRef,
+    ListingFailure,
+    file_uri,
+    uri_path,
+)
+
+URI_COLUMNS = ("uri", "url", "image_url", "path")
+LABEL_COLUMN = "label"
+MAX_URI = 8192
+
+# What stays as it is in a web address: all that means something there.
+_WEB = "%:/?#[]@!$&'()*+,;=~"
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which columns hold the image's URI and its label; None: look for the usual names."""
+
+    uri: str | None = None
+    label: str | None = None
+
+    def uri_in(self, names: Sequence[str], source: str) -> str:
+        """The column of URIs.
+
+        Raises:
+            SourceError: there is none.
+        """
+        if self.uri is None:
+            usual = next((name for name in URI_COLUMNS if name in names), None)
+            if usual is not None:
+                return usual
+            raise SourceError(
+                f"{source} has no column {' or '.join(URI_COLUMNS)}: name one with --uri-column; "
+                f"it has {_listed(names)}"
+            )
+        if self.uri not in names:
+            raise SourceError(f"{source} has no column {self.uri!r}; it has {_listed(names)}")
+        return self.uri
+
+    def label_in(self, names: Sequence[str], source: str) -> str | None:
+        """The column of labels, if there is one.
+
+        Raises:
+            SourceError: the one that was asked for is not there.
+        """
+        if self.label is None:
+            return LABEL_COLUMN if LABEL_COLUMN in names else None
+        if self.label not in names:
+            raise SourceError(f"{source} has no column {self.label!r}; it has {_listed(names)}")
+        return self.label
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(repr(name[:40]) for name in names[:20]) or "no columns"
+    return shown + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def listed_image(
+    source: Found, text: str, *, label: object = None, metadata: Mapping[str, Any] | None = None
+) -> ImageRef:
+    """The image that a list names.
+
+    Its fingerprint is what the list says of it, so that a changed row is indexed anew; of a file
+    on this machine also size and mtime. What a web address or an object holds is not asked for.
+
+    Raises:
+        SourceError, UsageError: it names nothing that can be read.
+    """
+    found = _named(source, text.strip())
+    name = None if label is None or label == "" else str(label)
+    extra = plain(metadata or {})
+    state = found.fingerprint
+    if name is not None or extra:
+        said = json.dumps([name, extra], sort_keys=True).encode()
+        state += "-" + hashlib.blake2b(said, digest_size=8).hexdigest()
+    return ImageRef(found.uri, state, found.size, name, extra)
+
+
+def _named(source: Found, text: str) -> Found:
+    if not text:
+        raise SourceError("it names no image")
+    if len(text) > MAX_URI:
+        raise SourceError(f"its address is longer than {MAX_URI:,} characters")
+    if not text.isprintable():
+        raise SourceError("its address holds bytes that cannot be printed, or is not UTF-8")
+    scheme = text.partition("://")[0].lower() if "://" in text else ""
+    if scheme in ("http", "https"):
+        return Found(_web(text), "listed", 0)
+    if objects.is_object(text):
+        archive, mark, member = text.partition(MEMBER)
+        return Found(objects.Address.parse(archive).uri + mark + member, "listed", 0)
+    if scheme not in ("", "file"):
+        raise SourceError(f"{scheme}:// is no address that simdist reads")
+    return _in_store(source, text) if objects.is_object(source.uri) else _here(source, text)
+
+
+def _web(text: str) -> str:
+    try:
+        if not urlsplit(text).hostname:
+            raise SourceError("its address names no host")
+    except ValueError:
+        raise SourceError("its address is malformed") from None
+    return quote(text, safe=_WEB)
+
+
+def _in_store(source: Found, text: str) -> Found:
+    """A list from elsewhere names what lies beside it, and nothing on this machine."""
+    if text.startswith(("/", "file:")):
+        raise SourceError("a list in an object store cannot name files of this machine")
+    address = objects.Address.parse(source.uri)
+    key = posixpath.normpath(posixpath.join(posixpath.dirname(address.key), text))
+    if key.startswith(".."):
+        raise SourceError("it lies outside the bucket")
+    return Found(objects.Address(address.scheme, address.bucket, key).uri, "listed", 0)
+
+
+def _here(source: Found, text: str) -> Found:
+    if text.startswith("file:"):
+        archive, mark, member = text.partition(MEMBER)
+        if mark:
+            return Found(file_uri(uri_path(archive)) + mark + member, "listed", 0)
+        path = uri_path(text)
+    else:
+        path = Path(os.path.abspath(uri_path(source.uri).parent / Path(text).expanduser()))
+    entry = folder.describe(path)
+    if isinstance(entry, ListingFailure):
+        raise SourceError(f"cannot read {path}: {entry.reason}")
+    return entry
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON can hold it; of a mapping, what is None, empty or bytes is left out."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items() if _says_something(v)}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value if not isinstance(item, bytes)]
+    return str(value)
+
+
+def _says_something(value: object) -> bool:
+    if value is None or value == "" or isinstance(value, bytes):
+        return False
+    return not (isinstance(value, float) and not math.isfinite(value))
+
+
+Misnamed = (SourceError, UsageError)  # what `listed_image` raises, to be caught by row

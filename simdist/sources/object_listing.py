@@ -1,0 +1,86 @@
+"""The objects under a prefix, page by page, several folders side by side."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import pairwise, takewhile
+from typing import TYPE_CHECKING
+
+from simdist.sources.access import Access
+from simdist.sources.objects import Address, bucket_store, found, translated
+from simdist.sources.reference import Found
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
+# Pages that are asked for at a time, and with that the bound of the memory.
+SIDE_BY_SIDE = 16
+PAGE = 1000
+_LAST = "\U0010ffff"  # behind every name that is in use
+
+
+@dataclass
+class _Cursor:
+    """A part of the keys: those that a stream yields, up to `until`."""
+
+    stream: Iterator[Sequence[ObjectMeta]]
+    page: Future[Sequence[ObjectMeta] | None]
+    until: str | None = None
+
+
+def list_objects(place: Address, access: Access) -> Iterator[Found]:
+    """List what is under a prefix, as it arrives; always in the same order.
+
+    Stores list keys in their order, 1,000 a request. Where a page lies in one folder as a whole,
+    another listing starts behind that folder, and so on: folders come side by side, a page of
+    each in turn, and nothing is ever held but the pages that are under way.
+
+    Raises:
+        SourceError: the store cannot be asked.
+    """
+    store = bucket_store(place.scheme, place.bucket, access)
+    prefix = place.key.rstrip("/") or None
+    pool = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="simdist-pages")
+
+    def begin(after: str | None) -> _Cursor:
+        stream = iter(store.list(prefix, offset=after, chunk_size=PAGE))
+        return _Cursor(stream, pool.submit(next, stream, None))
+
+    try:
+        with translated(place, access):
+            cursors = deque([begin(None)])
+        while cursors:
+            cursor = cursors.popleft()
+            with translated(place, access):
+                page = cursor.page.result()
+            if page is None:
+                continue
+            keys = [meta["path"] for meta in page]
+            if cursor.until is None and len(cursors) + 1 < SIDE_BY_SIDE:
+                folder = _common_folder(keys)
+                if len(folder) > len(prefix or "") + 1:
+                    cursor.until = folder + _LAST
+                    cursors.append(begin(cursor.until))
+            if cursor.until is None or keys[-1] <= cursor.until:
+                cursor.page = pool.submit(next, cursor.stream, None)
+                cursors.append(cursor)
+            for meta in page:
+                if cursor.until is None or meta["path"] <= cursor.until:
+                    yield found(place, meta)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _common_folder(keys: Sequence[str]) -> str:
+    """The folder, with its slash, in which all keys of a page are; '' unless the page is full.
+
+    Only where the keys are in order is there anything behind a folder to begin at.
+    """
+    if len(keys) < PAGE or any(one >= other for one, other in pairwise(keys)):
+        return ""
+    first, last = keys[0].split("/")[:-1], keys[-1].split("/")[:-1]
+    same = takewhile(lambda names: names[0] == names[1], zip(first, last, strict=False))
+    return "".join(name + "/" for name, _ in same)

@@ -1,0 +1,264 @@
+"""S3, Google Cloud Storage and Azure Blob Storage, through obstore."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from simdist.errors import ImageError, SourceError, UsageError
+from simdist.sources.access import SCHEMES, Access
+from simdist.sources.reference import Found
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    Store = S3Store | GCSStore | AzureStore
+
+# Of a request that fails for the moment: timeouts, dropped connections, 429 and 5xx.
+RETRIES = 8
+RETRY_SECONDS = 90.0
+# Before anything has worked, a mistake in the command is likelier than a busy store.
+FIRST_RETRIES = 2
+
+_CONNECT_SECONDS = 5
+_REQUEST_SECONDS = 60
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_STATUS = re.compile(r"status code: (\d{3})")
+# Where clients on a machine of the store's own cloud are given credentials.
+_METADATA_SERVERS = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
+
+_NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
+_CREDENTIALS = {
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+}
+
+
+class MissingObjectError(SourceError):
+    """A bucket has no object of this key."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where an object is: which kind of store, which bucket, which key."""
+
+    scheme: str
+    bucket: str
+    key: str
+
+    @classmethod
+    def parse(cls, uri: str) -> Address:
+        """Read `s3://bucket/key`; what is percent-encoded in the key is decoded.
+
+        Raises:
+            UsageError: it names no bucket.
+        """
+        scheme, _, rest = uri.partition("://")
+        bucket, _, key = rest.partition("/")
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._$-]*", bucket):
+            raise UsageError(f"{uri} names no bucket: write {scheme}://BUCKET/PREFIX")
+        return cls(scheme, bucket, unquote(key))
+
+    @property
+    def uri(self) -> str:
+        """Its URI, percent-encoded ASCII."""
+        return f"{self.scheme}://{self.bucket}/{quote(self.key)}"
+
+
+def is_object(uri: str) -> bool:
+    """Whether a URI is of an object store."""
+    return "://" in uri and uri.partition("://")[0] in SCHEMES
+
+
+def bucket_store(scheme: str, bucket: str, access: Access, retries: int | None = None) -> Store:
+    """A client for one bucket; it keeps its connections, so there is one a process."""
+    return _client(scheme, bucket, access, RETRIES if retries is None else retries)
+
+
+@lru_cache(maxsize=64)
+def _client(scheme: str, bucket: str, access: Access, retries: int) -> Store:
+    from obstore.store import AzureStore, GCSStore, S3Store
+
+    kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme]
+    plain = (access.endpoint(scheme) or "").startswith("http://")
+    with translated(Address(scheme, bucket, ""), access):
+        store: Store = kind(
+            bucket,
+            config=access.config(scheme),
+            client_options={
+                # Only where the user's own setting says http.
+                "allow_http": plain,
+                "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+                "timeout": timedelta(seconds=_REQUEST_SECONDS),
+            },
+            # Exponential backoff with jitter, of obstore's own.
+            retry_config={
+                "max_retries": retries,
+                "retry_timeout": timedelta(seconds=RETRY_SECONDS),
+            },
+        )
+    return store
+
+
+def check(place: Address, access: Access) -> None:
+    """Make sure that there is something under a prefix.
+
+    Raises:
+        SourceError: there is not, or the store cannot be asked.
+    """
+    import obstore
+
+    with translated(place, access):
+        store = bucket_store(place.scheme, place.bucket, access, FIRST_RETRIES)
+        if any(obstore.list(store, prefix=place.key.rstrip("/") or None, chunk_size=1)):
+            return
+    raise SourceError(
+        f"there is nothing under {place.uri}: check the prefix (whole names between slashes), "
+        f"or name a pattern such as '{place.scheme}://{place.bucket}/photos/2*/*.jpg'"
+    )
+
+
+def describe(place: Address, access: Access, retries: int | None = None) -> Found:
+    """What the store says of one object.
+
+    Raises:
+        SourceError: there is none, or it may not be read.
+    """
+    with translated(place, access):
+        store = bucket_store(place.scheme, place.bucket, access, retries)
+        return found(place, store.head(place.key))
+
+
+def found(place: Address, meta: ObjectMeta) -> Found:
+    """An object of a listing; `place` is anything in the same bucket."""
+    uri = Address(place.scheme, place.bucket, meta["path"]).uri
+    state = (meta["e_tag"] or meta["last_modified"].isoformat()).strip('"')
+    return Found(uri, f"{state}-{meta['size']}", meta["size"])
+
+
+def read_object(uri: str, access: Access, *, limit: int) -> bytes:
+    """A whole object.
+
+    Raises:
+        ImageError: it has more than `limit` bytes.
+        SourceError: it cannot be read.
+    """
+    place = Address.parse(uri)
+    with translated(place, access):
+        answer = bucket_store(place.scheme, place.bucket, access).get(place.key)
+        if answer.meta["size"] > limit:
+            raise ImageError(
+                f"the object has {answer.meta['size']:,} bytes; at most {limit:,} are read"
+            )
+        return bytes(answer.bytes())
+
+
+def read_range(uri: str, access: Access, *, start: int, length: int) -> bytes:
+    """A part of an object; less where it ends before.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    place = Address.parse(uri)
+    with translated(place, access):
+        store = bucket_store(place.scheme, place.bucket, access)
+        return bytes(store.get_range(place.key, start=start, length=length))
+
+
+class ObjectFile(io.RawIOBase):
+    """An object that is read by ranges, as a seekable file."""
+
+    def __init__(self, uri: str, access: Access, size: int) -> None:
+        self._uri, self._access, self._size, self._at = uri, access, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        length = min(len(view), self._size - self._at)
+        if length <= 0:
+            return 0
+        data = read_range(self._uri, self._access, start=self._at, length=length)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+@contextmanager
+def translated(place: Address, access: Access) -> Iterator[None]:
+    """Turn what obstore raises into a `SourceError` that says what to do.
+
+    Nothing of its own text is passed on: it is long, and may hold a signed address.
+    """
+    try:
+        yield
+    except (SourceError, ImageError, UsageError):
+        raise
+    except Exception as error:
+        raise _error(place, access, error) from None
+
+
+def _error(place: Address, access: Access, error: Exception) -> SourceError:
+    text = str(error)
+    gone = isinstance(error, FileNotFoundError) or "404" in _STATUS.findall(text)
+    if gone and place.key and not any(code in text for code in _NO_BUCKET):
+        return MissingObjectError(f"there is no {place.uri}: check the bucket and the key")
+    return SourceError(_advice(place, access, error))
+
+
+def _advice(place: Address, access: Access, error: Exception) -> str:
+    text = str(error)
+    code = next(iter(_CODE.findall(text)), "")
+    status = next(iter(_STATUS.findall(text)), "")
+    answer = " ".join(filter(None, (status, code)))
+    bucket, variables = f"{place.scheme}://{place.bucket}", _CREDENTIALS[place.scheme]
+    endpoint = access.endpoint(place.scheme)
+    where = f" at {endpoint}" if endpoint else ""
+    if status == "404" or isinstance(error, FileNotFoundError):
+        advice = f"there is no bucket {bucket}{where}: check its name and --endpoint-url"
+    elif any(server in text for server in _METADATA_SERVERS):
+        advice = (
+            f"no credentials for {bucket}: set {variables}, or give --anonymous if it is public"
+        )
+    elif status in ("301", "307", "308") or code == "AuthorizationHeaderMalformed":
+        advice = f"{bucket} is in another region: give --region, or set AWS_REGION"
+    elif status in ("401", "403") or isinstance(error, PermissionError):
+        advice = (
+            f"{place.uri} may not be read{where} ({answer}): check {variables}, "
+            "or give --anonymous if it is public"
+        )
+    elif "invalid path" in text:
+        advice = (
+            f"{bucket} holds a key with an empty, '.' or '..' part, such as 'a//b.jpg', which "
+            "cannot be listed: rename it, or name a prefix without it"
+        )
+    elif status:
+        advice = f"{place.uri}: the store{where} answered {answer}; try again later"
+    elif "HTTP error" in text:
+        advice = (
+            f"cannot reach the store of {bucket}{where}: "
+            "check --endpoint-url, --region and the network"
+        )
+    else:
+        advice = f"{bucket} cannot be used: check {variables} and --endpoint-url"
+    return advice

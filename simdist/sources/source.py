@@ -1,0 +1,236 @@
+"""A place that images come from, whatever it is: the one interface of this package."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from itertools import chain, islice
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from simdist.errors import UsageError
+from simdist.images import SUFFIXES
+from simdist.sources import files, folder, objects, patterns
+from simdist.sources.access import Access
+from simdist.sources.columns import Columns
+from simdist.sources.lists import csv_list, text_list
+from simdist.sources.object_listing import list_objects
+from simdist.sources.reading import is_web_address
+from simdist.sources.reference import (
+    MEMBER,
+    Found,
+    ImageRef,
+    ListingFailure,
+    file_uri,
+    uri_path,
+)
+from simdist.sources.table import table_images
+from simdist.sources.tar import tar_images
+
+Entry = ImageRef | ListingFailure
+
+CONTAINERS = (".tar", ".parquet", ".csv", ".txt")
+
+
+class LabelFrom(StrEnum):
+    """Where an image's label comes from."""
+
+    folder = "folder"
+    column = "column"
+    none = "none"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which images of a source to take, and what to take for their labels.
+
+    Attributes:
+        include: patterns; one of them must match the image's path below the source, or its name
+            alone if the pattern has no slash. Without any, all images are taken.
+        exclude: patterns, none of which may match.
+        limit: take no more than so many images.
+        label_from: without it, the column where there are columns, and the folder elsewhere.
+        columns: of lists and tables.
+    """
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    limit: int | None = None
+    label_from: LabelFrom | None = None
+    columns: Columns = field(default_factory=Columns)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A source that is open: what it lists, once, and how its images are reached."""
+
+    entries: Iterator[Entry]
+    access: Access
+
+
+def open_source(
+    place: str, *, selection: Selection | None = None, access: Access | None = None
+) -> Source:
+    """Open a source; its listing is streamed, and its first entry has been met.
+
+    Args:
+        place: a folder, an image, an archive (.tar, .parquet) or a list (.csv, .txt, .parquet):
+            a path, or a URI that begins with file://, s3://, gs:// or az://. Or a pattern with
+            `*`, `**`, `?`, `[...]`, `{a,b}` or `{000..099}` for any number of those.
+        access: how to reach object stores; by default what the environment says.
+
+    Raises:
+        SourceError: missing, empty, or cannot be listed.
+        UsageError: a source or a pattern that can never work.
+    """
+    selection, access = selection or Selection(), access or Access.resolve()
+    entries = _select(_entries(place, selection, access), _root(place), selection)
+    first = list(islice(entries, 1))
+    return Source(chain(first, entries), access)
+
+
+def _entries(place: str, selection: Selection, access: Access) -> Iterator[Entry]:
+    if is_web_address(place):
+        raise UsageError(
+            f"{place} is no source: put such addresses into a text file, one a line, and name that"
+        )
+    if objects.is_object(place):
+        return _stored(place, selection, access)
+    path = uri_path(place) if "://" in place else Path(place).expanduser()
+    if patterns.is_pattern(str(path)) and not os.path.lexists(path):
+        return _matching_files(os.path.abspath(path), selection, access)
+    if path.suffix.lower() in CONTAINERS and not folder.is_folder(path):
+        return _inside(files.find(path.absolute().as_uri(), access), selection, access)
+    if selection.label_from is LabelFrom.column:
+        raise _no_columns(place)
+    return folder.list_folder(path)
+
+
+def _matching_files(pattern: str, selection: Selection, access: Access) -> Iterator[Entry]:
+    for name in patterns.expand(pattern):
+        listed: Iterator[Found | ListingFailure]
+        if patterns.is_glob(name):
+            listed = folder.list_matching(name)
+        else:
+            listed = iter([folder.describe(Path(name))])
+        for entry in listed:
+            if isinstance(entry, Found):
+                yield from _inside(entry, selection, access)
+            else:
+                yield entry
+
+
+def _stored(place: str, selection: Selection, access: Access) -> Iterator[Entry]:
+    address = objects.Address.parse(place)
+    if patterns.is_pattern(address.key):
+        return _matching_objects(address, selection, access)
+    suffix = posixpath.splitext(address.key)[1].lower()
+    if suffix in CONTAINERS or suffix in SUFFIXES:
+        file = objects.describe(address, access, objects.FIRST_RETRIES)
+        return _inside(file, selection, access)
+    if selection.label_from is LabelFrom.column:
+        raise _no_columns(place)
+    objects.check(address, access)
+    listed = list_objects(address, access)
+    return (file.image() for file in listed if file.suffix in SUFFIXES)
+
+
+def _matching_objects(
+    place: objects.Address, selection: Selection, access: Access
+) -> Iterator[Entry]:
+    names = patterns.expand(place.key)
+    objects.check(replace(place, key=patterns.base(place.key)), access)
+    for name in names:
+        if not patterns.is_glob(name):
+            address = replace(place, key=name)
+            try:
+                file = objects.describe(address, access)
+            except objects.MissingObjectError as error:
+                yield ListingFailure(address.uri, str(error))
+                continue
+            yield from _inside(file, selection, access)
+            continue
+        address = replace(place, key=patterns.base(name))
+        match = patterns.matcher(name).fullmatch
+        for file in list_objects(address, access):
+            if match(unquote(file.uri).partition("://")[2].partition("/")[2]):
+                yield from _inside(file, selection, access)
+
+
+def _inside(file: Found, selection: Selection, access: Access) -> Iterator[Entry]:
+    """The images that a file stands for: itself, or those that it holds or names."""
+    match file.suffix:
+        case ".tar":
+            return tar_images(file, access)
+        case ".parquet":
+            return table_images(file, access, selection.columns)
+        case ".csv":
+            return csv_list(file, access, selection.columns)
+        case ".txt":
+            return text_list(file, access)
+        case suffix if suffix in SUFFIXES:
+            return iter([file.image()])
+    return iter(())
+
+
+def _no_columns(place: str) -> UsageError:
+    return UsageError(f"{place} has no columns to take labels from: use --label-from folder")
+
+
+def _select(entries: Iterator[Entry], root: str, selection: Selection) -> Iterator[Entry]:
+    included, excluded = _matcher(selection.include), _matcher(selection.exclude)
+    left = selection.limit
+    for entry in entries:
+        name = _below(entry.uri, root)
+        if (selection.include and not included(name)) or excluded(name):
+            continue
+        if isinstance(entry, ListingFailure):
+            yield entry
+            continue
+        yield _labelled(entry, selection.label_from)
+        if left is not None:
+            left -= 1
+            if left <= 0:
+                return
+
+
+def _matcher(globs: tuple[str, ...]) -> Callable[[str], bool]:
+    whole = [patterns.matcher(glob) for glob in globs if "/" in glob]
+    last = [patterns.matcher(glob) for glob in globs if "/" not in glob]
+
+    def matches(name: str) -> bool:
+        base = name.rpartition("/")[2]
+        return any(p.fullmatch(name) for p in whole) or any(p.fullmatch(base) for p in last)
+
+    return matches
+
+
+def _labelled(ref: ImageRef, label_from: LabelFrom | None) -> ImageRef:
+    if label_from in (None, LabelFrom.column):
+        return ref
+    label = None if label_from is LabelFrom.none else _folder(ref.uri)
+    return ref if label == ref.label else replace(ref, label=label)
+
+
+def _folder(uri: str) -> str | None:
+    """The name of the folder in which an image lies; in an archive, of the folder there."""
+    archive, _, member = uri.partition(MEMBER)
+    path = unquote(member or urlsplit(archive).path, errors="replace")
+    return path.rpartition("/")[0].rpartition("/")[2] or None
+
+
+def _root(place: str) -> str:
+    """What is left out of a URI before a pattern of `include` or `exclude` is matched."""
+    if objects.is_object(place):
+        return objects.Address.parse(patterns.base(place + "/")).uri.rstrip("/") + "/"
+    path = uri_path(place) if "://" in place else Path(place).expanduser()
+    root = path if path.is_dir() else Path(patterns.base(os.path.abspath(path)))
+    return file_uri(root).rstrip("/") + "/"
+
+
+def _below(uri: str, root: str) -> str:
+    archive, _, member = uri.partition(MEMBER)
+    return unquote(member or archive.removeprefix(root), errors="replace")

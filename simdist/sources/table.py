@@ -1,0 +1,171 @@
+"""Parquet files: rows that hold images, or that name them."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+from simdist.errors import SourceError
+from simdist.sources.access import Access
+from simdist.sources.columns import Columns, Misnamed, listed_image, plain
+from simdist.sources.files import find, open_file
+from simdist.sources.reference import MEMBER, Found, ImageRef, ListingFailure
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+IMAGE_COLUMN = "image"  # the one that is taken where several hold bytes
+# Of a row group's images; they are read together.
+MAX_ROW_GROUP = 1024 * 1024 * 1024
+
+_ROWS = 1000
+_READ_AHEAD = 1024 * 1024
+
+
+def table_images(
+    source: Found, access: Access, columns: Columns
+) -> Iterator[ImageRef | ListingFailure]:
+    """List the rows of a Parquet file.
+
+    A column of bytes, or of structs with `bytes` as Hugging Face's datasets have them, holds the
+    images themselves; without one, or with `columns.uri`, the rows name them. The images are not
+    read here.
+
+    Raises:
+        SourceError: the file cannot be read, or a column is not there.
+    """
+    with open_file(source, access, read_ahead=_READ_AHEAD) as file:
+        table = _parquet(source.uri, file)
+        schema = table.schema_arrow
+        holder = None if columns.uri else _image_column(schema, source.uri)
+        names = [name for name in schema.names if name != holder]
+        uri = columns.uri_in(names, source.uri) if holder is None else None
+        label = columns.label_in(names, source.uri)
+        for number, fields in enumerate(_rows(table, names, source.uri)):
+            name = fields.pop(label, None) if label else None
+            if uri is None:
+                yield ImageRef(
+                    uri=f"{source.uri}{MEMBER}{number}",
+                    fingerprint=f"{source.fingerprint}-{number}",
+                    size=0,
+                    label=None if name is None or name == "" else str(name),
+                    metadata=plain(fields),
+                    offset=number,
+                )
+                continue
+            try:
+                yield listed_image(source, str(fields.pop(uri) or ""), label=name, metadata=fields)
+            except Misnamed as error:
+                yield ListingFailure(f"{source.uri}{MEMBER}{number}", f"row {number}: {error}")
+
+
+def _parquet(uri: str, file: Any) -> ParquetFile:
+    import pyarrow as pa
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        return ParquetFile(file)
+    except pa.ArrowException as error:
+        raise SourceError(f"{uri} is not a Parquet file that can be read") from error
+
+
+def _image_column(schema: pa.Schema, uri: str) -> str | None:
+    found = [field.name for field in schema if _holds_bytes(field.type)]
+    if len(found) > 1 and IMAGE_COLUMN not in found:
+        raise SourceError(
+            f"{uri} has several columns of bytes ({', '.join(found)}): "
+            f"name the one with the images {IMAGE_COLUMN!r}"
+        )
+    return IMAGE_COLUMN if IMAGE_COLUMN in found else next(iter(found), None)
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+
+
+def _rows(table: ParquetFile, names: Sequence[str], uri: str) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+
+    if not names:
+        yield from ({} for _ in range(table.metadata.num_rows))
+        return
+    try:
+        for batch in table.iter_batches(_ROWS, columns=list(names)):
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise SourceError(f"{uri} is damaged: its rows cannot be read") from error
+
+
+_reading = threading.Lock()
+
+
+def read_rows(
+    uri: str, state: str, rows: Sequence[int], access: Access
+) -> Sequence[bytes | Exception]:
+    """The images that rows of a file hold; for a row that holds none, the error.
+
+    Args:
+        state: changes when the file does; what was read of another state is not used.
+
+    Raises:
+        SourceError: the file cannot be read.
+    """
+    with _reading:  # or several threads would read the same row group
+        return [_image(uri, state, row, access) for row in rows]
+
+
+def _image(uri: str, state: str, row: int, access: Access) -> bytes | Exception:
+    source, ends = _layout(uri, state, access)
+    group = bisect_right(ends, row)
+    if group == len(ends):
+        return SourceError(f"{uri} has fewer rows than when it was listed; ingest it again")
+    before = ends[group - 1] if group else 0
+    try:
+        value = _images(source, group, access)[row - before].as_py()
+    except SourceError as error:
+        return error
+    if isinstance(value, Mapping):
+        value = value.get("bytes")
+    return value if isinstance(value, bytes) else SourceError(f"row {row} of {uri} has no image")
+
+
+@lru_cache(maxsize=64)
+def _layout(uri: str, state: str, access: Access) -> tuple[Found, tuple[int, ...]]:
+    """A file as it is now, and the rows at which its row groups end."""
+    source = find(uri, access)
+    with open_file(source, access, read_ahead=_READ_AHEAD) as file:
+        meta = _parquet(uri, file).metadata
+        rows = (meta.row_group(group).num_rows for group in range(meta.num_row_groups))
+        return source, tuple(accumulate(rows))
+
+
+# Shards come in the order of the rows, so that the row group of the last one is that of the next.
+@lru_cache(maxsize=1)
+def _images(source: Found, group: int, access: Access) -> pa.ChunkedArray:
+    """The column of images of a row group."""
+    import pyarrow as pa
+
+    with open_file(source, access, read_ahead=_READ_AHEAD) as file:
+        table = _parquet(source.uri, file)
+        holder = _image_column(table.schema_arrow, source.uri)
+        if holder is None:
+            raise SourceError(f"{source.uri} holds no images any more; ingest it again")
+        size = table.metadata.row_group(group).total_byte_size
+        if size > MAX_ROW_GROUP:
+            raise SourceError(
+                f"{source.uri}: a row group has {size:,} bytes, at most {MAX_ROW_GROUP:,} are "
+                "read: write it again with smaller row groups"
+            )
+        try:
+            return table.read_row_group(group, columns=[holder]).column(holder)
+        except (pa.ArrowException, OSError) as error:
+            raise SourceError(f"{source.uri} is damaged in row group {group}") from error

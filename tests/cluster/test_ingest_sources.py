@@ -1,0 +1,115 @@
+"""The pipeline on what does not lie in a folder: what comes out is what a folder gives."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cluster.ingest import Summary, ingest
+from cluster.runtime import ray_session
+from simdist.collection import Collection
+from simdist.embedding import Model
+from simdist.settings import Settings
+from simdist.sources import Selection, open_source
+from tests.archives import dataset_of, shard_of
+from tests.cluster.conftest import refs_of
+from tests.object_store import FlakyProxy, ObjectStore
+
+
+@pytest.fixture
+def filled(s3: ObjectStore, folder: Path) -> ObjectStore:
+    """A bucket with the photographs of `folder`, as they are, and in archives and lists."""
+    photos = sorted(folder.rglob("*.jpg"))
+    s3.put_folder(folder, "photos")
+    for half in (0, 1):
+        s3.put(f"shards/{half:03}.tar", shard_of(photos[20 * half : 20 * half + 20]))
+    s3.put("tables/all.parquet", dataset_of(photos))
+    text = io.StringIO()
+    rows = csv.writer(text)
+    rows.writerow(["file", "kind", "name"])
+    for photo in photos:
+        rows.writerow([f"photos/{photo.relative_to(folder)}", photo.parent.name, photo.stem])
+    s3.put("list.csv", text.getvalue().encode())
+    return s3
+
+
+@pytest.fixture
+def session(filled: ObjectStore) -> Iterator[None]:
+    """Ray, started where the store's credentials are set: its workers have them too."""
+    with ray_session(Settings.resolve()):
+        yield
+
+
+def run(source: str, collection: Collection, model: Model, **selection: object) -> Summary:
+    return ingest(
+        open_source(source, selection=Selection(**selection)),  # type: ignore[arg-type]
+        collection=collection,
+        model=model,
+        on_progress=lambda _: None,
+    )
+
+
+@pytest.mark.usefixtures("session")
+def test_what_comes_from_a_store_is_what_comes_from_the_folder(
+    folder: Path, filled: ObjectStore, collection: Collection, model: Model
+) -> None:
+    assert run(str(folder), collection, model).added == 40
+    refs = refs_of(folder)
+    expected = [(collection.get(ref.uri), Path(ref.uri)) for ref in refs]
+    from simdist.sources import Columns
+
+    columns = Columns(uri="file", label="kind")
+    sources = {
+        "photos": (lambda i: f"photos/{'/'.join(expected[i][1].parts[-2:])}", {}),
+        "shards/{000..001}.tar": (lambda i: f"shards/{i // 20:03}.tar#{i % 20:04}.jpg", {}),
+        "tables/*.parquet": (lambda i: f"tables/all.parquet#{i}", {}),
+    }
+    for source, (member, selection) in sources.items():
+        summary = run(f"{filled.uri}/{source}", collection, model, **selection)
+        assert (summary.added, summary.failed) == (40, 0), summary
+        for i, (image, path) in enumerate(expected):
+            stored = collection.get(f"{filled.uri}/{member(i)}")
+            assert image is not None
+            assert stored is not None
+            np.testing.assert_array_equal(stored.vector, image.vector)
+            assert stored.label == image.label == path.parent.name
+            assert stored.metadata == ({} if source == "photos" else {"name": path.stem})
+        again = run(f"{filled.uri}/{source}", collection, model, **selection)
+        assert (again.added, again.skipped) == (0, 40)
+
+    # The list names objects that are indexed, and knows more of them.
+    summary = run(f"{filled.uri}/list.csv", collection, model, columns=columns)
+    assert (summary.replaced, summary.failed) == (40, 0)
+    stored = collection.get(f"{filled.uri}/photos/fish/clownfish.jpg")
+    assert stored is not None
+    assert (stored.label, stored.metadata) == ("fish", {"name": "clownfish"})
+
+
+@pytest.mark.usefixtures("session")
+def test_an_object_that_is_lost_on_the_way_costs_no_other(
+    filled: ObjectStore, collection: Collection, model: Model
+) -> None:
+    filled.put("photos/fish/not-an-image.jpg", b"<html>")
+    proxy = FlakyProxy(filled.url)
+    try:
+        proxy.trouble["clownfish.jpg"] = ["404"]
+        proxy.trouble["horses.jpg"] = ["503"] * 2
+        summary = ingest(
+            open_source(f"{filled.uri}/photos", access=filled.at(proxy.url).access),
+            collection=collection,
+            model=model,
+            on_progress=lambda _: None,
+        )
+    finally:
+        proxy.close()
+    assert (summary.added, summary.failed) == (39, 2)
+    failures = {failure.uri.rpartition("/")[2]: failure for failure in summary.failures}
+    assert failures["clownfish.jpg"].stage == "fetch"
+    assert failures["clownfish.jpg"].reason.startswith("there is no s3://")
+    assert failures["not-an-image.jpg"].stage == "decode"
+    assert run(f"{filled.uri}/photos", collection, model).added == 1

@@ -1,0 +1,165 @@
+"""Object stores that tests start, each a process of its own: moto's S3, and one of many keys."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import requests
+
+from simdist.sources import Access
+from simdist.sources.objects import bucket_store
+from tests.servers import eventually, free_port
+
+ROOT = Path(__file__).parent.parent
+
+# What moto takes for credentials; the second must never be printed.
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "a-secret-to-keep"}
+FORGOTTEN = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ENDPOINT",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_SKIP_SIGNATURE",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+)
+
+
+@dataclass(frozen=True)
+class ObjectStore:
+    """An S3 endpoint with one bucket of its own for each test."""
+
+    url: str
+    bucket: str
+
+    @property
+    def uri(self) -> str:
+        return f"s3://{self.bucket}"
+
+    @property
+    def access(self) -> Access:
+        return Access.resolve(endpoint_url=self.url)
+
+    def at(self, url: str) -> ObjectStore:
+        """The same bucket through another endpoint."""
+        return ObjectStore(url, self.bucket)
+
+    def put(self, key: str, data: bytes) -> None:
+        bucket_store("s3", self.bucket, self.access).put(key, data)
+
+    def put_folder(self, folder: Path, prefix: str) -> None:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                self.put(f"{prefix}/{path.relative_to(folder)}", path.read_bytes())
+
+
+@contextmanager
+def running_process(*arguments: str, port: int) -> Iterator[str]:
+    """A Python program that serves HTTP on a port; it is killed in the end."""
+    url = f"http://127.0.0.1:{port}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+    def answers() -> bool:
+        assert process.poll() is None, f"{arguments} ended at once"
+        with suppress(requests.ConnectionError):
+            return requests.get(url, timeout=30).status_code > 0
+        return False
+
+    try:
+        eventually(answers)
+        yield url
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextmanager
+def running_s3() -> Iterator[str]:
+    """moto's S3, in memory."""
+    port = free_port()
+    with running_process("moto.server", "-H", "127.0.0.1", "-p", str(port), port=port) as url:
+        yield url
+
+
+@contextmanager
+def running_many_keys(keys: int, folders: int) -> Iterator[str]:
+    """A store that only lists: `keys` keys in `folders` folders; see `tests.many_keys`."""
+    port = free_port()
+    arguments = ("tests.many_keys", str(port), str(keys), str(folders))
+    with running_process(*arguments, port=port) as url:
+        yield url
+
+
+class FlakyProxy:
+    """Passes requests on to a store, but for those that it is told to spoil."""
+
+    def __init__(self, target: str) -> None:
+        self.requests: list[str] = []
+        # For each path that matters: what happens to its next requests.
+        self.trouble: dict[str, list[str]] = {}
+        proxy = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                proxy.requests.append(self.path)
+                kinds = next((k for part, k in proxy.trouble.items() if part in self.path), [])
+                kind = kinds.pop(0) if kinds else ""
+                if kind.isdigit():
+                    body = b"<Error><Code>SlowDown</Code></Error>"
+                    self._answer(int(kind), {}, body)
+                    return
+                sent = {k: v for k, v in self.headers.items() if k.lower() != "host"}
+                answer = requests.request(
+                    self.command, target + self.path, headers=sent, timeout=30
+                )
+                cut = len(answer.content) // 2 if kind == "cut" else None
+                self._answer(answer.status_code, answer.headers, answer.content, cut=cut)
+
+            do_HEAD = do_GET  # noqa: N815 - the name is http.server's
+
+            def _answer(
+                self, status: int, headers: Mapping[str, str], body: bytes, cut: int | None = None
+            ) -> None:
+                self.send_response(status)
+                kept = ("etag", "last-modified", "content-type", "content-range")
+                for name, value in headers.items():
+                    if name.lower() in kept:
+                        self.send_header(name, value)
+                length = headers.get("Content-Length", "0") if not body else str(len(body))
+                self.send_header("Content-Length", length)
+                self.end_headers()
+                if self.command != "HEAD":
+                    self.wfile.write(body[:cut])
+                self.close_connection = cut is not None
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()

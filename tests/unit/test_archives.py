@@ -1,0 +1,313 @@
+"""Tar shards and Parquet files, here and in an object store."""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from simdist.errors import ImageError, SourceError
+from simdist.sources import (
+    Columns,
+    ImageRef,
+    ListingFailure,
+    Selection,
+    files,
+    open_source,
+    read_bytes,
+    read_many,
+    reading,
+    table,
+    tar,
+)
+from simdist.sources.source import Entry
+from tests.archives import dataset_of, parquet_of, shard_of, tar_of
+from tests.conftest import PHOTOS
+from tests.object_store import FlakyProxy, ObjectStore
+
+FISH = sorted((PHOTOS / "fish").iterdir())[:10]
+
+
+class Place:
+    """A folder, here or in a bucket, that archives can be put into."""
+
+    def __init__(self, folder: Path, s3: ObjectStore | None) -> None:
+        self._folder, self._s3 = folder, s3
+        self.uri = f"{s3.uri}/data" if s3 else folder.as_uri()
+
+    def put(self, name: str, data: bytes) -> str:
+        if self._s3:
+            self._s3.put(f"data/{name}", data)
+        else:
+            (self._folder / name).write_bytes(data)
+        return f"{self.uri}/{name}"
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    return Place(tmp_path, None if request.param == "folder" else request.getfixturevalue("s3"))
+
+
+def split(entries: Iterator[Entry]) -> tuple[list[ImageRef], dict[str, str]]:
+    """The images, and the failures' reasons by URI."""
+    met = list(entries)
+    failures = {entry.uri: entry.reason for entry in met if isinstance(entry, ListingFailure)}
+    return [entry for entry in met if isinstance(entry, ImageRef)], failures
+
+
+def everything(source: str, **selection: object) -> tuple[list[ImageRef], list[bytes | Exception]]:
+    opened = open_source(source, selection=Selection(**selection))  # type: ignore[arg-type]
+    refs, failures = split(opened.entries)
+    assert failures == {}
+    return refs, list(read_many(refs, opened.access))
+
+
+# Tar.
+
+
+def test_a_shard_gives_images_labels_and_metadata(place: Place) -> None:
+    uri = place.put("a.tar", shard_of(FISH))
+    refs, fetched = everything(uri)
+    assert [ref.uri for ref in refs] == [f"{uri}#{i:04}.jpg" for i in range(10)]
+    assert [(ref.label, ref.metadata) for ref in refs] == [
+        ("fish", {"name": photo.stem}) for photo in FISH
+    ]
+    assert fetched == [photo.read_bytes() for photo in FISH]
+    assert [ref.size for ref in refs] == [len(photo.read_bytes()) for photo in FISH]
+
+
+def test_each_member_can_be_read_by_its_uri(place: Place) -> None:
+    names = ["a/b c.jpg", "a/d#e.jpg", "ä.png", "x" * 150 + ".jpg"]
+    uri = place.put("a.tar", tar_of({name: name.encode() for name in names}, tarfile.PAX_FORMAT))
+    refs, fetched = everything(uri)
+    assert fetched == [name.encode() for name in names]
+    assert all(ref.uri.isascii() for ref in refs)
+    assert [read_bytes(ref.uri) for ref in refs] == fetched
+    assert read_bytes(f"{uri}#a/b c.jpg") == b"a/b c.jpg"
+    with pytest.raises(SourceError, match=r"has no member 'gone\.jpg'"):
+        read_bytes(f"{uri}#gone.jpg")
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_members_belong_together_by_their_names_before_the_dot(place: Place, form: int) -> None:
+    members = {
+        "d.v1/a.txt": b"a caption",
+        "d.v1/a.left.jpg": b"1",
+        "d.v1/a.right.jpg": b"2",
+        "d.v1/a.cls": b"cat\n",
+        "d.v1/b.jpg": b"3",
+        "d.v1/b.npy": b"xyz",
+        ".hidden.jpg": b"4",
+        "c.json": b'{"none": null, "list": [1], "nan": NaN}',
+        "c.webp": b"5",
+    }
+    refs, fetched = everything(place.put("a.tar", tar_of(members, form)))
+    assert fetched == [b"1", b"2", b"3", b"5"]
+    assert [(ref.label, ref.metadata) for ref in refs] == [
+        ("cat", {"txt": "a caption"}),
+        ("cat", {"txt": "a caption"}),
+        (None, {}),
+        (None, {"list": [1]}),
+    ]
+
+
+def test_notes_that_cannot_be_used_are_failures_and_the_images_stay(place: Place) -> None:
+    members = {
+        "a.jpg": b"1",
+        "a.json": b"[1, 2]",
+        "b.json": b"{",
+        "b.jpg": b"2",
+        "c.cls": b"\xff",
+        "c.jpg": b"3",
+        "d.txt": b"x" * (tar.MAX_NOTE + 1),
+        "d.jpg": b"4",
+        "e.json": b"[" * 60_000,
+        "e.jpg": b"5",
+    }
+    uri = place.put("a.tar", tar_of(members))
+    refs, failures = split(open_source(uri).entries)
+    assert [ref.uri[-5:] for ref in refs] == ["a.jpg", "b.jpg", "c.jpg", "d.jpg", "e.jpg"]
+    assert failures == {
+        f"{uri}#a.json": "not a JSON object",
+        f"{uri}#b.json": "not a JSON object",
+        f"{uri}#c.cls": "not UTF-8",
+        f"{uri}#d.txt": "it has 65,537 bytes; at most 65,536 are kept with an image",
+        f"{uri}#e.json": "not a JSON object",
+    }
+
+
+def test_what_is_damaged_is_a_failure_and_what_follows_is_listed(place: Place) -> None:
+    data = bytearray(tar_of({f"{i}.jpg": bytes([i]) * 700 for i in range(5)}))
+    data[2 * 1536 : 2 * 1536 + 512] = b"\xaa" * 512  # the third header
+    uri = place.put("a.tar", bytes(data))
+    refs, failures = split(open_source(uri).entries)
+    assert [ref.uri[-5:] for ref in refs] == ["0.jpg", "1.jpg", "3.jpg", "4.jpg"]
+    assert failures == {uri: "damaged at byte 3,072: what lies there cannot be listed"}
+    source = open_source(uri)
+    assert list(read_many(refs, source.access)) == [bytes([i]) * 700 for i in (0, 1, 3, 4)]
+
+
+def test_damage_at_the_end_is_a_failure(place: Place) -> None:
+    data = tar_of({f"{i}.jpg": bytes([i + 1]) * 700 for i in range(3)})
+    broken = data[: 2 * 1536] + b"\xaa" * 512 + data[2 * 1536 + 512 :]
+    _, failures = split(open_source(place.put("broken.tar", broken)).entries)
+    assert list(failures.values()) == ["damaged at byte 3,072: what lies there cannot be listed"]
+    refs, failures = split(open_source(place.put("cut.tar", data[: 2 * 1536 + 600])).entries)
+    assert [ref.uri[-5:] for ref in refs] == ["0.jpg", "1.jpg"]
+    assert list(failures.values()) == ["the archive ends within it"]
+
+
+def test_archives_that_were_joined_are_read_to_the_end(place: Place) -> None:
+    joined = tar_of({"a.jpg": b"1"}) + tar_of({"b.jpg": b"2"})
+    assert everything(place.put("a.tar", joined))[1] == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not a tar" * 1000, b"\x1f\x8b" + b"x" * 2000])
+def test_what_is_no_archive_is_a_failure(place: Place, content: bytes) -> None:
+    place.put("a.tar", content)
+    good = place.put("b.tar", tar_of({"a.jpg": b"1"}))
+    refs, failures = split(open_source(f"{place.uri}/*.tar").entries)
+    assert [ref.uri for ref in refs] == [f"{good}#a.jpg"]
+    assert list(failures.values()) == ["not a tar archive; if it is compressed, unpack it"]
+
+
+def test_a_damaged_image_is_that_images_failure(place: Place) -> None:
+    uri = place.put("a.tar", tar_of({"a.jpg": b"1", "big.jpg": b"12345", "c.jpg": b"3"}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "MAX_BYTES", 4)
+        patch.setattr(reading, "RUN_BYTES", 4)
+        _, fetched = everything(uri)
+        with pytest.raises(ImageError, match="at most 4 are read"):
+            read_bytes(f"{uri}#big.jpg")
+    assert [type(data) for data in fetched] == [bytes, ImageError, bytes]
+
+
+def test_the_members_of_a_shard_take_few_requests(s3: ObjectStore) -> None:
+    s3.put("a.tar", shard_of(FISH))
+    proxy = FlakyProxy(s3.url)
+    try:
+        source = open_source(f"{s3.uri}/a.tar", access=s3.at(proxy.url).access)
+        refs, _ = split(source.entries)
+        assert len(refs) == 10
+        # Looked up, read through once, and its end once more.
+        assert len(proxy.requests) == 3
+        proxy.requests.clear()
+        assert len(list(read_many(refs, source.access))) == 10
+        assert len(proxy.requests) == 1
+    finally:
+        proxy.close()
+
+
+def test_a_shard_larger_than_the_read_ahead(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "READ_AHEAD", 10_000)
+    monkeypatch.setattr(reading, "RUN_BYTES", 30_000)
+    _, fetched = everything(place.put("a.tar", shard_of(FISH)))
+    assert fetched == [photo.read_bytes() for photo in FISH]
+
+
+def test_another_archive_of_the_same_name_is_other_content(place: Place) -> None:
+    uri = place.put("a.tar", tar_of({"a.jpg": b"1"}))
+    [before], _ = everything(uri)
+    assert read_bytes(before.uri) == b"1"
+    place.put("a.tar", tar_of({"0.jpg": b"0", "a.jpg": b"23"}))
+    [_, after], _ = everything(uri)
+    assert after.uri == before.uri
+    assert after.fingerprint != before.fingerprint
+    assert read_bytes(after.uri) == b"23"
+
+
+# Parquet.
+
+
+def test_a_dataset_gives_images_labels_and_metadata(place: Place) -> None:
+    uri = place.put("a.parquet", dataset_of(FISH))
+    refs, fetched = everything(uri)
+    assert fetched == [photo.read_bytes() for photo in FISH]
+    assert [ref.uri for ref in refs] == [f"{uri}#{i}" for i in range(10)]
+    assert [(ref.label, ref.metadata) for ref in refs] == [
+        ("fish", {"name": photo.stem}) for photo in FISH
+    ]
+    assert [read_bytes(ref.uri) for ref in refs] == fetched
+    assert list(read_many(refs[::-3], open_source(uri).access)) == fetched[::-3]
+
+
+def test_bytes_alone_are_images_too(place: Place) -> None:
+    uri = place.put("a.parquet", parquet_of({"jpg": [b"1", None, b"3"]}))
+    refs, fetched = everything(uri)
+    assert [fetched[0], fetched[2]] == [b"1", b"3"]
+    assert isinstance(fetched[1], SourceError)
+    assert "row 1 of" in str(fetched[1])
+    assert [ref.label for ref in refs] == [None] * 3
+    with pytest.raises(SourceError, match="fewer rows"):
+        read_bytes(f"{uri}#3")
+
+
+def test_a_row_group_is_read_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pyarrow.parquet import ParquetFile
+
+    uri = place.put("a.parquet", dataset_of(FISH))
+    refs, _ = split(open_source(uri).entries)
+    groups = []
+    read = ParquetFile.read_row_group
+
+    def noted(self: ParquetFile, group: int, **options: object) -> object:
+        groups.append(group)
+        return read(self, group, **options)
+
+    monkeypatch.setattr(ParquetFile, "read_row_group", noted)
+    access = open_source(uri).access
+    for ref in refs:
+        [data] = read_many([ref], access)
+        assert isinstance(data, bytes)
+    assert groups == [0, 1, 2]
+
+
+def test_a_row_group_that_is_too_large_is_refused(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "MAX_ROW_GROUP", 1000)
+    _, fetched = everything(place.put("a.parquet", dataset_of(FISH)))
+    assert all("smaller row groups" in str(data) for data in fetched)
+
+
+@pytest.mark.parametrize(
+    ("columns", "selection", "reason"),
+    [
+        ({"a": [b"1"], "b": [b"2"]}, Columns(), r"several columns of bytes \(a, b\): name the one"),
+        ({"a": ["1"]}, Columns(), r"no column uri or url .* --uri-column; it has 'a'"),
+        ({"a": ["1"]}, Columns(uri="b"), "no column 'b'; it has 'a'"),
+        ({"jpg": [b"1"]}, Columns(label="b"), "no column 'b'; it has no columns"),
+    ],
+)
+def test_columns_that_are_not_there(
+    place: Place, columns: dict[str, list[object]], selection: Columns, reason: str
+) -> None:
+    uri = place.put("a.parquet", parquet_of(columns))
+    with pytest.raises(SourceError, match=reason):
+        open_source(uri, selection=Selection(columns=selection))
+
+
+def test_what_is_no_parquet_file(place: Place) -> None:
+    with pytest.raises(SourceError, match="is not a Parquet file"):
+        open_source(place.put("a.parquet", b"PAR1 but not really"))
+
+
+def test_a_parquet_list_names_images(place: Place) -> None:
+    place.put("a.jpg", b"1")
+    place.put("b.jpg", b"2")
+    columns: dict[str, list[object]] = {
+        "path": ["a.jpg", "b.jpg", None],
+        "label": ["x", None, None],
+        "n": [1, 2, 3],
+    }
+    uri = place.put("a.parquet", parquet_of(columns))
+    source = open_source(uri)
+    refs, failures = split(source.entries)
+    assert [(ref.uri, ref.label, ref.metadata) for ref in refs] == [
+        (f"{place.uri}/a.jpg", "x", {"n": 1}),
+        (f"{place.uri}/b.jpg", None, {"n": 2}),
+    ]
+    assert failures == {f"{uri}#2": "row 2: it names no image"}
+    assert list(read_many(refs, source.access)) == [b"1", b"2"]
