@@ -29,6 +29,7 @@ from simdist.collection import Collection
 from simdist.embedding import Model, load_model
 from simdist.images import Pixels
 from simdist.settings import Settings
+from simdist.sources import open_source
 from simdist.store import open_store
 
 OUT = Path(__file__).parent / "out" / "scaling.json"
@@ -96,7 +97,7 @@ def _whole(folder: Path, model: Model, plan: Plan, rate: float) -> float:
     ):
         collection = Collection.ensure(store, "bench", model=model)
         with (
-            Listing(folder, collection=collection) as listing,
+            Listing(open_source(str(folder)), collection=collection) as listing,
             Pipeline(plan, model, actor=_sleeping(rate)) as pipeline,
         ):
             done, start = 0, 0.0

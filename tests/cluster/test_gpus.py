@@ -19,7 +19,7 @@ from cluster.stages import EmbedActor, Plan
 from simdist.collection import Collection
 from simdist.embedding import Embedder, Model
 from simdist.settings import Settings
-from simdist.sources import uri_path
+from simdist.sources import open_source, uri_path
 from tests.cluster.conftest import assert_holds_exactly, refs_of
 
 NODES, GPUS = 2, 2
@@ -56,7 +56,7 @@ def test_each_actor_sees_one_gpu_that_no_other_has(
     assert (plan.actors, plan.actor_gpus) == (NODES * GPUS, 1)
     noted = type("NotedHere", (Noted,), {"folder": tmp_path})
     with (
-        Listing(folder, collection=collection) as listing,
+        Listing(open_source(str(folder)), collection=collection) as listing,
         Pipeline(plan, model, actor=noted) as pipeline,
     ):
         done = [shard for shard in pipeline.embed(listing) if shard is not None]
@@ -71,7 +71,12 @@ def test_each_actor_sees_one_gpu_that_no_other_has(
 def test_an_ingest_over_two_nodes_is_that_of_one_process(
     folder: Path, collection: Collection, model: Model
 ) -> None:
-    summary = ingest(str(folder), collection=collection, model=model, on_progress=lambda _: None)
+    summary = ingest(
+        open_source(str(folder)),
+        collection=collection,
+        model=model,
+        on_progress=lambda _: None,
+    )
     refs = refs_of(folder)
     assert (summary.added, summary.failed) == (len(refs), 0)
     assert_holds_exactly(collection, refs)
