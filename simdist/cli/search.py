@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -79,7 +78,7 @@ def search(
     if sheet is not None and out is not None:
         write_picture(sheet, out)
     if as_json:
-        rows = [(query.name, [asdict(hit) for hit in hits]) for query, hits in found]
+        rows = [(query.name, [hit._asdict() for hit in hits]) for query, hits in found]
         typer.echo(json.dumps([{"query": name, "hits": hits} for name, hits in rows], indent=2))
     else:
         _render(found)
