@@ -47,9 +47,10 @@ def square(data: bytes, width: int, height: int, *, size: int) -> Pixels | None:
         )
     except ValueError:
         return None
-    planes = from_numpy(pixels).permute(2, 0, 1)[None]
+    # Permuted with its batch: torch then sees that channels are last, and keeps them so.
+    planes = from_numpy(pixels)[None].permute(0, 3, 1, 2)
     resized = interpolate(planes, size=(size, size), mode="bilinear", antialias=True)
-    return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+    return np.asarray(resized[0].permute(1, 2, 0))
 
 
 def check_scans(data: bytes) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
@@ -201,6 +202,26 @@ def test_a_large_jpeg_decodes_at_a_reduced_scale_without_a_visible_difference(
     assert reduced.size == (1000, 703)
     full = open_image(data).resize((224, 224), Image.Resampling.BILINEAR)
     assert difference(decode(data, size=224), full) < 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("sides", [(640, 450), (447, 2_000), (1_800, 900)])
+def test_a_jpeg_is_resized_as_pillow_resizes_it(
+    picture: Image.Image, sides: tuple[int, int], mode: str
+) -> None:
+    data = encode(picture.resize(sides).convert(mode), "JPEG", progressive=True)
+    by_pillow = open_image(data, at_least=224).resize((224, 224), Image.Resampling.BILINEAR)
+    assert np.abs(decode(data, size=224).astype(int) - np.asarray(by_pillow)).max() <= 2
+
+
+def test_a_jpeg_with_bytes_that_belong_nowhere_is_decoded(picture: Image.Image) -> None:
+    """libjpeg-turbo warns of them, which counts as damage there; Pillow does not mind."""
+    data = encode(picture, "JPEG")
+    table = data.index(b"\xff\xdb")
+    odd = data[:table] + bytes(14) + data[table:]
+    with pytest.raises(ValueError, match="extraneous"):
+        simplejpeg.decode_jpeg(odd)
+    assert difference(decode(odd, size=224), decode(data, size=224)) < 0.5
 
 
 @pytest.mark.parametrize("size", [(4000, 300), (447, 447), (100, 100)])
