@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import io
+import logging
 import warnings
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
+from PIL.JpegImagePlugin import JpegImageFile
 
 from simdist.errors import ImageError
+from simdist.jpeg import check_scans, square
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"})
 MAX_BYTES = 64 * 1024 * 1024
 MAX_PIXELS = 80_000_000
+_BAND = 256  # lines
 
 Pixels = NDArray[np.uint8]
 
@@ -31,6 +38,18 @@ _UPRIGHT = {  # EXIF orientation -> what undoes it
 # Pillow remarks on odd but readable files; what matters is checked below, and a line for each of
 # a million images helps nobody. Set once, here: `warnings.catch_warnings` is not for threads.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def _silence_libtiff() -> None:
+    """Keep libtiff from writing to stderr: what it has to say, Pillow raises as well."""
+    library = ctypes.CDLL(_imaging.__file__)  # also finds the names of what it is linked to
+    for handler in ("TIFFSetErrorHandler", "TIFFSetWarningHandler"):
+        with contextlib.suppress(AttributeError):  # a Pillow that hides or lacks libtiff
+            getattr(library, handler)(None)
+
+
+_silence_libtiff()
 
 
 def decode(data: bytes, *, size: int) -> Pixels:
@@ -50,8 +69,17 @@ def decode(data: bytes, *, size: int) -> Pixels:
     Raises:
         ImageError: empty, too large, of a format not in `FORMATS`, or damaged.
     """
-    picture = open_image(data, at_least=size)
-    return np.asarray(picture.resize((size, size), Image.Resampling.BILINEAR))
+    with _errors():
+        picture = _open(data)
+        pixels = None
+        if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):
+            pixels = square(data, *picture.size, size=size)
+        if pixels is None:
+            whole = _load(picture, at_least=size)
+            pixels = np.asarray(whole.resize((size, size), Image.Resampling.BILINEAR))
+        # Turned when it is small: a large picture would be in memory twice.
+        turn = _upright(picture)
+        return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
 
 
 def open_image(data: bytes, *, at_least: int | None = None) -> Image.Image:
@@ -63,16 +91,17 @@ def open_image(data: bytes, *, at_least: int | None = None) -> Image.Image:
     Raises:
         ImageError: as `decode`.
     """
-    if not data:
-        raise ImageError("the file is empty")
-    if len(data) > MAX_BYTES:
-        raise ImageError(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
-    try:
+    with _errors():
         picture = _open(data)
-        if at_least is not None:
-            picture.draft("RGB", (2 * at_least, 2 * at_least))
-        picture.load()
-        return _to_rgb(_upright(picture))
+        whole = _load(picture, at_least=at_least)
+        turn = _upright(picture)
+        return whole if turn is None else whole.transpose(turn)
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    try:
+        yield
     except ImageError:
         raise
     except MemoryError as error:
@@ -83,6 +112,11 @@ def open_image(data: bytes, *, at_least: int | None = None) -> Image.Image:
 
 
 def _open(data: bytes) -> Image.Image:
+    """Check what can be checked before a pixel is decoded."""
+    if not data:
+        raise ImageError("the file is empty")
+    if len(data) > MAX_BYTES:
+        raise ImageError(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:
@@ -94,21 +128,36 @@ def _open(data: bytes) -> Image.Image:
         raise ImageError("it has no pixels")
     if width * height > MAX_PIXELS:
         raise ImageError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
+    if isinstance(picture, JpegImageFile):
+        check_scans(data)
     return picture
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def _upright(picture: Image.Image) -> Image.Transpose | None:
+    """What is still to be done once it is decoded: Pillow turns a TIFF by itself."""
     try:
         orientation = picture.getexif().get(ExifTags.Base.Orientation)
     except Exception:
-        return picture  # EXIF that cannot be read: the pixels are good, and so is their order
-    method = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
-    return picture if method is None else picture.transpose(method)
+        return None  # EXIF that cannot be read: the pixels are good, and so is their order
+    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+
+
+def _load(picture: Image.Image, *, at_least: int | None) -> Image.Image:
+    """Decode to 8-bit RGB."""
+    if at_least is not None:
+        picture.draft("RGB", (2 * at_least, 2 * at_least))
+    picture.load()
+    if picture.mode == "RGB" and "transparency" not in picture.info:
+        return picture
+    # In bands: an RGBA picture of the largest size would be in memory four times otherwise.
+    rgb = Image.new("RGB", picture.size)
+    for top in range(0, picture.height, _BAND):
+        bottom = min(top + _BAND, picture.height)
+        rgb.paste(_to_rgb(picture.crop((0, top, picture.width, bottom))), (0, top))
+    return rgb
 
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "RGB" and "transparency" not in picture.info:
-        return picture
     if picture.mode == "I" or picture.mode.startswith("I;16"):
         values = np.asarray(picture)
         if values.min() < 0 or values.max() > 0xFFFF:

@@ -133,13 +133,19 @@ def png16(pixels: NDArray[np.uint16]) -> bytes:
     return _png(width, height, depth=16, colour=2, data=zlib.compress(data, 1))
 
 
-def bomb(width: int, height: int) -> bytes:
-    """A PNG of few bytes and many pixels, all of them there (one bit each)."""
+def bomb(width: int, height: int, *, colour: int = 0) -> bytes:
+    """A PNG of few bytes and many pixels, all of them there.
+
+    Args:
+        colour: PNG's number for grey (0), grey and alpha (4) or RGBA (6); grey has one bit a
+            pixel, the others 8 bits a channel.
+    """
+    depth, bits = {0: (1, 1), 4: (8, 16), 6: (8, 32)}[colour]
     packer = zlib.compressobj(1)
-    line = bytes(1 + -(-width // 8))
+    line = bytes(1 + -(-width * bits // 8))
     data = b"".join(packer.compress(line * 100) for _ in range(height // 100))
     data += packer.compress(line * (height % 100)) + packer.flush()
-    return _png(width, height, depth=1, colour=0, data=data)
+    return _png(width, height, depth=depth, colour=colour, data=data)
 
 
 def _png(width: int, height: int, *, depth: int, colour: int, data: bytes) -> bytes:

@@ -64,7 +64,7 @@ def test_what_comes_from_a_store_is_what_comes_from_the_folder(
     from simdist.sources import Columns
 
     columns = Columns(uri="file", label="kind")
-    sources = {
+    sources: dict[str, tuple[Callable[[int], str], dict[str, Any]]] = {
         "photos": (lambda i: f"photos/{'/'.join(expected[i][1].parts[-2:])}", {}),
         "shards/{000..001}.tar": (lambda i: f"shards/{i // 20:03}.tar#{i % 20:04}.jpg", {}),
         "tables/*.parquet": (lambda i: f"tables/all.parquet#{i}", {}),

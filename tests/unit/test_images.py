@@ -2,14 +2,13 @@ from __future__ import annotations
 
 import io
 import os
-import random
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
@@ -179,7 +178,8 @@ def test_exif_orientation_is_applied(picture: Image.Image, form: str, orientatio
     data = encode(stored, form, exif=exif, **ALL_FORMATS[form])
     assert difference(open_image(data), picture) < (2 if form == "JPEG" else 1e-9)
     upright = decode(encode(picture, "PNG"), size=64)
-    assert difference(decode(data, size=64), upright) < (2 if form == "JPEG" else 1e-9)
+    # It is turned after the resize, which rounds between the columns and the lines.
+    assert difference(decode(data, size=64), upright) < (2 if form == "JPEG" else 0.5)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65_535])
@@ -202,6 +202,26 @@ def test_a_large_jpeg_decodes_at_a_reduced_scale_without_a_visible_difference(
     assert reduced.size == (1000, 703)
     full = open_image(data).resize((224, 224), Image.Resampling.BILINEAR)
     assert difference(decode(data, size=224), full) < 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+@pytest.mark.parametrize("sides", [(640, 450), (447, 2_000), (1_800, 900)])
+def test_a_jpeg_is_resized_as_pillow_resizes_it(
+    picture: Image.Image, sides: tuple[int, int], mode: str
+) -> None:
+    data = encode(picture.resize(sides).convert(mode), "JPEG", progressive=True)
+    by_pillow = open_image(data, at_least=224).resize((224, 224), Image.Resampling.BILINEAR)
+    assert np.abs(decode(data, size=224).astype(int) - np.asarray(by_pillow)).max() <= 2
+
+
+def test_a_jpeg_with_bytes_that_belong_nowhere_is_decoded(picture: Image.Image) -> None:
+    """libjpeg-turbo warns of them, which counts as damage there; Pillow does not mind."""
+    data = encode(picture, "JPEG")
+    table = data.index(b"\xff\xdb")
+    odd = data[:table] + bytes(14) + data[table:]
+    with pytest.raises(ValueError, match="extraneous"):
+        simplejpeg.decode_jpeg(odd)
+    assert difference(decode(odd, size=224), decode(data, size=224)) < 0.5
 
 
 @pytest.mark.parametrize("size", [(4000, 300), (447, 447), (100, 100)])
@@ -266,41 +286,25 @@ def test_a_cut_file_is_refused(picture: Image.Image, form: str) -> None:
         assert _outcome(data[: len(data) * parts // 17]) is None
 
 
-def _with_checksums(png: bytearray) -> bytes:
-    """Right checksums for a mutated PNG's chunks, or the decoder would look no further."""
-    at = 8
-    while at + 12 <= len(png):
-        end = at + 8 + int.from_bytes(png[at : at + 4], "big")
-        if end + 4 > len(png):
-            break
-        png[end : end + 4] = zlib.crc32(png[at + 4 : end]).to_bytes(4, "big")
-        at = end + 4
-    return bytes(png)
+def test_a_jpeg_of_countless_scans_is_refused(picture: Image.Image) -> None:
+    """Each passes over all pixels: a file of 64 MB would keep a decoder busy for hours."""
+    data = encode(picture, "JPEG", progressive=True)
+    scan = data[data.rindex(b"\xff\xda") : -2]
+    assert decode(data[:-2] + scan * 20 + data[-2:], size=8).shape == (8, 8, 3)
+    with pytest.raises(ImageError, match="scans"):
+        decode(data[:-2] + scan * 100 + data[-2:], size=8)
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "TIFF"])
-def test_mutated_bytes_decode_or_raise_image_error(picture: Image.Image, form: str) -> None:
-    dice = random.Random(f"simdist {form}")
-    small = picture.resize((64, 48))
-    data = encode(small, form, **({"compression": "tiff_lzw"} if form == "TIFF" else {}))
-    outcomes = []
-    for _ in range(70):
-        mutated = bytearray(data)
-        # Half of the changes hit the first bytes, where the headers are.
-        for _ in range(dice.randint(1, 6)):
-            end = dice.choice([min(len(data), 200), len(data)])
-            mutated[dice.randrange(4, end)] = dice.randrange(256)
-        if dice.random() < 0.2:
-            start = dice.randrange(4, len(data))
-            del mutated[start : start + dice.randrange(1, 40)]
-        outcomes.append(_outcome(_with_checksums(mutated) if form == "PNG" else bytes(mutated)))
-    assert any(outcome is None for outcome in outcomes)
-    assert any(outcome is not None for outcome in outcomes)
+def test_what_follows_a_jpeg_is_not_counted_as_scans(photo: Path) -> None:
+    """Telephones put a film there."""
+    data = photo.read_bytes()
+    assert np.array_equal(decode(data + b"\xff\xda" * 1000, size=8), decode(data, size=8))
 
 
 def test_odd_but_readable_files_print_nothing(tmp_path: Path, photo: Path) -> None:
     """Outside pytest's own warning filters; one line for each of a million images helps nobody."""
-    odd = [with_broken_exif(photo.read_bytes()), bomb(9_500, 10_000)]
+    tiff = encode(Image.open(photo), "TIFF", compression="tiff_lzw")
+    odd = [with_broken_exif(photo.read_bytes()), bomb(9_500, 10_000), tiff[:-5000]]
     for number, data in enumerate(odd):
         (tmp_path / f"{number}").write_bytes(data)
     code = (
