@@ -57,6 +57,13 @@ class Site(BaseHTTPRequestHandler):
     def get_broken(self) -> None:
         self.start(500, Content_Length=0)
 
+    def get_busy(self) -> None:
+        """/busy/2 is too busy twice, then shows the photo."""
+        times = int(self.path.rsplit("/", 1)[1])
+        if self.server.requests.count(self.path) <= times:
+            return self.start(503, Content_Length=0)
+        self.get_photo()
+
     def get_cut(self) -> None:
         self.start(Content_Length=len(PHOTO))
         self.wfile.write(PHOTO[:1000])

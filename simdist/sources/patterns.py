@@ -14,6 +14,7 @@ _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _GLOB = re.compile(r"[*?\[]")
 _SPECIAL = re.compile(r"[*?\[{]")
+_RUN = re.compile("(.)-(.)|(.)", re.DOTALL)  # of characters between brackets
 _TOKEN = re.compile(r"\*\*/|\*\*|\*|\?|\[!?\]?[^\]/]*\]|.", re.DOTALL)
 
 
@@ -92,11 +93,16 @@ def matcher(pattern: str) -> re.Pattern[str]:
         elif token == "?":  # noqa: S105
             parts.append("[^/]")
         elif len(token) > 1:
-            inside = token[1:-1].replace("\\", "\\\\")
-            parts.append(f"[^/{inside[1:]}]" if inside.startswith("!") else f"[{inside}]")
+            inside, negated = token[1:-1], token[1] == "!"
+            chosen = _RUN.sub(_escaped, inside[1:] if negated else inside)
+            parts.append(f"[^/{chosen}]" if negated else f"[{chosen}]")
         else:
             parts.append(re.escape(token))
     try:
         return re.compile("".join(parts), re.DOTALL)
     except re.error as error:
         raise UsageError(f"{pattern} is not a pattern: {error.msg}") from error
+
+
+def _escaped(run: re.Match[str]) -> str:
+    return re.escape(run[3]) if run[3] else f"{re.escape(run[1])}-{re.escape(run[2])}"

@@ -15,7 +15,7 @@ from cluster.runtime import ray_session
 from simdist.collection import Collection
 from simdist.embedding import Model
 from simdist.settings import Settings
-from simdist.sources import Selection, open_source
+from simdist.sources import Columns, Selection, open_source
 from tests.archives import dataset_of, shard_of
 from tests.cluster.conftest import refs_of
 from tests.object_store import FlakyProxy, ObjectStore
@@ -45,9 +45,11 @@ def session(filled: ObjectStore) -> Iterator[None]:
         yield
 
 
-def run(source: str, collection: Collection, model: Model, **selection: object) -> Summary:
+def run(
+    source: str, collection: Collection, model: Model, columns: Columns | None = None
+) -> Summary:
     return ingest(
-        open_source(source, selection=Selection(**selection)),  # type: ignore[arg-type]
+        open_source(source, selection=Selection(columns=columns or Columns())),
         collection=collection,
         model=model,
         on_progress=lambda _: None,
@@ -61,28 +63,26 @@ def test_what_comes_from_a_store_is_what_comes_from_the_folder(
     assert run(str(folder), collection, model).added == 40
     refs = refs_of(folder)
     expected = [(collection.get(ref.uri), Path(ref.uri)) for ref in refs]
-    from simdist.sources import Columns
-
-    columns = Columns(uri="file", label="kind")
-    sources: dict[str, tuple[Callable[[int], str], dict[str, Any]]] = {
-        "photos": (lambda i: f"photos/{'/'.join(expected[i][1].parts[-2:])}", {}),
-        "shards/{000..001}.tar": (lambda i: f"shards/{i // 20:03}.tar#{i % 20:04}.jpg", {}),
-        "tables/*.parquet": (lambda i: f"tables/all.parquet#{i}", {}),
+    sources = {
+        "photos": [f"photos/{'/'.join(path.parts[-2:])}" for _, path in expected],
+        "shards/{000..001}.tar": [f"shards/{i // 20:03}.tar#{i % 20:04}.jpg" for i in range(40)],
+        "tables/*.parquet": [f"tables/all.parquet#{i}" for i in range(40)],
     }
-    for source, (member, selection) in sources.items():
-        summary = run(f"{filled.uri}/{source}", collection, model, **selection)
+    for source, members in sources.items():
+        summary = run(f"{filled.uri}/{source}", collection, model)
         assert (summary.added, summary.failed) == (40, 0), summary
-        for i, (image, path) in enumerate(expected):
-            stored = collection.get(f"{filled.uri}/{member(i)}")
+        for member, (image, path) in zip(members, expected, strict=True):
+            stored = collection.get(f"{filled.uri}/{member}")
             assert image is not None
             assert stored is not None
             np.testing.assert_array_equal(stored.vector, image.vector)
             assert stored.label == image.label == path.parent.name
             assert stored.metadata == ({} if source == "photos" else {"name": path.stem})
-        again = run(f"{filled.uri}/{source}", collection, model, **selection)
+        again = run(f"{filled.uri}/{source}", collection, model)
         assert (again.added, again.skipped) == (0, 40)
 
     # The list names objects that are indexed, and knows more of them.
+    columns = Columns(uri="file", label="kind")
     summary = run(f"{filled.uri}/list.csv", collection, model, columns=columns)
     assert (summary.replaced, summary.failed) == (40, 0)
     stored = collection.get(f"{filled.uri}/photos/fish/clownfish.jpg")
