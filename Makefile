@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LSHASH3 := .venv-lshash3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench-ingest bench-network bench-scaling bench-index clean bench-decoding
+.PHONY: help demo test lint format bench-ingest bench-network bench-scaling bench-decoding bench-index clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,7 @@ bench-ingest: $(VENV)/.installed-test ## Measure decoding, the network and the w
 
 bench-scaling: $(VENV)/.installed-test ## Measure ingest with one to four (sleeping) GPUs
 	@$(BIN)/python -m bench.scaling $(ARGS)
+
 bench-decoding: $(VENV)/.installed-test ## Measure decoding, and what it does to retrieval
 	@$(BIN)/python -m bench.decoding $(ARGS)
 
