@@ -19,6 +19,7 @@ FIRST_PAGE = 100
 # Images that the listing may be ahead of the pipeline: some 50 MB of references.
 AHEAD = 200_000
 _POLL_SECONDS = 0.2
+_END_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,8 @@ class Listing:
         trace: TracebackType | None,
     ) -> None:
         self._stopped.set()
-        self._thread.join()
+        # No longer: it may wait for a store that does not answer.
+        self._thread.join(_END_SECONDS)
 
     @property
     def count(self) -> Count:

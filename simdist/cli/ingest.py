@@ -120,6 +120,7 @@ def _render(summary: Summary, collection: str) -> None:
     out = console()
     if summary.listed == 0:
         out.print("No images found: simdist looks for .jpg, .png, .webp, .gif, .tif and .bmp.")
+        out.print("Archives and lists must be named: 'SOURCE/*.tar', .parquet, .csv or .txt.")
         return
     out.print(
         f"{summary.listed:,} listed: {summary.added:,} added, {summary.replaced:,} replaced, "

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
 from typing import TYPE_CHECKING
 
 from simdist.sources.access import Access
+from simdist.sources.background import in_background
 from simdist.sources.objects import Address, bucket_store, found, translated
 from simdist.sources.reference import Found
 
@@ -43,35 +44,31 @@ def list_objects(place: Address, access: Access) -> Iterator[Found]:
     """
     store = bucket_store(place.scheme, place.bucket, access)
     prefix = place.key.rstrip("/") or None
-    pool = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="simdist-pages")
 
     def begin(after: str | None) -> _Cursor:
         stream = iter(store.list(prefix, offset=after, chunk_size=PAGE))
-        return _Cursor(stream, pool.submit(next, stream, None))
+        return _Cursor(stream, in_background(next, stream, None))
 
-    try:
+    with translated(place, access):
+        cursors = deque([begin(None)])
+    while cursors:
+        cursor = cursors.popleft()
         with translated(place, access):
-            cursors = deque([begin(None)])
-        while cursors:
-            cursor = cursors.popleft()
-            with translated(place, access):
-                page = cursor.page.result()
-            if page is None:
-                continue
-            keys = [meta["path"] for meta in page]
-            if cursor.until is None and len(cursors) + 1 < SIDE_BY_SIDE:
-                folder = _common_folder(keys)
-                if len(folder) > len(prefix or "") + 1:
-                    cursor.until = folder + _LAST
-                    cursors.append(begin(cursor.until))
-            if cursor.until is None or keys[-1] <= cursor.until:
-                cursor.page = pool.submit(next, cursor.stream, None)
-                cursors.append(cursor)
-            for meta in page:
-                if cursor.until is None or meta["path"] <= cursor.until:
-                    yield found(place, meta)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+            page = cursor.page.result()
+        if page is None:
+            continue
+        keys = [meta["path"] for meta in page]
+        if cursor.until is None and len(cursors) + 1 < SIDE_BY_SIDE:
+            folder = _common_folder(keys)
+            if len(folder) > len(prefix or "") + 1:
+                cursor.until = folder + _LAST
+                cursors.append(begin(cursor.until))
+        if cursor.until is None or keys[-1] <= cursor.until:
+            cursor.page = in_background(next, cursor.stream, None)
+            cursors.append(cursor)
+        for meta in page:
+            if cursor.until is None or meta["path"] <= cursor.until:
+                yield found(place, meta)
 
 
 def _common_folder(keys: Sequence[str]) -> str:

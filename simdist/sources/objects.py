@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from simdist.errors import ImageError, SourceError, UsageError
 from simdist.sources.access import SCHEMES, Access
+from simdist.sources.background import in_background
 from simdist.sources.reference import Found
 
 if TYPE_CHECKING:
@@ -23,13 +24,10 @@ if TYPE_CHECKING:
     Store = S3Store | GCSStore | AzureStore
 
 # Of a request that fails for the moment: timeouts, dropped connections, 429 and 5xx.
-RETRIES = 8
+RETRIES = 10
 RETRY_SECONDS = 90.0
-# Before anything has worked, a mistake in the command is likelier than a busy store.
-FIRST_RETRIES = 2
-
-_CONNECT_SECONDS = 5
-_REQUEST_SECONDS = 60
+_CONNECT_SECONDS = 5.0
+_REQUEST_SECONDS = 60.0
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
 # Where clients on a machine of the store's own cloud are given credentials.
@@ -79,13 +77,29 @@ def is_object(uri: str) -> bool:
     return "://" in uri and uri.partition("://")[0] in SCHEMES
 
 
-def bucket_store(scheme: str, bucket: str, access: Access, retries: int | None = None) -> Store:
+@dataclass(frozen=True)
+class Patience:
+    """How often a request is tried again, and for how long; how long one may take."""
+
+    retries: int
+    retry_seconds: float
+    request_seconds: float
+
+
+# Before anything has worked, a mistake in the command is likelier than a busy store.
+FIRST = Patience(2, 15.0, 10.0)
+
+
+def bucket_store(
+    scheme: str, bucket: str, access: Access, patience: Patience | None = None
+) -> Store:
     """A client for one bucket; it keeps its connections, so there is one a process."""
-    return _client(scheme, bucket, access, RETRIES if retries is None else retries)
+    patience = patience or Patience(RETRIES, RETRY_SECONDS, _REQUEST_SECONDS)
+    return _client(scheme, bucket, access, patience)
 
 
 @lru_cache(maxsize=64)
-def _client(scheme: str, bucket: str, access: Access, retries: int) -> Store:
+def _client(scheme: str, bucket: str, access: Access, patience: Patience) -> Store:
     from obstore.store import AzureStore, GCSStore, S3Store
 
     kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme]
@@ -98,12 +112,12 @@ def _client(scheme: str, bucket: str, access: Access, retries: int) -> Store:
                 # Only where the user's own setting says http.
                 "allow_http": plain,
                 "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
-                "timeout": timedelta(seconds=_REQUEST_SECONDS),
+                "timeout": timedelta(seconds=patience.request_seconds),
             },
             # Exponential backoff with jitter, of obstore's own.
             retry_config={
-                "max_retries": retries,
-                "retry_timeout": timedelta(seconds=RETRY_SECONDS),
+                "max_retries": patience.retries,
+                "retry_timeout": timedelta(seconds=patience.retry_seconds),
             },
         )
     return store
@@ -115,11 +129,10 @@ def check(place: Address, access: Access) -> None:
     Raises:
         SourceError: there is not, or the store cannot be asked.
     """
-    import obstore
-
     with translated(place, access):
-        store = bucket_store(place.scheme, place.bucket, access, FIRST_RETRIES)
-        if any(obstore.list(store, prefix=place.key.rstrip("/") or None, chunk_size=1)):
+        store = bucket_store(place.scheme, place.bucket, access, FIRST)
+        page = store.list(place.key.rstrip("/") or None, chunk_size=1)
+        if in_background(next, page, None).result():
             return
     raise SourceError(
         f"there is nothing under {place.uri}: check the prefix (whole names between slashes), "
@@ -127,15 +140,15 @@ def check(place: Address, access: Access) -> None:
     )
 
 
-def describe(place: Address, access: Access, retries: int | None = None) -> Found:
+def describe(place: Address, access: Access, patience: Patience | None = None) -> Found:
     """What the store says of one object.
 
     Raises:
         SourceError: there is none, or it may not be read.
     """
     with translated(place, access):
-        store = bucket_store(place.scheme, place.bucket, access, retries)
-        return found(place, store.head(place.key))
+        store = bucket_store(place.scheme, place.bucket, access, patience)
+        return found(place, in_background(store.head, place.key).result())
 
 
 def found(place: Address, meta: ObjectMeta) -> Found:
@@ -154,12 +167,13 @@ def read_object(uri: str, access: Access, *, limit: int) -> bytes:
     """
     place = Address.parse(uri)
     with translated(place, access):
-        answer = bucket_store(place.scheme, place.bucket, access).get(place.key)
+        store = bucket_store(place.scheme, place.bucket, access)
+        answer = in_background(store.get, place.key).result()
         if answer.meta["size"] > limit:
             raise ImageError(
                 f"the object has {answer.meta['size']:,} bytes; at most {limit:,} are read"
             )
-        return bytes(answer.bytes())
+        return bytes(in_background(answer.bytes).result())
 
 
 def read_range(uri: str, access: Access, *, start: int, length: int) -> bytes:
@@ -171,7 +185,8 @@ def read_range(uri: str, access: Access, *, start: int, length: int) -> bytes:
     place = Address.parse(uri)
     with translated(place, access):
         store = bucket_store(place.scheme, place.bucket, access)
-        return bytes(store.get_range(place.key, start=start, length=length))
+        read = partial(store.get_range, place.key, start=start, length=length)
+        return bytes(in_background(read).result())
 
 
 class ObjectFile(io.RawIOBase):
@@ -253,7 +268,7 @@ def _advice(place: Address, access: Access, error: Exception) -> str:
             "cannot be listed: rename it, or name a prefix without it"
         )
     elif status:
-        advice = f"{place.uri}: the store{where} answered {answer}; try again later"
+        advice = f"the store of {bucket}{where} answered {answer}; try again later"
     elif "HTTP error" in text:
         advice = (
             f"cannot reach the store of {bucket}{where}: "

@@ -129,7 +129,7 @@ def _stored(place: str, selection: Selection, access: Access) -> Iterator[Entry]
         return _matching_objects(address, selection, access)
     suffix = posixpath.splitext(address.key)[1].lower()
     if suffix in CONTAINERS or suffix in SUFFIXES:
-        file = objects.describe(address, access, objects.FIRST_RETRIES)
+        file = objects.describe(address, access, objects.FIRST)
         return _inside(file, selection, access)
     if selection.label_from is LabelFrom.column:
         raise _no_columns(place)

@@ -1,0 +1,29 @@
+"""Calls that wait for a store, out of the way of Ctrl-C."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def in_background(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    """Call something in a thread that nobody waits for when the process ends.
+
+    A client that is not written in Python, and tries again for minutes, does not hear Ctrl-C; and
+    Python itself waits for the threads of its pools.
+    """
+    future: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+
+    Thread(target=run, name="simdist-request", daemon=True).start()
+    return future
