@@ -29,11 +29,11 @@ ACTOR_LOSSES = 3
 class Pipeline:
     """Decoding tasks and embedding actors on a Ray cluster, and the shards that they have."""
 
-    def __init__(self, plan: Plan, model: Model, *, actor: type[EmbedActor] = EmbedActor) -> None:
+    def __init__(self, plan: Plan, model: Model, *, actor: type[EmbedActor] | None = None) -> None:
         """Start the actors.
 
         Args:
-            actor: what is to embed, where that is not a network (`bench.scaling`).
+            actor: what embeds in place of `EmbedActor` (`bench.scaling`).
         """
         import ray
 
@@ -45,7 +45,7 @@ class Pipeline:
         self._decode: Any = decoder(decode_shard).remote
         self._actor_class: Any = ray.remote(
             num_cpus=plan.actor_cpus, num_gpus=plan.actor_gpus, max_restarts=0
-        )(actor)
+        )(actor or EmbedActor)
         # What is under way, by Ray's reference to the outcome. Pixels are known here by reference
         # only: they go from the decoder straight to the actor.
         self._loading: dict[Any, Any] = {}
