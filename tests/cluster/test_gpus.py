@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,12 +61,22 @@ def test_each_actor_sees_one_gpu_that_no_other_has(
         Pipeline(plan, model, actor=noted) as pipeline,
     ):
         done = [shard for shard in pipeline.embed(listing) if shard is not None]
-        places = [note.read_text().split() for note in tmp_path.iterdir() if note.is_file()]
+        places = wait_for_notes(tmp_path, plan.actors)
     assert sum(len(shard.refs) for shard in done) == len(refs_of(folder))
     assert len({node for node, _ in places}) == NODES
     # On each node the GPUs are 0 and 1, and nobody has both.
     assert sorted(gpu for _, gpu in places) == ["0", "0", "1", "1"]
     assert len({(node, gpu) for node, gpu in places}) == NODES * GPUS
+
+
+def wait_for_notes(folder: Path, count: int) -> list[list[str]]:
+    """What the actors noted; a slow one may still be starting when the others have done all."""
+    for _ in range(600):
+        notes = [path.read_text().split() for path in folder.iterdir() if path.is_file()]
+        if len([note for note in notes if note]) == count:
+            return notes
+        time.sleep(0.1)
+    raise AssertionError(f"of {count} actors these have noted their place: {notes}")
 
 
 def test_an_ingest_over_two_nodes_is_that_of_one_process(

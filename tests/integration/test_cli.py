@@ -97,7 +97,8 @@ class TestSearch:
         assert "No such file" in cli.fail(*search, str(tmp_path / "nothing.jpg"))
         assert "not an image of a known format" in cli.fail(*search, str(text))
         assert "the file is empty" in cli.fail(*search, str(empty))
-        assert "is not indexed" in cli.fail(*search, "s3://bucket/key.jpg")
+        assert "is not indexed" in cli.fail(*search, "ftp://host/key.jpg")
+        assert "no credentials for s3://bucket" in cli.fail(*search, "s3://bucket/key.jpg")
         assert "to a public address" in cli.fail(*search, "http://127.0.0.1:9/a.jpg")
         assert "Is a directory" in cli.fail(*search, str(tmp_path))
 
@@ -149,10 +150,10 @@ class TestIngest:
     def test_sources_that_are_none(self, cli: CommandLine, tmp_path: Path) -> None:
         missing = str(tmp_path / "nothing")
         assert "No such file or directory; check the path" in cli.fail("ingest", missing)
-        text = tmp_path / "notes.txt"
+        text = tmp_path / "notes.md"
         text.touch()
         assert "name a folder of images" in cli.fail("ingest", str(text))
-        cli.fail("ingest", "s3://bucket/prefix", code=2)
+        assert "no credentials for s3://bucket" in cli.fail("ingest", "s3://bucket/prefix")
         cli.fail("ingest", code=2)
 
     def test_an_empty_folder(self, cli: CommandLine, tmp_path: Path) -> None:

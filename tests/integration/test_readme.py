@@ -23,14 +23,22 @@ _VARYING = [
     (r" +SIZE", " SIZE"),
     (r"unix://\S+,", "SOCKET"),
     (r"file:///\S+?/examples/", "file:///HERE/examples/"),
-    (r'("score":\d\.\d{3})\d*', r"\1"),
 ]
+# A score differs a little from CPU to CPU: some calculate with bfloat16.
+_SCORE = re.compile(r"\b0\.\d{3,}")
 
 
 def masked(text: str) -> str:
     for pattern, name in _VARYING:
         text = re.sub(pattern, name, text, flags=re.MULTILINE)
     return text.strip()
+
+
+def assert_same(printed: str, expected: str) -> None:
+    """The same text, and the same scores to 0.01."""
+    assert _SCORE.sub("SCORE", printed) == _SCORE.sub("SCORE", expected)
+    scores, wanted = ([float(s) for s in _SCORE.findall(text)] for text in (printed, expected))
+    assert scores == pytest.approx(wanted, abs=0.01)
 
 
 def examples() -> Iterator[tuple[str, str]]:
@@ -64,7 +72,7 @@ def test_the_examples_print_what_the_readme_shows(environment: dict[str, str]) -
             check=False,
         )
         assert result.returncode == 0, result.stderr
-        assert masked(result.stdout).replace(".venv/", "") == masked(expected)
+        assert_same(masked(result.stdout).replace(".venv/", ""), masked(expected))
     blocks = BLOCK.findall(README)
     [place] = [i for i, (language, _) in enumerate(blocks) if language == "python"]
     result = subprocess.run(
@@ -76,7 +84,7 @@ def test_the_examples_print_what_the_readme_shows(environment: dict[str, str]) -
         check=False,
     )
     assert (result.returncode, result.stderr) == (0, "")
-    assert result.stdout == blocks[place + 1][1]
+    assert_same(result.stdout, blocks[place + 1][1])
 
 
 def test_links_lead_somewhere() -> None:
