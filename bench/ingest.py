@@ -25,8 +25,9 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from cluster.ingest import Progress, ingest
+from cluster.ingest import ingest
 from cluster.pipeline import ACTOR_SHARDS
+from cluster.progress import Progress
 from cluster.runtime import ray_session
 from cluster.shards import Shard
 from cluster.stages import EmbedActor, Plan, decode_shard

@@ -3,74 +3,31 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from cluster.listing import Count, Listing
+from cluster.metrics import Exporter
 from cluster.pipeline import TICK_SECONDS, Pipeline
+from cluster.progress import Progress, Rate, StageClock, Summary, progress_of
 from cluster.runtime import ray_session
-from cluster.shards import Embedded, Failure
+from cluster.shards import Embedded
 from cluster.stages import Plan
-from simdist.collection import FIT_SAMPLE, Collection
+from simdist import failures
+from simdist.collection import FIT_SAMPLE, Added, Collection
 from simdist.embedding.model import Model
-from simdist.errors import SimdistError
+from simdist.errors import SimdistError, SourceError, UsageError
+from simdist.failures import Failure
+from simdist.pruning import Census
 from simdist.settings import Settings
 from simdist.sources import ImageRef, Source
 
-__all__ = ["Failure", "Progress", "Summary", "ingest"]
-
 NAMED_FAILURES = 20
-RATE_SECONDS = 30.0
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far an ingest has come.
-
-    Attributes:
-        listed: entries met in the source so far.
-        listing_done: whether that is all of them.
-        skipped: images that the collection had already.
-        done: images embedded.
-        failed: images that cannot be indexed.
-        seconds: since the start.
-        rate: images a second, done or failed, over the last half minute.
-    """
-
-    listed: int
-    listing_done: bool
-    skipped: int
-    done: int
-    failed: int
-    seconds: float
-    rate: float
-
-    @property
-    def seconds_left(self) -> float | None:
-        """How long the rest will take; None while that cannot be said."""
-        if not self.listing_done or not self.rate:
-            return None
-        return (self.listed - self.skipped - self.done - self.failed) / self.rate
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What an ingest did. `failures` are the first of `failed`."""
-
-    listed: int
-    skipped: int
-    added: int
-    replaced: int
-    unchanged: int
-    failed: int
-    seconds: float
-    failures: tuple[Failure, ...]
 
 
 def ingest(
@@ -80,70 +37,135 @@ def ingest(
     model: Model,
     on_progress: Callable[[Progress], None],
     settings: Settings | None = None,
+    force: bool = False,
+    prune: Callable[[int], bool] | None = None,
+    gpus: int | None = None,
+    actors: int | None = None,
 ) -> Summary:
     """Index the images of a source that a collection does not have yet.
 
     Ray is joined or started as in `cluster.runtime.ray_session`, once there is something to do.
     What is embedded when an error or Ctrl-C ends it is committed first; running it again goes on
-    where it stopped.
+    where it stopped. What cannot be indexed is kept with the collection (`simdist.failures`).
 
     Args:
         source: what `simdist.sources.open_source` opened.
         on_progress: called about twice a second, in this thread.
         settings: where Ray is; by default what the environment says.
+        force: embed also the images that the collection has, and replace them.
+        prune: asked whether to delete so many images that are gone from the source.
+        gpus, actors: how much of the cluster to use, see `Plan.of`.
 
     Raises:
-        SourceError: the source cannot be read at all.
+        SourceError: the source cannot be read at all; or, with `prune`, not all of it.
+        UsageError: `prune`, and the source is not one that images can be gone from.
         ModelError: the weights do not fit the backbone.
         StoreError: the store was lost.
         ClusterError: Ray cannot be had, or lost a part of the work.
     """
-    run = _Run(collection, on_progress)
-    with Listing(source, collection=collection) as listing:
+    census = _census(source, collection) if prune else None
+    run = _Run(collection, source, on_progress, force=force)
+    with Listing(source, collection=collection, force=force, census=census) as listing:
         while (more := listing.more(seconds=TICK_SECONDS)) is None:
-            run.report(listing.count)
-        run.report(listing.count)
+            run.report(listing)
+        run.report(listing)
         if more:
             with ray_session(settings or Settings.resolve()):
-                _embed(listing, model, run)
-        return run.summary(listing.count)
+                import ray
+
+                resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+                _embed(listing, model, Plan.of(resources, gpus=gpus, actors=actors), run)
+        summary = run.summary(listing)
+        if source.whole:
+            failures.forget_older(collection, source=source.name, than=run.started)
+        if census and prune:
+            summary = replace(
+                summary, pruned=_prune(census, source, collection, listing.count, prune)
+            )
+        return summary
 
 
-def _embed(listing: Listing, model: Model, run: _Run) -> None:
-    import ray
-
-    plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+def _embed(listing: Listing, model: Model, plan: Plan, run: _Run) -> None:
     # A BLAS with more threads spins between its calls: a third of a core, taken from the actors.
     with threadpool_limits(limits=1, user_api="blas"), Pipeline(plan, model) as pipeline:
+        run.observe(pipeline, plan)
         try:
             for shard in pipeline.embed(listing):
                 if shard is not None:
                     run.take(shard)
-                run.report(listing.count)
+                run.report(listing)
         except BaseException:
             # The first error is the one to report.
             with suppress(SimdistError):
                 run.flush()
             raise
         run.flush()
+        run.report(listing)
+
+
+def _census(source: Source, collection: Collection) -> Census:
+    if source.below is None or not source.whole:
+        raise UsageError(
+            "--prune needs all of a folder, of a bucket's prefix or of one archive: no pattern, no "
+            "list, no --include, --exclude or --limit"
+        )
+    return Census(collection)
+
+
+def _prune(
+    census: Census,
+    source: Source,
+    collection: Collection,
+    count: Count,
+    agreed: Callable[[int], bool],
+) -> int:
+    """Delete what is gone from the source, if that is agreed; returns how many that were."""
+    if count.failed or not count.listed:
+        what = "a part of it cannot be listed" if count.failed else "it holds no image at all"
+        raise SourceError(
+            f"nothing was pruned under {source.name}, for {what}: all else is done; mend that, "
+            "then run the same command again"
+        )
+    missing = census.missing(source.below or "")
+    return collection.delete(missing) if missing and agreed(len(missing)) else 0
 
 
 class _Run:
     """The driver's end of the pipeline: commits what arrives, and keeps count."""
 
-    def __init__(self, collection: Collection, on_progress: Callable[[Progress], None]) -> None:
+    def __init__(
+        self,
+        collection: Collection,
+        source: Source,
+        on_progress: Callable[[Progress], None],
+        *,
+        force: bool,
+    ) -> None:
+        self.started = time.time()
         self._collection = collection
+        self._source = source
         self._on_progress = on_progress
+        self._force = force
         self._start = time.monotonic()
         self._held: list[tuple[NDArray[np.float32], tuple[ImageRef, ...]]] = []
         self._failures: list[Failure] = []
         self._done = self._failed = 0
-        self._added = self._replaced = self._unchanged = 0
-        # When how many were finished; from the first ones on, for what came before is start-up.
-        self._marks: deque[tuple[float, int]] = deque()
+        self._added = Added(0, 0, 0)
+        self._rate = Rate()
+        self._pipeline: Pipeline | None = None
+        self._clock: StageClock | None = None
+        self._exporter: Exporter | None = None
+
+    def observe(self, pipeline: Pipeline, plan: Plan) -> None:
+        """From now on tell also how busy the pipeline's stages are."""
+        self._pipeline, self._clock = pipeline, StageClock(plan)
+        self._exporter = Exporter(self._collection.name)
 
     def take(self, shard: Embedded) -> None:
         """Commit a shard; before the collection is fitted, hold it back for the sample."""
+        if self._clock:
+            self._clock.add(shard.work)
+        failures.keep(self._collection, shard.failures, source=self._source.name)
         self._failed += len(shard.failures)
         self._failures += shard.failures[: NAMED_FAILURES - len(self._failures)]
         if shard.refs:
@@ -156,44 +178,56 @@ class _Run:
         """Commit what is held back."""
         if not self._held:
             return
+        start = time.monotonic()
         vectors = np.concatenate([vectors for vectors, _ in self._held])
         refs = [ref for _, refs in self._held for ref in refs]
-        added = self._collection.add(vectors, refs, metadata=[ref.metadata for ref in refs])
+        # First: if this is the last thing that happens, the images are indexed by the next run.
+        failures.forget(self._collection, [ref.uri for ref in refs])
+        self._added += self._collection.add(
+            vectors, refs, metadata=[ref.metadata for ref in refs], force=self._force
+        )
         self._held.clear()
-        self._added += added.added
-        self._replaced += added.replaced
-        self._unchanged += added.unchanged
+        if self._clock:
+            self._clock.add_commit(time.monotonic() - start)
 
-    def report(self, count: Count) -> None:
+    def report(self, listing: Listing) -> None:
         """Tell how far it has come."""
-        now = time.monotonic()
-        finished = self._done + self._failed
-        if finished:
-            self._marks.append((now, finished))
-        while self._marks and now - self._marks[0][0] > RATE_SECONDS:
-            self._marks.popleft()
-        since, before = self._marks[0] if self._marks else (now, 0)
-        self._on_progress(
-            Progress(
-                listed=count.listed,
-                listing_done=count.done,
-                skipped=count.skipped,
-                done=self._done,
-                failed=self._failed,
-                seconds=now - self._start,
-                rate=(finished - before) / (now - since) if now > since else 0.0,
-            )
+        progress = self._progress(listing)
+        if self._exporter:
+            self._exporter.export(progress)
+        self._on_progress(progress)
+
+    def summary(self, listing: Listing) -> Summary:
+        """What it did, all told."""
+        progress = self._progress(listing)
+        return Summary(
+            listed=progress.listed,
+            skipped=progress.skipped,
+            added=self._added.added,
+            replaced=self._added.replaced,
+            unchanged=self._added.unchanged,
+            failed=self._failed,
+            pruned=0,
+            seconds=progress.seconds,
+            failures=tuple(self._failures),
+            stages=progress.stages,
+            slowest=progress.slowest,
         )
 
-    def summary(self, count: Count) -> Summary:
-        """What it did, all told."""
-        return Summary(
-            listed=count.listed,
-            skipped=count.skipped,
-            added=self._added,
-            replaced=self._replaced,
-            unchanged=self._unchanged,
+    def _progress(self, listing: Listing) -> Progress:
+        progress = progress_of(
+            listing.count,
+            done=self._done,
             failed=self._failed,
             seconds=time.monotonic() - self._start,
-            failures=tuple(self._failures),
+            rate=self._rate.at(self._done + self._failed),
+        )
+        if self._pipeline is None or self._clock is None:
+            return progress
+        shares = self._clock.shares(listing=listing.busy_seconds)
+        return replace(
+            progress,
+            stages=shares,
+            slowest=self._clock.slowest(shares),
+            queues=self._pipeline.queues,
         )

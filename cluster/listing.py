@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -9,8 +10,10 @@ from queue import Empty, Full, Queue
 from threading import Event, Thread
 from types import TracebackType
 
-from cluster.shards import Failure, Shard
+from cluster.shards import Shard
 from simdist.collection import Collection
+from simdist.failures import Failure
+from simdist.pruning import Census
 from simdist.sources import ImageRef, ListingFailure, Source
 
 # Images in one question to the store ("which of these do you have?").
@@ -24,10 +27,18 @@ _END_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Count:
-    """How far a listing has come: entries met, images the collection has, whether that is all."""
+    """How far a listing has come.
+
+    Attributes:
+        listed: entries met.
+        skipped: of them, images that the collection has.
+        failed: of them, those that cannot even be listed.
+        done: whether that is all.
+    """
 
     listed: int = 0
     skipped: int = 0
+    failed: int = 0
     done: bool = False
 
 
@@ -38,12 +49,27 @@ class Listing:
     store sure to be within reach.
     """
 
-    def __init__(self, source: Source, *, collection: Collection) -> None:
-        """Start listing."""
+    def __init__(
+        self,
+        source: Source,
+        *,
+        collection: Collection,
+        force: bool = False,
+        census: Census | None = None,
+    ) -> None:
+        """Start listing.
+
+        Args:
+            force: take also the images that the collection has.
+            census: is told of all that is listed.
+        """
         self._access = source.access
         self._collection = collection
+        self._force = force
+        self._census = census
         self._count = Count()
         self._error: Exception | None = None
+        self._start, self._finished, self._waited = time.monotonic(), 0.0, 0.0
         self._stopped = Event()
         self._pages: Queue[Shard] = Queue(AHEAD // PAGE)
         self._head = Shard(())
@@ -65,6 +91,11 @@ class Listing:
         self._stopped.set()
         # No longer: it may wait for a store that does not answer.
         self._thread.join(_END_SECONDS)
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long it has been at work, and did not wait for the pipeline."""
+        return (self._finished or time.monotonic()) - self._start - self._waited
 
     @property
     def count(self) -> Count:
@@ -111,12 +142,15 @@ class Listing:
         # Raised where the images are taken.
         except Exception as error:
             self._error = error
+        self._finished = time.monotonic()
         self._put(Shard(()))
 
     def _sift(self, page: list[ImageRef | ListingFailure]) -> None:
         refs = [entry for entry in page if isinstance(entry, ImageRef)]
         missing = refs
-        if refs:
+        if self._census:
+            self._census.note([ref.uri for ref in refs])
+        if refs and not self._force:
             known = self._collection.known(refs)
             missing = [ref for ref, is_known in zip(refs, known, strict=True) if not is_known]
         failures = tuple(
@@ -125,13 +159,21 @@ class Listing:
             if isinstance(entry, ListingFailure)
         )
         count = self._count
-        self._count = Count(count.listed + len(page), count.skipped + len(refs) - len(missing))
+        self._count = Count(
+            count.listed + len(page),
+            count.skipped + len(refs) - len(missing),
+            count.failed + len(failures),
+        )
         if missing or failures:
             self._put(Shard(tuple(missing), failures))
 
     def _put(self, page: Shard) -> None:
+        start = time.monotonic()
         while not self._stopped.is_set():
             try:
-                return self._pages.put(page, timeout=_POLL_SECONDS)
+                self._pages.put(page, timeout=_POLL_SECONDS)
+                break
             except Full:
                 continue
+        if not self._finished:
+            self._waited += time.monotonic() - start

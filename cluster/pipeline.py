@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.listing import Listing
-from cluster.shards import Embedded, Failure, Shard
+from cluster.shards import Embedded, Shard, Work
 from cluster.stages import EmbedActor, Plan, decode_shard
 from simdist.embedding.model import Model
 from simdist.errors import ClusterError, SimdistError
+from simdist.failures import Failure
 
 TICK_SECONDS = 0.5
 # Nothing has moved for so long: the cluster has no room for a stage, or a stage hangs.
@@ -112,6 +113,15 @@ class Pipeline:
                 if (embedded := self._finish(ref)) is not None:
                     yield embedded
 
+    @property
+    def queues(self) -> dict[str, int]:
+        """How many shards are decoding, ready for an actor, or at one."""
+        return {
+            "decoding": len(self._decoding),
+            "ready": len(self._ready),
+            "embedding": len(self._embedding),
+        }
+
     def _submit(self, listing: Listing) -> None:
         """Give the decoders, then the actors, as many shards as they may have."""
         while len(self._decoding) + len(self._ready) < self._plan.shards_ahead:
@@ -169,14 +179,14 @@ class Pipeline:
         if outcome.refs:
             self._ready.append((outcome, pixels))
             return None
-        return self._unembedded(outcome.failures)
+        return self._unembedded(outcome.failures, outcome.work)
 
     def _isolate(self, shard: Shard) -> Embedded | None:
         """Find the image that kills its decoder: each gets a task of its own."""
         if len(shard.refs) > 1:
             self._again += [Shard((ref,), access=shard.access) for ref in shard.refs]
             return self._unembedded(shard.failures)
-        killer = Failure.of(shard.refs[0].uri, "decode", "the process that decodes it dies")
+        killer = Failure.of(shard.refs[0], "decode", "the process that decodes it dies")
         return self._unembedded((*shard.failures, killer))
 
     def _finish_embedding(self, ref: Any) -> Embedded | None:
@@ -196,8 +206,8 @@ class Pipeline:
         self._losses_left = ACTOR_LOSSES * self._plan.actors
         return _sound(*outcome)
 
-    def _unembedded(self, failures: tuple[Failure, ...]) -> Embedded:
-        return Embedded((), failures, np.empty((0, self._model.dim), np.float32))
+    def _unembedded(self, failures: tuple[Failure, ...], work: Work | None = None) -> Embedded:
+        return Embedded((), failures, np.empty((0, self._model.dim), np.float32), work or Work())
 
 
 def _sound(shard: Shard, vectors: NDArray[np.float32]) -> Embedded:
@@ -207,12 +217,12 @@ def _sound(shard: Shard, vectors: NDArray[np.float32]) -> Embedded:
     """
     sound = [bool(np.isfinite(vector).all() and vector.any()) for vector in vectors]
     failures = tuple(
-        Failure.of(ref.uri, "embed", "the network gives no usable embedding for it")
+        Failure.of(ref, "embed", "the network gives no usable embedding for it")
         for ref, is_sound in zip(shard.refs, sound, strict=True)
         if not is_sound
     )
     refs = tuple(ref for ref, is_sound in zip(shard.refs, sound, strict=True) if is_sound)
-    return Embedded(refs, shard.failures + failures, vectors[sound])
+    return Embedded(refs, shard.failures + failures, vectors[sound], shard.work)
 
 
 _DIED = object()

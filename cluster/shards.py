@@ -3,44 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from simdist.failures import Failure
 from simdist.sources import Access, ImageRef
-
-Stage = Literal["list", "fetch", "decode", "embed"]
-
-MAX_REASON = 300
 
 
 @dataclass(frozen=True)
-class Failure:
-    """An image that could not be indexed: where it got stuck, and why."""
+class Work:
+    """Seconds that processes were busy with a shard, stage by stage."""
 
-    uri: str
-    stage: Stage
-    reason: str
-
-    @classmethod
-    def of(cls, uri: str, stage: Stage, reason: object) -> Failure:
-        """A failure whose reason is one line that can be printed."""
-        # File names that are not UTF-8 reach messages as lone surrogates.
-        text = str(reason).encode("utf-8", "backslashreplace").decode()
-        return cls(uri, stage, " ".join(text.split())[:MAX_REASON] or "no reason given")
+    fetch: float = 0.0
+    decode: float = 0.0
+    embed: float = 0.0
 
 
 @dataclass(frozen=True)
 class Shard:
     """Some images on their way: those that are well so far, and those that are not.
 
-    `access` is how their object stores are reached.
+    `access` is how their object stores are reached; `digests` stand for the images' bytes, once
+    they are read.
     """
 
     refs: tuple[ImageRef, ...]
     failures: tuple[Failure, ...] = ()
     access: Access = field(default_factory=Access)
+    work: Work = field(default_factory=Work)
+    digests: tuple[bytes, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.refs or self.failures)
@@ -53,3 +45,4 @@ class Embedded:
     refs: tuple[ImageRef, ...]
     failures: tuple[Failure, ...]
     vectors: NDArray[np.float32]
+    work: Work = field(default_factory=Work)

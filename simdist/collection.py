@@ -39,6 +39,14 @@ class Added:
     replaced: int
     unchanged: int
 
+    def __add__(self, other: Added) -> Added:
+        """What became of both."""
+        return Added(
+            self.added + other.added,
+            self.replaced + other.replaced,
+            self.unchanged + other.unchanged,
+        )
+
 
 @dataclass(frozen=True)
 class IndexedImage:
@@ -223,6 +231,7 @@ class Collection:
         *,
         metadata: Sequence[Mapping[str, Any]] | None = None,
         replicas: int = 0,
+        force: bool = False,
     ) -> Added:
         """Index images. Adding the same images again changes nothing.
 
@@ -235,6 +244,7 @@ class Collection:
             refs: what each vector is the embedding of.
             metadata: JSON objects to keep with the images.
             replicas: how many replicas of the server must have each batch before the next is sent.
+            force: replace also what is known with the same fingerprint.
 
         Raises:
             StoreError: too few replicas confirm in time: the batch is written, but on fewer.
@@ -251,7 +261,7 @@ class Collection:
                 part = (vectors[members], [refs[i] for i in members], [extra[i] for i in members])
             if not tables.fitted:
                 self._fit(tables, part[0])
-            written = tables.commit(*part, replicas=replicas)
+            written = tables.commit(*part, replicas=replicas, force=force)
             if b"+" in written:
                 grow(tables, expect=self.expected_each, before_switch=lambda: retune(self))
             results += written

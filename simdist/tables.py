@@ -158,6 +158,7 @@ class HashTables:
         metadata: Sequence[Mapping[str, Any]],
         *,
         replicas: int = 0,
+        force: bool = False,
     ) -> bytes:
         """Write images, `COMMIT_BATCH` at a time, each batch whole or not at all.
 
@@ -166,6 +167,7 @@ class HashTables:
         Args:
             vectors: (n, dim) float32, checked.
             replicas: how many must confirm each batch (`Store.run`).
+            force: replace also what is there already.
 
         Returns:
             A character for each image: '=' unchanged, '+' added, '~' replaced.
@@ -173,7 +175,7 @@ class HashTables:
         results = b""
         for start in range(0, len(refs), _PREPARED):
             part = slice(start, start + _PREPARED)
-            results += self._commit(vectors[part], refs[part], metadata[part], replicas)
+            results += self._commit(vectors[part], refs[part], metadata[part], replicas, force)
         return results
 
     def _commit(
@@ -182,6 +184,7 @@ class HashTables:
         refs: Sequence[ImageRef],
         metadata: Sequence[Mapping[str, Any]],
         replicas: int,
+        force: bool,
     ) -> bytes:
         packed = layout.pack_vectors(self.turned(vectors), self.dtype)
         # Bucketed as they are stored: rebuilt tables, which know nothing else, come out the same.
@@ -204,7 +207,8 @@ class HashTables:
                 part = slice(start, start + COMMIT_BATCH)
                 places = buckets[start - done : start - done + COMMIT_BATCH]
                 arguments: list[Argument] = [
-                    *(*sides, self.uri_bits, b"".join(digests[part]), packed[part].tobytes()),
+                    *(*sides, int(force), self.uri_bits),
+                    *(b"".join(digests[part]), packed[part].tobytes()),
                     *(places.astype(layout.ROW_DTYPE).tobytes(), *records[part]),
                 ]
                 written: bytes | None = self.store.run(
@@ -218,8 +222,11 @@ class HashTables:
 
     def delete(self, digests: Sequence[bytes]) -> int:
         """Delete images by `layout.uri_digest`; returns how many there were."""
-        arguments: list[Argument] = [self.uri_bits, b"".join(digests)]
-        return int(self.store.run("delete", [self.meta_key], arguments))
+        deleted = 0
+        for start in range(0, len(digests), COMMIT_BATCH):
+            joined = b"".join(digests[start : start + COMMIT_BATCH])
+            deleted += int(self.store.run("delete", [self.meta_key], [self.uri_bits, joined]))
+        return deleted
 
     def read(
         self, generation: int, wanted: Mapping[Place, int], *, dead_known: int = 0
@@ -291,6 +298,16 @@ class HashTables:
             base = numbers.start * layout.BLOCK
             rows = start + np.flatnonzero(layout.alive(packed[start - base : stop - base]))
             yield rows, self.restore(packed[rows - base])
+
+    def uris(self, last: int) -> Iterator[list[str]]:
+        """The URIs of all images with rows up to `last`, in batches."""
+        for start in range(0, last, _BLOCKS * layout.BLOCK):
+            numbers = range(start, min(start + _BLOCKS * layout.BLOCK, last), layout.BLOCK)
+            blocks = self.store.call_many(
+                [("LRANGE", self.key("records", n // layout.BLOCK), 0, -1) for n in numbers]
+            )
+            records = [record for block in blocks for record in block][: last - start]
+            yield [layout.unpack_record(record).uri for record in records if record]
 
     def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors turned into the space in which they are stored, hashed and compared."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +12,7 @@ import typer
 from simdist.cli import options
 from simdist.cli.progress import Monitor
 from simdist.cli.render import console, duration, short_uri
+from simdist.errors import UsageError
 from simdist.settings import (
     DEFAULT_COLLECTION,
     DEFAULT_EXPECT,
@@ -18,7 +22,7 @@ from simdist.settings import (
 )
 
 if TYPE_CHECKING:
-    from cluster.ingest import Progress, Summary
+    from cluster.progress import Progress, Summary
 
 
 def ingest(
@@ -52,6 +56,14 @@ def ingest(
             help="Parts of a new collection that a Redis Cluster can keep on different nodes.",
         ),
     ] = 1,
+    force: Annotated[
+        bool, typer.Option("--force", help="Embed also what is indexed already, and replace it.")
+    ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option("--prune", help="At the end, delete images that are gone from SOURCE; asks."),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them without asking.")] = False,
     include: options.Include = None,
     exclude: options.Exclude = None,
     limit: options.Limit = None,
@@ -61,6 +73,9 @@ def ingest(
     endpoint_url: options.EndpointUrl = None,
     region: options.Region = None,
     anonymous: options.Anonymous = False,
+    gpus: options.Gpus = None,
+    actors: options.Actors = None,
+    progress: options.ProgressForm = options.ProgressAs.text,
     weights: options.Weights = None,
     redis: options.RedisUrl = None,
     ray_address: options.RayAddress = None,
@@ -69,7 +84,8 @@ def ingest(
 
     Images that are indexed already are skipped: to go on after an interruption, or to add what
     is new, run the same command again. The name of an image's folder becomes its label, or what
-    an archive or a list gives as its label.
+    an archive or a list gives as its label. Images that cannot be indexed are listed by
+    'simdist failures'.
     """
     from cluster.ingest import ingest as run
     from simdist.collection import Collection
@@ -77,6 +93,10 @@ def ingest(
     from simdist.sources import Access, Columns, Selection, open_source
     from simdist.store import open_store
 
+    as_json = progress is options.ProgressAs.json
+    check_workers(gpus, actors)
+    if prune and not yes and not sys.stdin.isatty():
+        raise UsageError("--prune asks before it deletes, and nobody is there: add --yes")
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
     opened_source = open_source(
         source,
@@ -89,7 +109,7 @@ def ingest(
         ),
         access=Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous),
     )
-    with Monitor() as monitor, open_store(settings) as store:
+    with Monitor(as_json=as_json) as monitor, open_store(settings) as store:
         monitor.say("loading the model")
         loaded = load_model(model, weights=weights)
         opened = Collection.ensure(
@@ -100,10 +120,36 @@ def ingest(
             opened_source,
             collection=opened,
             model=loaded,
-            on_progress=lambda progress: monitor.show(lambda: _progress_line(progress)),
+            on_progress=progress_shower(monitor, as_json=as_json),
             settings=settings,
+            force=force,
+            prune=_asker(source, monitor, yes=yes) if prune else None,
+            gpus=gpus,
+            actors=actors,
         )
-    _render(summary, collection)
+    if as_json:
+        monitor.show_object({"summary": asdict(summary)}, last=True)
+    else:
+        show_summary(summary, collection)
+
+
+def check_workers(gpus: int | None, actors: int | None) -> None:
+    """Refuse two numbers for one thing.
+
+    Raises:
+        UsageError: both numbers are given, and GPUs are to be used.
+    """
+    if gpus and actors:
+        raise UsageError("each GPU has one actor: give --gpus or --actors, not both")
+
+
+def progress_shower(monitor: Monitor, *, as_json: bool) -> Callable[[Progress], None]:
+    """What shows the progress of an ingest."""
+    if as_json:
+        return lambda progress: monitor.show_object(
+            asdict(progress) | {"seconds_left": progress.seconds_left}
+        )
+    return lambda progress: monitor.show(lambda: _progress_line(progress))
 
 
 def _progress_line(progress: Progress) -> str:
@@ -116,19 +162,37 @@ def _progress_line(progress: Progress) -> str:
     return counts + rate + (f"  {duration(left)} left" if left else "")
 
 
-def _render(summary: Summary, collection: str) -> None:
+def _asker(source: str, monitor: Monitor, *, yes: bool) -> Callable[[int], bool]:
+    def ask(count: int) -> bool:
+        monitor.pause()
+        return yes or typer.confirm(
+            f"Delete {count:,} images that are gone from {source}?", err=True
+        )
+
+    return ask
+
+
+def show_summary(summary: Summary, collection: str) -> None:
+    """Print what an ingest did."""
     out = console()
     if summary.listed == 0:
         out.print("No images found: simdist looks for .jpg, .png, .webp, .gif, .tif and .bmp.")
         out.print("Archives and lists must be named: 'SOURCE/*.tar', .parquet, .csv or .txt.")
         return
+    pruned = f", {summary.pruned:,} pruned" if summary.pruned else ""
     out.print(
         f"{summary.listed:,} listed: {summary.added:,} added, {summary.replaced:,} replaced, "
-        f"{summary.skipped + summary.unchanged:,} skipped, {summary.failed:,} failed "
+        f"{summary.skipped + summary.unchanged:,} skipped, {summary.failed:,} failed{pruned} "
         f"in {duration(summary.seconds)}"
     )
+    if summary.slowest:
+        share = summary.stages[summary.slowest]
+        out.print(f"Slowest stage: {summary.slowest}, busy {share:.0%} of the time")
     for failure in summary.failures:
         out.print(f"  {failure.stage}: {short_uri(failure.uri)}: {failure.reason}", markup=False)
     if summary.failed > len(summary.failures):
-        out.print(f"  ... and {summary.failed - len(summary.failures):,} more")
+        out.print(
+            f"  ... and {summary.failed - len(summary.failures):,} more: "
+            f"simdist failures --collection {collection}"
+        )
     out.print(f"Next: simdist search IMAGE --collection {collection} --out similar.png")

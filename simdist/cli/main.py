@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 import simdist
+from simdist.cli.failures import failures
 from simdist.cli.ingest import ingest
 from simdist.cli.rehash import rehash
 from simdist.cli.search import search
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(ingest)
 app.command()(search)
+app.command()(failures)
 app.command()(status)
 app.command()(tune)
 app.command()(rehash)

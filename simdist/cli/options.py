@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,14 @@ import typer
 
 from simdist.settings import RAY_ADDRESS_VARIABLE, REDIS_URL_VARIABLE
 from simdist.sources import LabelFrom
+
+
+class ProgressAs(StrEnum):
+    """How progress is shown."""
+
+    text = "text"
+    json = "json"
+
 
 CollectionName = Annotated[
     str, typer.Option("--collection", "-c", metavar="NAME", help="The collection to use.")
@@ -72,6 +81,23 @@ UriColumn = Annotated[
 ]
 LabelColumn = Annotated[
     str | None, typer.Option(metavar="NAME", help="The column that holds the label.")
+]
+Gpus = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=0,
+        help="GPUs to use, one an actor: by default all there are. More are waited for, so that "
+        "an autoscaling cluster adds them. 0: none.",
+    ),
+]
+Actors = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Embedding actors on CPUs: by default one a CPU."),
+]
+ProgressForm = Annotated[
+    ProgressAs,
+    typer.Option("--progress", help="json: a JSON object a line, on stderr."),
 ]
 Weights = Annotated[
     Path | None,

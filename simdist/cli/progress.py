@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -14,14 +16,21 @@ from simdist.cli.render import duration
 
 # Seconds between two lines where there is no terminal.
 LINE_SECONDS = 5.0
+JSON_SECONDS = 1.0
 
 
 class Monitor:
     """One live line on a terminal, a line now and then elsewhere."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, as_json: bool = False) -> None:
+        """Nothing is shown yet.
+
+        Args:
+            as_json: only `show_object` shows anything.
+        """
+        self._as_json = as_json
         console = Console(stderr=True, highlight=False)
-        self._status = Status("", console=console) if sys.stderr.isatty() else None
+        self._status = Status("", console=console) if sys.stderr.isatty() and not as_json else None
         self._line_at = 0.0
         # What is being done now, since when, and how much of it had been done before.
         self._doing, self._since, self._before = "", 0.0, 0
@@ -35,11 +44,16 @@ class Monitor:
         if self._status:
             self._status.stop()
 
+    def pause(self) -> None:
+        """Leave the terminal alone, for a question."""
+        if self._status:
+            self._status.stop()
+
     def say(self, text: str) -> None:
         """Show a line."""
         if self._status:
             self._status.update(text)
-        else:
+        elif not self._as_json:
             typer.echo(text, err=True)
 
     def show(self, line: Callable[[], str]) -> None:
@@ -48,6 +62,13 @@ class Monitor:
         if self._status or now - self._line_at >= LINE_SECONDS:
             self._line_at = now
             self.say(line())
+
+    def show_object(self, fields: Mapping[str, Any], *, last: bool = False) -> None:
+        """Show how far the work is as a line of JSON, unless that was just done."""
+        now = time.monotonic()
+        if last or now - self._line_at >= JSON_SECONDS:
+            self._line_at = now
+            typer.echo(json.dumps(fields), err=True)
 
     def rows(self, doing: str, done: int, total: int) -> None:
         """Show how many rows of how many are done; `total` 0 where there is nothing to count."""

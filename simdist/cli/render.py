@@ -58,6 +58,13 @@ def short_uri(uri: str) -> str:
     return str(path.relative_to(here)) if path.is_relative_to(here) else text
 
 
+def plain(text: str) -> str:
+    """Text for a table's cell: no markup, and nothing that cannot be printed."""
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))
+
+
 def duration(seconds: float) -> str:
     """2.4 s, 1:05 or 3:07:20."""
     if seconds < 60:

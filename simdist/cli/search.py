@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simdist.cli import options
-from simdist.cli.render import console, short_uri, show, table
+from simdist.cli.render import console, plain, short_uri, show, table
 from simdist.settings import DEFAULT_COLLECTION, DEFAULT_RESULTS, MAX_RESULTS, Settings
 
 if TYPE_CHECKING:
@@ -102,12 +102,6 @@ def _render(found: list[tuple[Query, list[Hit]]]) -> None:
             out.print(f"\n{query.name}", markup=False)
         rows = table("", "score", "label", "image", right=("", "score"))
         for rank, hit in enumerate(hits, start=1):
-            label, image = _plain(hit.label or ""), _plain(short_uri(hit.uri))
+            label, image = plain(hit.label or ""), plain(short_uri(hit.uri))
             rows.add_row(str(rank), f"{hit.score:.3f}", label, image)
         show(out, rows)
-
-
-def _plain(text: str) -> str:
-    from rich.markup import escape
-
-    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text))

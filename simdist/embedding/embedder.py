@@ -65,6 +65,7 @@ class Embedder:
         if self.device == "cpu":
             size = model.preprocessing.size
             fold_batch_norms(network, torch.zeros(1, 3, size, size))
+        self._batch = CPU_BATCH if self.device == "cpu" else GPU_BATCH
         self._dtype = torch.float32 if full_precision else fast_precision(self.device)
         network.to(self.device, self._dtype)
         self._network = network.to(memory_format=torch.channels_last)
@@ -105,14 +106,22 @@ class Embedder:
                 "decode images with simdist.images.decode"
             )
 
-        step = CPU_BATCH if self.device == "cpu" else GPU_BATCH
         vectors = np.empty((len(pixels), self.model.dim), dtype=np.float32)
+        done = 0
         with torch.inference_mode():
-            for start in range(0, len(pixels), step):
+            while done < len(pixels):
                 # Arrays from Pillow or Ray are read-only, which torch does not take.
-                batch = np.require(pixels[start : start + step], requirements=["C", "W"])
-                rows = self._forward(torch.from_numpy(batch))
-                vectors[start : start + step] = rows.cpu().numpy()
+                batch = np.require(pixels[done : done + self._batch], requirements=["C", "W"])
+                try:
+                    rows = self._forward(torch.from_numpy(batch)).cpu().numpy()
+                except torch.OutOfMemoryError:
+                    if self._batch == 1:
+                        raise
+                    # From now on as many as this GPU's memory has room for.
+                    self._batch //= 2
+                    continue
+                vectors[done : done + len(rows)] = rows
+                done += len(rows)
         return vectors
 
     def embed_files(self, paths: list[Path]) -> NDArray[np.float32]:

@@ -65,10 +65,21 @@ class Selection:
 
 @dataclass(frozen=True)
 class Source:
-    """A source that is open: what it lists, once, and how its images are reached."""
+    """A source that is open.
+
+    Attributes:
+        entries: what it lists, once.
+        access: how its images are reached.
+        name: what it is called from run to run.
+        below: with what the URIs of its images begin, and no others; None if that cannot be said.
+        whole: whether the entries are all that the name stands for.
+    """
 
     entries: Iterator[Entry]
     access: Access
+    name: str = ""
+    below: str | None = None
+    whole: bool = False
 
 
 def open_source(
@@ -89,7 +100,9 @@ def open_source(
     selection, access = selection or Selection(), access or Access.resolve()
     entries = _select(_entries(place, selection, access), _root(place), selection)
     first = list(islice(entries, 1))
-    return Source(chain(first, entries), access)
+    narrowed = selection.include or selection.exclude or selection.limit is not None
+    name, below = _named(place)
+    return Source(chain(first, entries), access, name, below, whole=not narrowed)
 
 
 def _entries(place: str, selection: Selection, access: Access) -> Iterator[Entry]:
@@ -107,6 +120,23 @@ def _entries(place: str, selection: Selection, access: Access) -> Iterator[Entry
     if selection.label_from is LabelFrom.column:
         raise _no_columns(place)
     return folder.list_folder(path)
+
+
+def _named(place: str) -> tuple[str, str | None]:
+    """A source's name, and with what its images' URIs begin; see `Source`."""
+    if objects.is_object(place):
+        address = objects.Address.parse(place)
+        uri, is_pattern, is_folder = address.uri, patterns.is_pattern(address.key), None
+    else:
+        path = uri_path(place) if "://" in place else Path(place).expanduser()
+        is_pattern = patterns.is_pattern(str(path)) and not os.path.lexists(path)
+        uri, is_folder = file_uri(path), path.is_dir()
+    suffix = posixpath.splitext(uri)[1].lower()
+    if is_pattern:
+        return uri, None
+    if is_folder or (is_folder is None and suffix not in (*CONTAINERS, *SUFFIXES)):
+        return uri, uri.rstrip("/") + "/"
+    return uri, uri + MEMBER if suffix in (".tar", ".parquet") else None
 
 
 def _matching_files(pattern: str, selection: Selection, access: Access) -> Iterator[Entry]:

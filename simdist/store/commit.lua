@@ -1,8 +1,9 @@
 -- Commits a batch of images: all of it or nothing; committed again, it changes nothing.
 -- KEYS: meta
 -- ARGV: generation, its number of tables, next generation (0: none), its number of tables,
---       uri_bits, digests of 14 + 8 bytes (URI, fingerprint), stored vectors, and u32 buckets (in
---       each table of the generation, then of the next), each end to end; then the records
+--       force (1: replace also what is unchanged), uri_bits, digests of 14 + 8 bytes (URI,
+--       fingerprint), stored vectors, and u32 buckets (in each table of the generation, then of the
+--       next), each end to end; then the records
 -- Returns a character for each image: '=' unchanged, '+' added, '~' replaced;
 -- or nil if the collection has other generations by now.
 local base = string.sub(KEYS[1], 1, -5)
@@ -16,8 +17,9 @@ for side = 1, 3, 2 do
     tables[#tables + 1] = base .. 'bucket:' .. ARGV[side] .. ':' .. t .. ':'
   end
 end
-local shift = 2 ^ (24 - ARGV[5])
-local digests, vectors, buckets = ARGV[6], ARGV[7], ARGV[8]
+local force = ARGV[5] == '1'
+local shift = 2 ^ (24 - ARGV[6])
+local digests, vectors, buckets = ARGV[7], ARGV[8], ARGV[9]
 local count = #digests / 22
 local width = #vectors / count
 local first, row = tonumber(state[3]), tonumber(state[3])
@@ -33,7 +35,7 @@ local function write(stop)
       redis.call('SETRANGE', key, 64 * width - 1, '\0')
     end
     redis.call('SETRANGE', key, place * width, string.sub(vectors, run * width + 1, stop * width))
-    redis.call('RPUSH', base .. 'records:' .. block, unpack(ARGV, 9 + run, 8 + stop))
+    redis.call('RPUSH', base .. 'records:' .. block, unpack(ARGV, 10 + run, 9 + stop))
   end
 end
 
@@ -49,7 +51,7 @@ for i = 0, count - 1 do
   if call('HSETNX', slot, field, packed .. fingerprint) == 0 then
     entry = call('HGET', slot, field)
   end
-  if entry and sub(entry, 5) == fingerprint then
+  if entry and sub(entry, 5) == fingerprint and not force then
     write(i)
     run, run_row = i + 1, row
     results[#results + 1] = '='

@@ -16,7 +16,8 @@ import ray
 from numpy.typing import NDArray
 
 from cluster import pipeline as pipeline_module
-from cluster.ingest import Progress, Summary, ingest
+from cluster.ingest import ingest
+from cluster.progress import Progress, Summary
 from cluster.runtime import ray_session
 from cluster.shards import Shard
 from cluster.stages import EmbedActor, Plan, decode_shard

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.ingest import Summary, ingest
+from cluster.ingest import ingest
+from cluster.progress import Summary
 from cluster.runtime import ray_session
 from simdist.collection import Collection
 from simdist.embedding import Model

@@ -267,3 +267,68 @@ def test_help_and_version(cli: CommandLine) -> None:
     assert all(command in result.out for command in ("ingest", "search", "status"))
     assert max(map(len, result.out.splitlines())) <= 80
     assert cli.run("--version").out == f"simdist {simdist.__version__}\n"
+
+
+class TestFailures:
+    def test_they_are_listed_and_tried_again(self, cli: CommandLine, tmp_path: Path) -> None:
+        model = ("--model", "efficientnet-lite0")
+        folder = tmp_path / "[new] photos"
+        folder.mkdir()
+        shutil.copy(HORSES, folder / "horses.jpg")
+        (folder / "text.jpg").write_text("no picture")
+        assert cli.run("ingest", str(folder), "-c", "some", *model).code == 0
+        listed = cli.run("failures", "-c", "some")
+        header, line, total = listed.out.splitlines()
+        assert header.split() == ["stage", "image", "reason"]
+        assert line.startswith("decode  ")
+        assert f"{folder}/text.jpg  not an image of a known format" in line
+        assert total == "1 failure: 1 decode"
+        [failure] = json.loads(cli.run("failures", "-c", "some", "--json").out)
+        assert failure["ref"]["label"] == "[new] photos"
+        assert failure["stage"] == "decode"
+
+        shutil.copy(HORSES, folder / "text.jpg")
+        again = cli.run("failures", "-c", "some", "--retry")
+        assert again.code == 0, again.err
+        assert "1 listed: 1 added, 0 replaced, 0 skipped, 0 failed" in again.out
+        assert cli.run("failures", "-c", "some").out == "No failures.\n"
+        assert cli.run("failures", "-c", "some", "--retry").out == "No failures.\n"
+
+    def test_bad_options(self, cli: CommandLine) -> None:
+        assert "there is no collection 'none'" in cli.fail("failures", "-c", "none")
+        cli.fail("failures", "--retry", "--json", code=2)
+
+
+class TestPruneAndProgress:
+    def test_pruning_asks_somebody(
+        self, cli: CommandLine, photos: Collection, tmp_path: Path
+    ) -> None:
+        ingest = ("ingest", str(tmp_path), "-c", "photos", "--model", "efficientnet-lite0")
+        assert "add --yes" in cli.fail(*ingest, "--prune", code=2)
+        assert "no image at all" in cli.fail(*ingest, "--prune", "--yes")
+        assert "--prune needs all" in cli.fail(
+            *(*ingest, "--prune", "--yes", "--include", "*.jpg"), code=2
+        )
+        assert cli.fail(*ingest, "--gpus", "2", "--actors", "2", code=2)
+
+    def test_what_is_gone_is_pruned(self, cli: CommandLine, tmp_path: Path) -> None:
+        for name in ("a.jpg", "b.jpg"):
+            shutil.copy(HORSES, tmp_path / name)
+        ingest = ("ingest", str(tmp_path), "-c", "few", "--model", "efficientnet-lite0")
+        assert cli.run(*ingest).code == 0
+        (tmp_path / "a.jpg").unlink()
+        pruned = cli.run(*ingest, "--prune", "--yes")
+        assert "1 listed: 0 added, 0 replaced, 1 skipped, 0 failed, 1 pruned in" in pruned.out
+
+    def test_progress_as_json(self, cli: CommandLine, tmp_path: Path) -> None:
+        shutil.copy(HORSES, tmp_path / "a.jpg")
+        (tmp_path / "b.jpg").touch()
+        ingest = ("ingest", str(tmp_path), "-c", "one", "--model", "efficientnet-lite0")
+        result = cli.run(*ingest, "--progress", "json")
+        assert result.out == ""
+        *steps, last = [json.loads(line) for line in result.err.splitlines()]
+        assert steps[-1].keys() >= {"listed", "done", "failed", "rate", "seconds_left", "stages"}
+        summary = last["summary"]
+        assert (summary["listed"], summary["added"], summary["failed"]) == (2, 1, 1)
+        assert summary["slowest"] in summary["stages"]
+        assert summary["failures"][0]["reason"] == "the file is empty"

@@ -1,0 +1,128 @@
+"""`simdist failures`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simdist.cli import options
+from simdist.cli.ingest import check_workers, progress_shower, show_summary
+from simdist.cli.progress import Monitor
+from simdist.cli.render import console, plain, short_uri, show, table
+from simdist.errors import UsageError
+from simdist.settings import DEFAULT_COLLECTION, Settings
+
+if TYPE_CHECKING:
+    from simdist.failures import KeptFailure
+    from simdist.sources import Access, Source
+
+
+def failures(
+    *,
+    collection: options.CollectionName = DEFAULT_COLLECTION,
+    retry: Annotated[
+        bool, typer.Option("--retry", help="Try them again; the options below are for that.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_BUNDLE", help="The collection's own model, where it is a bundle."
+        ),
+    ] = None,
+    weights: options.Weights = None,
+    endpoint_url: options.EndpointUrl = None,
+    region: options.Region = None,
+    anonymous: options.Anonymous = False,
+    gpus: options.Gpus = None,
+    actors: options.Actors = None,
+    redis: options.RedisUrl = None,
+    ray_address: options.RayAddress = None,
+) -> None:
+    """List the images that could not be indexed, with the reasons, or try them again."""
+    from cluster.ingest import ingest
+    from cluster.runtime import ray_session
+    from simdist.collection import Collection
+    from simdist.embedding import load_model
+    from simdist.failures import kept
+    from simdist.sources import Access
+    from simdist.store import open_store
+
+    if retry and as_json:
+        raise UsageError("--retry prints what it did: list with --json afterwards")
+    check_workers(gpus, actors)
+    settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
+    with open_store(settings) as store:
+        opened = Collection.open(store, collection)
+        found = kept(opened)
+        sources = list(
+            _sources(
+                found, Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous)
+            )
+        )
+        if not retry or not sources:
+            _render(found, as_json=as_json)
+            return
+        with Monitor() as monitor:
+            monitor.say("loading the model")
+            loaded = load_model(model or opened.model, weights=weights)
+            opened.require_model(loaded.id)
+            monitor.say("starting Ray")
+            with ray_session(settings):
+                summaries = [
+                    ingest(
+                        source,
+                        collection=opened,
+                        model=loaded,
+                        on_progress=progress_shower(monitor, as_json=False),
+                        gpus=gpus,
+                        actors=actors,
+                    )
+                    for source in sources
+                ]
+        for summary in summaries:
+            show_summary(summary, collection)
+
+
+def _sources(found: Sequence[KeptFailure], access: Access) -> Iterator[Source]:
+    """The images that may be tried again, by the sources that led to them."""
+    from simdist.sources import Source
+
+    def source_of(kept: KeptFailure) -> str:
+        return kept.source
+
+    for name, group in groupby(sorted(found, key=source_of), key=source_of):
+        refs = [kept.failure.ref for kept in group if kept.failure.ref]
+        if refs:
+            yield Source(iter(refs), access, name)
+
+
+def _render(found: Sequence[KeptFailure], *, as_json: bool) -> None:
+    if as_json:
+        objects = [asdict(kept.failure) | {"source": kept.source, "at": kept.at} for kept in found]
+        typer.echo(json.dumps(objects, indent=2))
+        return
+    out = console()
+    if not found:
+        out.print("No failures.")
+        return
+    rows = table("stage", "image", "reason")
+    for kept in found:
+        failure = kept.failure
+        # As text: what is in brackets is no markup.
+        rows.add_row(failure.stage, plain(short_uri(failure.uri)), plain(failure.reason))
+    show(out, rows)
+    counts = Counter(kept.failure.stage for kept in found)
+    parts = ", ".join(f"{count:,} {stage}" for stage, count in sorted(counts.items()))
+    out.print(f"{len(found):,} failure{'s' if len(found) > 1 else ''}: {parts}")
+    unlisted = sorted({kept.source for kept in found if kept.failure.ref is None})
+    if unlisted:
+        out.print("Those at 'list' are tried again by an ingest of their source:", markup=False)
+        for source in unlisted:
+            out.print(f"  {short_uri(source)}", markup=False)
