@@ -15,9 +15,10 @@ import pytest
 from simdist.collection import Collection
 from simdist.search import Searcher
 from simdist.settings import Settings
-from simdist.sources import ImageRef, list_folder
-from simdist.store import open_store
+from simdist.sources import ImageRef, file_uri, list_folder
+from simdist.store import layout, open_store
 from tests.conftest import CALTECH
+from tests.object_store import ObjectStore
 
 pytestmark = [
     pytest.mark.skipif(not CALTECH.is_dir(), reason="needs Caltech-101 in ../shared/data"),
@@ -46,6 +47,18 @@ def collection(first_run: str, data_dir: Path) -> Iterator[Collection]:
         yield Collection.open(store, "images")
 
 
+def stored(collection: Collection, root: str) -> dict[str, tuple[str | None, bytes]]:
+    """Path below the root -> label and stored vector, of all images."""
+    [tables] = collection.partitions
+    rows = tables.rows(np.arange(tables.state("rows")[0], dtype=np.uint32))
+    found = {}
+    for row in rows:
+        assert row is not None
+        record = layout.unpack_record(row[1])
+        found[record.uri.removeprefix(root)] = record.label, row[0].tobytes()
+    return found
+
+
 def simdist(data_dir: Path, *arguments: str) -> str:
     kept = {k: v for k, v in os.environ.items() if k not in ("SIMDIST_REDIS_URL", "RAY_ADDRESS")}
     result = subprocess.run(
@@ -67,6 +80,21 @@ def test_all_photographs_are_indexed_and_a_second_run_indexes_none(
     assert status["images"] == IMAGES
     again = simdist(data_dir, "ingest", str(CALTECH), "--model", "efficientnet-lite0")
     assert f"{IMAGES:,} listed: 0 added, 0 replaced, {IMAGES:,} skipped, 0 failed" in again
+
+
+def test_a_bucket_gives_what_the_folder_gives(
+    collection: Collection, data_dir: Path, s3: ObjectStore
+) -> None:
+    s3.put_folder(CALTECH, "caltech-101")
+    place = f"{s3.uri}/caltech-101"
+    printed = simdist(
+        *(data_dir, "ingest", place, "--endpoint-url", s3.url, "--collection", "bucket"),
+        *("--model", "efficientnet-lite0"),
+    )
+    assert f"{IMAGES:,} listed: {IMAGES:,} added, 0 replaced, 0 skipped, 0 failed" in printed
+    bucket = stored(Collection.open(collection.store, "bucket"), place)
+    assert len(bucket) == IMAGES
+    assert bucket == stored(collection, file_uri(CALTECH))
 
 
 def test_the_nearest_neighbour_is_of_the_same_category(collection: Collection) -> None:

@@ -19,6 +19,7 @@ BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 # What differs from run to run: times, sizes, places.
 _VARYING = [
     (r"in [\d.:]+( s)?$", "in TIME"),
+    (r"busy \d+%", "busy SHARE"),
     (r"[\d.]+ [KM]B", "SIZE"),
     (r" +SIZE", " SIZE"),
     (r"unix://\S+,", "SOCKET"),
