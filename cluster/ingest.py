@@ -24,10 +24,13 @@ from simdist.embedding.model import Model
 from simdist.errors import SimdistError, SourceError, UsageError
 from simdist.failures import Failure
 from simdist.pruning import Census
+from simdist.saved import SavedEmbeddings
 from simdist.settings import Settings
 from simdist.sources import ImageRef, Source
 
 NAMED_FAILURES = 20
+# Embeddings in a file, where they are saved.
+SAVED_ROWS = 4096
 
 
 def ingest(
@@ -39,6 +42,7 @@ def ingest(
     settings: Settings | None = None,
     force: bool = False,
     prune: Callable[[int], bool] | None = None,
+    saved: SavedEmbeddings | None = None,
     gpus: int | None = None,
     actors: int | None = None,
 ) -> Summary:
@@ -54,6 +58,7 @@ def ingest(
         settings: where Ray is; by default what the environment says.
         force: embed also the images that the collection has, and replace them.
         prune: asked whether to delete so many images that are gone from the source.
+        saved: where the embeddings are written to as well, before they are committed.
         gpus, actors: how much of the cluster to use, see `Plan.of`.
 
     Raises:
@@ -64,7 +69,7 @@ def ingest(
         ClusterError: Ray cannot be had, or lost a part of the work.
     """
     census = _census(source, collection) if prune else None
-    run = _Run(collection, source, on_progress, force=force)
+    run = _Run(collection, source, on_progress, force=force, saved=saved)
     with Listing(source, collection=collection, force=force, census=census) as listing:
         while (more := listing.more(seconds=TICK_SECONDS)) is None:
             run.report(listing)
@@ -140,12 +145,14 @@ class _Run:
         on_progress: Callable[[Progress], None],
         *,
         force: bool,
+        saved: SavedEmbeddings | None,
     ) -> None:
         self.started = time.time()
         self._collection = collection
         self._source = source
         self._on_progress = on_progress
         self._force = force
+        self._saved = saved
         self._start = time.monotonic()
         self._held: list[tuple[NDArray[np.float32], tuple[ImageRef, ...]]] = []
         self._failures: list[Failure] = []
@@ -171,7 +178,9 @@ class _Run:
         if shard.refs:
             self._held.append((shard.vectors, shard.refs))
             self._done += len(shard.refs)
-        if self._collection.fitted or sum(len(refs) for _, refs in self._held) >= FIT_SAMPLE:
+        # What is to be saved is held back, too: a file for each shard would be many small ones.
+        enough = SAVED_ROWS if self._saved else 1 if self._collection.fitted else FIT_SAMPLE
+        if sum(len(refs) for _, refs in self._held) >= enough:
             self.flush()
 
     def flush(self) -> None:
@@ -181,6 +190,8 @@ class _Run:
         start = time.monotonic()
         vectors = np.concatenate([vectors for vectors, _ in self._held])
         refs = [ref for _, refs in self._held for ref in refs]
+        if self._saved:
+            self._saved.write(refs, vectors)
         # First: if this is the last thing that happens, the images are indexed by the next run.
         failures.forget(self._collection, [ref.uri for ref in refs])
         self._added += self._collection.add(

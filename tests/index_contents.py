@@ -49,3 +49,14 @@ def _partition(tables: HashTables) -> list[str]:
             assert {row for row in uris if row < filled} <= set(posted)
     assert postings or not uris
     return list(uris.values())
+
+
+def stored_vectors(collection: Collection) -> dict[str, tuple[str | None, bytes]]:
+    """URI -> label and stored vector, of all images."""
+    found = {}
+    for tables in collection.partitions:
+        for pair in tables.rows(np.arange(tables.state("rows")[0], dtype=np.uint32)):
+            if pair is not None:
+                record = layout.unpack_record(pair[1])
+                found[record.uri] = record.label, pair[0].tobytes()
+    return found

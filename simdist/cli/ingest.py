@@ -64,6 +64,14 @@ def ingest(
         typer.Option("--prune", help="At the end, delete images that are gone from SOURCE; asks."),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Delete them without asking.")] = False,
+    save_embeddings: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Also write the embeddings, as Parquet files, to a folder, s3://, gs:// or az://; "
+            "'simdist ingest PLACE' indexes them again without images.",
+        ),
+    ] = None,
     include: options.Include = None,
     exclude: options.Exclude = None,
     limit: options.Limit = None,
@@ -88,8 +96,10 @@ def ingest(
     'simdist failures'.
     """
     from cluster.ingest import ingest as run
+    from cluster.saved import ingest_saved
     from simdist.collection import Collection
     from simdist.embedding import load_model
+    from simdist.saved import SavedEmbeddings, is_saved
     from simdist.sources import Access, Columns, Selection, open_source
     from simdist.store import open_store
 
@@ -98,17 +108,34 @@ def ingest(
     if prune and not yes and not sys.stdin.isatty():
         raise UsageError("--prune asks before it deletes, and nobody is there: add --yes")
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
-    opened_source = open_source(
-        source,
-        selection=Selection(
-            include=tuple(include or ()),
-            exclude=tuple(exclude or ()),
-            limit=limit,
-            label_from=label_from,
-            columns=Columns(uri=uri_column, label=label_column),
-        ),
-        access=Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous),
+    access = Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous)
+    selection = Selection(
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        limit=limit,
+        label_from=label_from,
+        columns=Columns(uri=uri_column, label=label_column),
     )
+    if is_saved(source, access):
+        if selection != Selection() or prune or save_embeddings:
+            raise UsageError(
+                f"{source} holds embeddings, which are indexed as they are: leave out the options "
+                "that select, label, prune and save"
+            )
+        with Monitor(as_json=as_json) as monitor, open_store(settings) as store:
+            summary = ingest_saved(
+                source,
+                store=store,
+                name=collection,
+                access=access,
+                on_progress=progress_shower(monitor, as_json=as_json),
+                expect=expect,
+                partitions=partitions,
+                force=force,
+            )
+        _finish(summary, collection, monitor, as_json=as_json)
+        return
+    opened_source = open_source(source, selection=selection, access=access)
     with Monitor(as_json=as_json) as monitor, open_store(settings) as store:
         monitor.say("loading the model")
         loaded = load_model(model, weights=weights)
@@ -123,10 +150,19 @@ def ingest(
             on_progress=progress_shower(monitor, as_json=as_json),
             settings=settings,
             force=force,
+            saved=(
+                SavedEmbeddings.create(save_embeddings, access=access, model_id=loaded.id)
+                if save_embeddings
+                else None
+            ),
             prune=_asker(source, monitor, yes=yes) if prune else None,
             gpus=gpus,
             actors=actors,
         )
+    _finish(summary, collection, monitor, as_json=as_json)
+
+
+def _finish(summary: Summary, collection: str, monitor: Monitor, *, as_json: bool) -> None:
     if as_json:
         monitor.show_object({"summary": asdict(summary)}, last=True)
     else:

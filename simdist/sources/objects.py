@@ -189,6 +189,30 @@ def read_range(uri: str, access: Access, *, start: int, length: int) -> bytes:
         return bytes(in_background(read).result())
 
 
+def write_object(uri: str, access: Access, data: bytes) -> None:
+    """Write a whole object, in place of what is there.
+
+    Raises:
+        SourceError: it cannot be written.
+    """
+    place = Address.parse(uri)
+    with translated(place, access):
+        store = bucket_store(place.scheme, place.bucket, access)
+        in_background(store.put, place.key, data).result()
+
+
+def delete_object(uri: str, access: Access) -> None:
+    """Delete an object.
+
+    Raises:
+        SourceError: it cannot be deleted.
+    """
+    place = Address.parse(uri)
+    with translated(place, access):
+        store = bucket_store(place.scheme, place.bucket, access)
+        in_background(store.delete, place.key).result()
+
+
 class ObjectFile(io.RawIOBase):
     """An object that is read by ranges, as a seekable file."""
 
@@ -259,7 +283,7 @@ def _advice(place: Address, access: Access, error: Exception) -> str:
         advice = f"{bucket} is in another region: give --region, or set AWS_REGION"
     elif status in ("401", "403") or isinstance(error, PermissionError):
         advice = (
-            f"{place.uri} may not be read{where} ({answer}): check {variables}, "
+            f"{place.uri} may not be used{where} ({answer}): check {variables}, "
             "or give --anonymous if it is public"
         )
     elif "invalid path" in text:

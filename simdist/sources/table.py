@@ -40,7 +40,7 @@ def table_images(
         SourceError: the file cannot be read, or a column is not there.
     """
     with open_file(source, access, read_ahead=_READ_AHEAD) as file:
-        table = _parquet(source.uri, file)
+        table = open_parquet(source.uri, file)
         schema = table.schema_arrow
         holder = None if columns.uri else _image_column(schema, source.uri)
         names = [name for name in schema.names if name != holder]
@@ -64,7 +64,12 @@ def table_images(
                 yield ListingFailure(f"{source.uri}{MEMBER}{number}", f"row {number}: {error}")
 
 
-def _parquet(uri: str, file: Any) -> ParquetFile:
+def open_parquet(uri: str, file: Any) -> ParquetFile:
+    """An open file as a Parquet file.
+
+    Raises:
+        SourceError: it is none, or damaged.
+    """
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
@@ -143,7 +148,7 @@ def _layout(uri: str, state: str, access: Access) -> tuple[Found, tuple[int, ...
     """A file as it is now, and the rows at which its row groups end."""
     source = find(uri, access)
     with open_file(source, access, read_ahead=_READ_AHEAD) as file:
-        meta = _parquet(uri, file).metadata
+        meta = open_parquet(uri, file).metadata
         rows = (meta.row_group(group).num_rows for group in range(meta.num_row_groups))
         return source, tuple(accumulate(rows))
 
@@ -155,7 +160,7 @@ def _images(source: Found, group: int, access: Access) -> pa.ChunkedArray:
     import pyarrow as pa
 
     with open_file(source, access, read_ahead=_READ_AHEAD) as file:
-        table = _parquet(source.uri, file)
+        table = open_parquet(source.uri, file)
         holder = _image_column(table.schema_arrow, source.uri)
         if holder is None:
             raise SourceError(f"{source.uri} holds no images any more; ingest it again")

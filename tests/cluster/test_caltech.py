@@ -16,8 +16,9 @@ from simdist.collection import Collection
 from simdist.search import Searcher
 from simdist.settings import Settings
 from simdist.sources import ImageRef, file_uri, list_folder
-from simdist.store import layout, open_store
+from simdist.store import open_store
 from tests.conftest import CALTECH
+from tests.index_contents import stored_vectors
 from tests.object_store import ObjectStore
 
 pytestmark = [
@@ -49,14 +50,7 @@ def collection(first_run: str, data_dir: Path) -> Iterator[Collection]:
 
 def stored(collection: Collection, root: str) -> dict[str, tuple[str | None, bytes]]:
     """Path below the root -> label and stored vector, of all images."""
-    [tables] = collection.partitions
-    rows = tables.rows(np.arange(tables.state("rows")[0], dtype=np.uint32))
-    found = {}
-    for row in rows:
-        assert row is not None
-        record = layout.unpack_record(row[1])
-        found[record.uri.removeprefix(root)] = record.label, row[0].tobytes()
-    return found
+    return {uri.removeprefix(root): what for uri, what in stored_vectors(collection).items()}
 
 
 def simdist(data_dir: Path, *arguments: str) -> str:

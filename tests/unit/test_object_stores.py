@@ -302,7 +302,7 @@ def test_no_credentials(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def test_what_may_not_be_read(s3: ObjectStore, proxy: FlakyProxy) -> None:
     proxy.trouble["/"] = ["403"] * 10
-    with pytest.raises(SourceError, match=r"may not be read .*check AWS_ACCESS_KEY_ID"):
+    with pytest.raises(SourceError, match=r"may not be used .*check AWS_ACCESS_KEY_ID"):
         open_source(s3.uri, access=Access.resolve(endpoint_url=proxy.url))
 
 

@@ -1,0 +1,98 @@
+"""An index rebuilt from saved embeddings, without images."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from cluster.saved import ingest_saved
+from pyarrow import parquet
+
+from cluster import ingest as ingest_module
+from cluster.ingest import ingest
+from cluster.progress import Progress, Summary
+from simdist.collection import Collection
+from simdist.embedding import Model
+from simdist.errors import ModelMismatchError, SourceError
+from simdist.failures import kept
+from simdist.saved import SavedEmbeddings
+from simdist.sources import Access, open_source
+from tests.cluster.conftest import assert_holds_exactly, refs_of
+from tests.index_contents import stored_vectors
+
+
+def rebuild(collection: Collection, place: Path, name: str, *, force: bool = False) -> Summary:
+    seen: list[Progress] = []
+    summary = ingest_saved(
+        str(place),
+        store=collection.store,
+        name=name,
+        access=Access(),
+        on_progress=seen.append,
+        expect=1000,
+        partitions=1,
+        force=force,
+    )
+    assert seen[-1].listing_done
+    return summary
+
+
+def test_the_same_index_comes_from_what_is_saved(
+    folder: Path,
+    tmp_path: Path,
+    collection: Collection,
+    model: Model,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(ingest_module, "SAVED_ROWS", 16)
+    place = tmp_path / "saved"
+    saved = SavedEmbeddings.create(str(place), access=Access(), model_id=model.id)
+    ingest(
+        open_source(str(folder)),
+        collection=collection,
+        model=model,
+        on_progress=lambda _: None,
+        saved=saved,
+    )
+    refs = refs_of(folder)
+    shutil.rmtree(folder)
+    assert 1 < len(list(place.iterdir())) <= 3
+
+    first = rebuild(collection, place, "rebuilt")
+    assert (first.listed, first.added, first.failed) == (40, 40, 0)
+    rebuilt = Collection.open(collection.store, "rebuilt")
+    assert (rebuilt.model, rebuilt.model_id) == (collection.model, collection.model_id)
+    assert_holds_exactly(rebuilt, refs)
+    assert stored_vectors(rebuilt) == stored_vectors(collection)
+    assert rebuild(collection, place, "rebuilt").skipped == 40
+    assert rebuild(collection, place, "rebuilt", force=True).replaced == 40
+    assert_holds_exactly(rebuilt, refs)
+
+
+def test_vectors_that_cannot_be_indexed_are_failures(
+    tmp_path: Path, collection: Collection
+) -> None:
+    vectors = np.ones((300, 4), np.float32)
+    vectors[7, 1], vectors[9] = np.inf, 0
+    uris = [f"s3://elsewhere/{i}.jpg" for i in range(300)]
+    table = {"uri": uris, "model": ["clip"] * 300, "vector": vectors.tolist()}
+    parquet.write_table(pa.table(table), tmp_path / "clip.parquet")
+    summary = rebuild(collection, tmp_path, "clip")
+    assert (summary.added, summary.failed) == (298, 2)
+    assert [one.failure.uri for one in kept(Collection.open(collection.store, "clip"))] == [
+        uris[7],
+        uris[9],
+    ]
+
+
+def test_embeddings_of_another_model_or_of_none(tmp_path: Path, collection: Collection) -> None:
+    table = {"uri": ["a"], "vector": [[1.0, 2.0]]}
+    parquet.write_table(pa.table(table), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match="column 'model'"):
+        rebuild(collection, tmp_path, "other")
+    parquet.write_table(pa.table(table | {"model": ["clip"]}), tmp_path / "a.parquet")
+    with pytest.raises(ModelMismatchError, match="not with clip"):
+        rebuild(collection, tmp_path, collection.name)
