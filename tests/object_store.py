@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from tests.servers import eventually, free_port
 
 ROOT = Path(__file__).parent.parent
 
+# What a slow store takes longer for each answer.
+SLOW_SECONDS = 1.0
 # What moto takes for credentials; the second must never be printed.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "a-secret-to-keep"}
 FORGOTTEN = (
@@ -110,6 +113,10 @@ class FlakyProxy:
         self.requests: list[str] = []
         # For each path that matters: what happens to its next requests.
         self.trouble: dict[str, list[str]] = {}
+        # What happens to all others: a status, "cut", "slow", "drop", or nothing.
+        self.mood = ""
+        # Seconds that every answer takes longer.
+        self.latency = 0.0
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -118,7 +125,11 @@ class FlakyProxy:
             def do_GET(self) -> None:
                 proxy.requests.append(self.path)
                 kinds = next((k for part, k in proxy.trouble.items() if part in self.path), [])
-                kind = kinds.pop(0) if kinds else ""
+                kind = kinds.pop(0) if kinds else proxy.mood
+                if kind == "drop":
+                    self.close_connection = True
+                    return
+                time.sleep(proxy.latency + (SLOW_SECONDS if kind == "slow" else 0))
                 if kind.isdigit():
                     body = b"<Error><Code>SlowDown</Code></Error>"
                     self._answer(int(kind), {}, body)
