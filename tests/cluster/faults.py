@@ -26,7 +26,7 @@ SEED = 2026
 REQUESTS, REQUESTS_BEGUN = 46, 38
 POLL_SECONDS = 0.02
 # A worker that decodes is looked for this long; then any worker will do.
-LOOK_SECONDS = 2.0
+LOOK_SECONDS = 1.0
 
 
 class Kind(StrEnum):
@@ -95,7 +95,9 @@ class Round:
         requests = REQUESTS_BEGUN if begun else REQUESTS
         moments = sorted(dice.randint(1, requests) for _ in struck)
         faults = tuple(_fault(*one, dice) for one in zip(struck, moments, strict=True))
-        return cls(number, dice.choice(LAYOUTS), begun, faults)
+        # Where actors decode, there is no other worker.
+        layouts = LAYOUTS[:1] if Kind.WORKER in struck else LAYOUTS
+        return cls(number, dice.choice(layouts), begun, faults)
 
 
 def _kinds() -> Iterator[Kind]:
@@ -110,7 +112,7 @@ def _take(kinds: Iterator[Kind], number: int) -> list[Kind]:
 
 def _fault(kind: Kind, after: int, dice: random.Random) -> Fault:
     delay = dice.choice([0.0, dice.uniform(0, 1)])
-    return Fault(kind, after, delay, lasts=dice.uniform(0.5, 3), choice=dice.random())
+    return Fault(kind, after, delay, lasts=dice.uniform(0.1, 3), choice=dice.random())
 
 
 class Strikes:
@@ -162,6 +164,8 @@ class Rig:
 
     def add_node(self) -> None:
         """A node with room for one decoder, and a GPU on paper."""
+        # Or Ray would set signal handlers, which a thread cannot. It ends when the head does.
+        self.cluster._shutdown_at_exit = False
         self.cluster.add_node(num_cpus=1, num_gpus=1)
 
     def strike(self, fault: Fault, driver: subprocess.Popen[str]) -> bool:
