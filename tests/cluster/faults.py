@@ -90,7 +90,7 @@ class Round:
         for earlier in range(number):
             _take(kinds, earlier)
         dice = random.Random(f"{SEED}-{number}-moments")
-        struck = sorted(set(_take(kinds, number)), key=lambda kind: (kind in LAST, kind))
+        struck = sorted(dict.fromkeys(_take(kinds, number)), key=_turn)
         begun = dice.random() < 0.5
         requests = REQUESTS_BEGUN if begun else REQUESTS
         moments = sorted(dice.randint(1, requests) for _ in struck)
@@ -104,6 +104,11 @@ def _kinds() -> Iterator[Kind]:
     dice = random.Random(SEED)
     while True:
         yield from dice.sample(list(Kind), len(Kind))
+
+
+def _turn(kind: Kind) -> int:
+    """Decoding is soon over, and the driver's end is a run's."""
+    return 0 if kind is Kind.WORKER else 2 if kind in LAST else 1
 
 
 def _take(kinds: Iterator[Kind], number: int) -> list[Kind]:
@@ -160,7 +165,8 @@ class Rig:
     cluster: Cluster
     redis: Server
     s3: FlakyProxy
-    tried: Counter[Kind] = field(default_factory=Counter)
+    tried: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
 
     def add_node(self) -> None:
         """A node with room for one decoder, and a GPU on paper."""
