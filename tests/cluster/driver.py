@@ -5,6 +5,7 @@ python -m tests.cluster.driver apart|together ingest ...
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -45,6 +46,8 @@ def take_small_steps(patch: pytest.MonkeyPatch, layout: Layout) -> None:
 
 
 if __name__ == "__main__":
+    # What is started in the background is deaf to Ctrl-C, and so are all its children.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     chosen = sys.argv.pop(1)
     take_small_steps(pytest.MonkeyPatch(), "apart" if chosen == "apart" else "together")
     main()
