@@ -202,7 +202,9 @@ class Pipeline:
             if self._load.pop(actor, None) is not None:
                 self._replace_actor()
             return None
-        self._load[actor] -= 1
+        # A result may come in after the news that its actor has died since.
+        if actor in self._load:
+            self._load[actor] -= 1
         self._losses_left = ACTOR_LOSSES * self._plan.actors
         return _sound(*outcome)
 

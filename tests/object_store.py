@@ -5,11 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import requests
 
@@ -19,6 +21,8 @@ from tests.servers import eventually, free_port
 
 ROOT = Path(__file__).parent.parent
 
+# What a slow store takes longer for each answer.
+SLOW_SECONDS = 1.0
 # What moto takes for credentials; the second must never be printed.
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "a-secret-to-keep"}
 FORGOTTEN = (
@@ -110,6 +114,10 @@ class FlakyProxy:
         self.requests: list[str] = []
         # For each path that matters: what happens to its next requests.
         self.trouble: dict[str, list[str]] = {}
+        # What happens to all others: a status, "cut", "slow", "drop", or nothing.
+        self.mood = ""
+        # Seconds that every answer takes longer.
+        self.latency = 0.0
         proxy = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -118,7 +126,11 @@ class FlakyProxy:
             def do_GET(self) -> None:
                 proxy.requests.append(self.path)
                 kinds = next((k for part, k in proxy.trouble.items() if part in self.path), [])
-                kind = kinds.pop(0) if kinds else ""
+                kind = kinds.pop(0) if kinds else proxy.mood
+                if kind == "drop":
+                    self.close_connection = True
+                    return
+                time.sleep(proxy.latency + (SLOW_SECONDS if kind == "slow" else 0))
                 if kind.isdigit():
                     body = b"<Error><Code>SlowDown</Code></Error>"
                     self._answer(int(kind), {}, body)
@@ -150,7 +162,13 @@ class FlakyProxy:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                # Tests kill clients.
+                if not isinstance(sys.exception(), ConnectionError):
+                    super().handle_error(request, client_address)
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever)
         self._thread.start()

@@ -296,7 +296,7 @@ def _advice(place: Address, access: Access, error: Exception) -> str:
     elif "HTTP error" in text:
         advice = (
             f"cannot reach the store of {bucket}{where}: "
-            "check --endpoint-url, --region and the network"
+            "check --endpoint-url, --region and the network, then run the same command again"
         )
     else:
         advice = f"{bucket} cannot be used: check {variables} and --endpoint-url"

@@ -270,8 +270,8 @@ def _unreachable(place: str, *, cluster: bool) -> StoreError:
         advice = "if it was simdist's own, run the same command again"
     else:
         advice = (
-            f"start it, or correct --redis / {REDIS_URL_VARIABLE}; "
-            "without them simdist starts a server of its own"
+            "start it, then run the same command again, or correct --redis / "
+            f"{REDIS_URL_VARIABLE}; without them simdist starts a server of its own"
         )
     return StoreError(f"cannot reach Redis at {place}: {advice}")
 

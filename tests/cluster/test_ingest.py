@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -200,6 +201,34 @@ def test_actors_that_keep_dying_end_the_job_with_advice(
     with pytest.raises(ClusterError, match="run the same command again to go on"):
         run(folder)
     assert 0 < collection.known(refs_of(folder)).sum() < 40
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_an_actors_death_may_be_heard_of_before_its_last_result(
+    tmp_path: Path, folder: Path, collection: Collection, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died, wait = tmp_path / "died", ray.wait
+
+    class DiesOnce(EmbedActor):
+        shards = 0
+
+        def embed(self, shard: Shard, pixels: Pixels | None) -> tuple[Shard, NDArray[np.float32]]:
+            self.shards += 1
+            if self.shards == 2 and not died.exists():
+                died.touch()
+                os._exit(1)
+            return super().embed(shard, pixels)
+
+    def last_first(pending: list[Any], *, timeout: float) -> tuple[list[Any], list[Any]]:
+        """By then an actor's first shard is done, and the death of the second is known."""
+        wait(pending, num_returns=len(pending), timeout=60)
+        return pending[-1:], pending[:-1]
+
+    monkeypatch.setattr(pipeline_module, "EmbedActor", DiesOnce)
+    monkeypatch.setattr(ray, "wait", last_first)
+    assert run(folder).added == 40
+    assert died.exists()
+    assert_holds_exactly(collection, refs_of(folder))
 
 
 def kill_the_actors(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

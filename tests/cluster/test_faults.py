@@ -1,0 +1,285 @@
+"""Whatever fails, and whenever: one clean run afterwards, and the index is the undisturbed one.
+
+`-k 'round-7'` repeats a round, SIMDIST_FAULT_ROUNDS=200 makes it more than there are by default,
+and with `-s` the tally in the end can be seen.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from uuid import uuid4
+
+import numpy as np
+import pytest
+import requests
+from ray.cluster_utils import Cluster
+
+from cluster.ingest import Summary, ingest
+from cluster.runtime import ray_session
+from simdist.cli.main import INTERRUPTED
+from simdist.collection import Collection
+from simdist.embedding import Model
+from simdist.settings import Settings
+from simdist.sources import ImageRef, open_source
+from simdist.sources.background import in_background
+from simdist.store import Store, connect, layout
+from tests.cluster.conftest import without_servers
+from tests.cluster.driver import Layout, take_small_steps
+from tests.cluster.faults import Kind, Rig, Round, Strikes
+from tests.conftest import PHOTOS
+from tests.index_contents import contents
+from tests.object_store import CREDENTIALS, FORGOTTEN, FlakyProxy, ObjectStore
+from tests.servers import running, valkey
+
+ROUNDS = int(os.environ.get("SIMDIST_FAULT_ROUNDS", "24"))
+# No run may take longer, whatever befalls it; some 10 s are usual.
+BOUND = 120.0
+ENDS = {0: "success", 1: "an error", INTERRUPTED: "stopped", -signal.SIGKILL: "killed"}
+# Of S3 while faults strike, so that there is something left to strike.
+LATENCY = 0.2
+NAME = "photos"
+PER_CATEGORY = 8
+# What a failure's reason says of each bad image.
+BAD = {
+    "cut.jpg": "truncated",
+    "text.jpg": "not an image",
+    "empty.jpg": "empty",
+    "vanished.jpg": "there is no",
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a collection keeps of an image, to the bit."""
+
+    label: str | None
+    vector: bytes
+
+
+@dataclass
+class Bench:
+    """The rig, the bucket in it, and what an undisturbed ingest makes of the bucket.
+
+    Attributes:
+        begun: all keys of a collection that has the first category, as Redis dumps them.
+    """
+
+    rig: Rig
+    bucket: ObjectStore
+    store: Store
+    model: Model
+    index: dict[str, Stored] = field(default_factory=dict)
+    begun: dict[bytes, bytes] = field(default_factory=dict)
+
+    @property
+    def collection(self) -> Collection:
+        return Collection.open(self.store, NAME)
+
+    def uri(self, key: str = "") -> str:
+        return f"{self.bucket.uri}/photos{key}"
+
+    def clean_run(self, place: str = "") -> Summary:
+        """An ingest that nothing disturbs."""
+        collection = Collection.ensure(self.store, NAME, model=self.model)
+        run = in_background(
+            ingest,
+            open_source(self.uri(place), access=self.bucket.access),
+            collection=collection,
+            model=self.model,
+            on_progress=lambda _: None,
+        )
+        return run.result(BOUND)
+
+    def start(self, layout: Layout) -> subprocess.Popen[str]:
+        """The same ingest in a process of its own, through the proxy."""
+        options = ["-c", NAME, "--model", "efficientnet-lite0"]
+        places = ["--endpoint-url", self.rig.s3.url, "--redis", self.rig.redis.url]
+        places += ["--ray-address", self.rig.cluster.address]
+        driver = [sys.executable, "-m", "tests.cluster.driver", layout]
+        return subprocess.Popen(
+            [*driver, "ingest", self.uri(), *options, *places],
+            env=without_servers(PYTHONFAULTHANDLER="1"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def reset(self, *, begun: bool) -> None:
+        """Nothing is indexed, or the first category is."""
+        self.store.call("FLUSHALL")
+        for key, value in self.begun.items() if begun else ():
+            self.store.call("RESTORE", key, 0, value)
+
+    def dump(self) -> dict[bytes, bytes]:
+        """All that Redis holds."""
+        names = self.store.call("KEYS", "*")
+        return {name: self.store.call("DUMP", name) for name in names}
+
+    def assert_bad_images_named(self, summary: Summary) -> None:
+        """Each of them is a failure with its reason, and nothing else is."""
+        reasons = {failure.uri: failure.reason for failure in summary.failures}
+        assert reasons.keys() == {self.uri(f"/bad/{name}") for name in BAD}, summary
+        for name, reason in BAD.items():
+            assert reason in reasons[self.uri(f"/bad/{name}")]
+        assert summary.failed == len(BAD)
+
+
+def stored(collection: Collection) -> dict[str, Stored]:
+    """All that a collection keeps; checks that its parts agree and nothing is there twice."""
+    uris = contents(collection)
+    [tables] = collection.partitions
+    [rows, live] = tables.state("rows", "live")
+    pairs = [pair for pair in tables.rows(np.arange(rows, dtype=np.uint32)) if pair is not None]
+    assert len(pairs) == live == len(uris) == len(set(uris))
+    records = [layout.unpack_record(record) for _, record in pairs]
+    return {
+        record.uri: Stored(record.label, vector.tobytes())
+        for record, (vector, _) in zip(records, pairs, strict=True)
+    }
+
+
+@pytest.fixture(scope="module")
+def bench(model: Model, s3_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    """The rig, filled; and what an undisturbed ingest makes of it."""
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        running(valkey(), tmp_path_factory.mktemp("redis")) as redis,
+        closing(FlakyProxy(s3_url)) as proxy,
+    ):
+        # Before Ray starts: its workers have it from there.
+        for name in FORGOTTEN:
+            patch.delenv(name, raising=False)
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        bucket = filled_bucket(s3_url)
+        proxy.trouble["vanished.jpg"] = ["404"] * 10**6
+        cluster = Cluster()
+        rig = Rig(cluster, redis, proxy)
+        try:
+            # A node that dies is missed within seconds, not half a minute.
+            health = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
+            cluster.add_node(num_cpus=1, num_gpus=1, _system_config=health)
+            rig.add_node()
+            with (
+                ray_session(Settings.resolve(ray_address=cluster.address)),
+                closing(connect(redis.url)) as store,
+            ):
+                yield undisturbed(Bench(rig, bucket.at(proxy.url), store, model))
+        finally:
+            cluster.shutdown()  # type: ignore[no-untyped-call]
+            tell(rig)
+
+
+def filled_bucket(url: str) -> ObjectStore:
+    """A bucket with 40 of the photographs, eight of each category, and the bad images."""
+    bucket = ObjectStore(url, f"bucket-{uuid4().hex}")
+    requests.put(f"{url}/{bucket.bucket}", timeout=30).raise_for_status()
+    photos = [p for c in sorted(PHOTOS.iterdir()) for p in sorted(c.iterdir())[:PER_CATEGORY]]
+    for photo in photos:
+        bucket.put(f"photos/{photo.parent.name}/{photo.name}", photo.read_bytes())
+    jpeg = photos[0].read_bytes()
+    bad = [jpeg[: len(jpeg) // 2], b"this is text, whatever its name\n" * 9, b"", jpeg]
+    for name, data in zip(BAD, bad, strict=True):
+        bucket.put(f"photos/bad/{name}", data)
+    return bucket
+
+
+def undisturbed(bench: Bench) -> Bench:
+    """Note what the index is like where nothing disturbs it."""
+    bench.reset(begun=False)
+    assert bench.clean_run(f"/{first_category()}").added == PER_CATEGORY
+    bench.begun = bench.dump()
+    bench.reset(begun=False)
+    bench.assert_bad_images_named(bench.clean_run())
+    bench.index = stored(bench.collection)
+    assert len(bench.index) == PER_CATEGORY * len(list(PHOTOS.iterdir()))
+    return bench
+
+
+def first_category() -> str:
+    return min(folder.name for folder in PHOTOS.iterdir())
+
+
+def tell(rig: Rig) -> None:
+    print("\nfaults that struck a run, and how the runs ended:")
+    for tally in (rig.tried, rig.ended):
+        print(*(f"{count:4}  {what}" for what, count in sorted(tally.items())), sep="\n")
+
+
+@pytest.fixture
+def small_steps(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process's own runs go in small steps too."""
+    take_small_steps(monkeypatch, Round.of(number).layout)
+
+
+@pytest.mark.parametrize("number", range(ROUNDS), ids=lambda number: f"round-{number}")
+def test_a_clean_run_mends_what_faults_left(bench: Bench, number: int, small_steps: None) -> None:
+    this = Round.of(number)
+    print(this)
+    bench.reset(begun=this.begun)
+    bench.rig.s3.latency = LATENCY
+    start = time.monotonic()
+    ended = strike_a_run(bench, this)
+    print(f"{time.monotonic() - start:.1f} s, then the clean run")
+    bench.rig.s3.latency = 0.0
+    check_what_succeeded(bench, ended)
+
+    start = time.monotonic()
+    summary = bench.clean_run()
+    print(f"{time.monotonic() - start:.1f} s: {summary}")
+    bench.assert_bad_images_named(summary)
+    assert stored(bench.collection) == bench.index
+    # One that adds nothing is the next one already.
+    again = bench.clean_run() if summary.added else summary
+    assert (again.added, again.replaced, again.skipped) == (0, 0, len(bench.index))
+    bench.assert_bad_images_named(again)
+
+
+def strike_a_run(bench: Bench, this: Round) -> tuple[int, str]:
+    """A run that faults strike; returns its exit code and what it said."""
+    driver = bench.start(this.layout)
+    strikes = Strikes(bench.rig, driver, this.faults)
+    try:
+        out = finish(driver)
+    finally:
+        strikes.join()
+    print(f"exit code {driver.returncode}; {strikes.struck}\n{out}")
+    bench.rig.tried.update(strikes.struck)
+    bench.rig.ended[ENDS.get(driver.returncode, "otherwise")] += 1
+    allowed = {0: True, 1: "error: " in out and "again" in out}
+    allowed[INTERRUPTED] = Kind.DRIVER_STOPPED in strikes.struck
+    allowed[-signal.SIGKILL] = Kind.DRIVER_KILLED in strikes.struck
+    assert allowed.get(driver.returncode), "it ended as no run may"
+    assert "Traceback" not in out
+    assert "this is a defect" not in out
+    return driver.returncode, out
+
+
+def finish(driver: subprocess.Popen[str]) -> str:
+    """Wait for a run within its bound; returns what it said."""
+    try:
+        out, _ = driver.communicate(timeout=BOUND)
+    except subprocess.TimeoutExpired:
+        # With PYTHONFAULTHANDLER it says where it hangs.
+        driver.send_signal(signal.SIGABRT)
+        out, _ = driver.communicate(timeout=BOUND)
+        raise AssertionError(f"it hangs:\n{out}") from None
+    return out
+
+
+def check_what_succeeded(bench: Bench, ended: tuple[int, str]) -> None:
+    """A run that calls itself a success has indexed all but what it names as failed."""
+    code, out = ended
+    if code == 0:
+        refs = list(open_source(bench.uri(), access=bench.bucket.access).entries)
+        images = [ref for ref in refs if isinstance(ref, ImageRef)]
+        [failed] = re.findall(r"(\d+) failed", out)
+        assert bench.collection.known(images).sum() + int(failed) == len(images)
