@@ -31,7 +31,7 @@ format: $(VENV)/.installed-test ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
-bench-ingest: $(VENV)/.installed-test ## Measure decoding, the network and the whole pipeline
+bench-ingest: $(VENV)/.installed-test ## Measure the pipeline, its parts and its peers
 	@$(BIN)/python -m bench.ingest $(ARGS)
 
 bench-scaling: $(VENV)/.installed-test ## Measure ingest with one to four (sleeping) GPUs

@@ -1,225 +1,248 @@
-"""How fast is ingest, and how much of the network's own speed does it reach?
+"""How fast is ingest, how much of its parts' speed does it reach, and what do its peers reach?
 
-Measured on a seeded sample of a folder, with the same actors, threads and allocator throughout:
+Measured on a seeded sample of a folder, from there and from an S3 endpoint (moto's, a process on
+this machine, which is sent the same files):
 
 - decode: fetching and decoding alone, on all decoders;
 - network: the embedding actors alone, on batches that lie ready; before, between and after the
   rounds of the whole, and averaged, so that a noisy machine treats both alike;
 - whole: `cluster.ingest` from the listing to the commit in an embedded server, hash family and
   all, from the first finished shard to the end. What comes before (actors that start and load the
-  model) is reported apart, in seconds; starting Ray is in neither.
+  model) is printed apart, in seconds; starting Ray is in neither.
+- bound: what is possible where decoding and the network share the cores, 1 / (1/decode + 1/network)
+- the peers (`bench.peers`), on the first images of the same sample, from their first batch on. They
+  stop at rows of embeddings: they index nothing.
 
-    python -m bench.ingest [FOLDER] [--size 2000] [--rounds 2] [--model NAME] [--untrained]
+    python -m bench.ingest [FOLDER] [--size 1500] [--rounds 2] [--model NAME] [--untrained]
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
-import random
+import os
+import platform
 import tempfile
 import time
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from unittest.mock import patch
 
-from cluster.ingest import ingest
-from cluster.pipeline import ACTOR_SHARDS
-from cluster.progress import Progress
+import requests
+
+from bench.ingest_parts import decoding, network, sample, whole
+from bench.peers.data_loader import data_loader
+from bench.peers.ray_data import ray_data
 from cluster.runtime import ray_session
-from cluster.shards import Shard
-from cluster.stages import EmbedActor, Plan, decode_shard
-from simdist.collection import Collection
+from cluster.stages import Plan
 from simdist.embedding import Model, load_model
 from simdist.embedding.backbones import backbone
+from simdist.embedding.embedder import fast_precision
+from simdist.errors import ModelError
 from simdist.settings import Settings
-from simdist.sources import ImageRef, list_folder, open_source, uri_path
-from simdist.store import open_store
+from tests.object_store import CREDENTIALS, FORGOTTEN, ObjectStore, running_s3
 
 OUT = Path(__file__).parent / "out" / "ingest.json"
 SOURCE = Path("../shared/data/caltech-101")
-NETWORK_SECONDS = 15.0
-READY_SHARDS = 16
-SEED = 0
+BUCKET = "bench"
+PEERS: dict[str, Callable[[list[str], str, Path], float]] = {
+    "DataLoader": data_loader,
+    "Ray Data": ray_data,
+}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the result; rates in images a second."""
+    """One line of the result; rates in images a second.
 
-    source: str
-    model: str
+    Attributes:
+        bound: what the whole can reach; where they share the cores, less than either part.
+        peers: from the folder alone.
+    """
+
+    when: str
+    machine: str
     device: str
+    source: str
+    place: str
+    model: str
     decode_per_s: float
     network_per_s: float
     whole_per_s: float
+    whole_of_least: float
+    bound_per_s: float
+    whole_of_bound: float
+    peers_per_s: dict[str, float]
 
 
 def main() -> None:
-    """Measure each model, print a table and write `bench/out/ingest.json`."""
+    """Measure each model, print a table and add to `bench/out/ingest.json`."""
     options = _options()
-    rows = [_measure(options, name) for name in options.model]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = sample(options.source, options.size, Path(scratch) / "sample")
+        with _object_store(folder) as uri:
+            places = {"folder": str(folder), "s3": uri}
+            rows = [
+                row for name in options.model for row in _measure(options, name, places, scratch)
+            ]
+    _print(rows)
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps([asdict(row) for row in rows], indent=2) + "\n")
-    print(
-        f"\n{'model':30}{'device':>24}{'decode/s':>10}{'network/s':>11}{'whole/s':>9}{'ratio':>7}"
-    )
-    for row in rows:
-        print(
-            f"{row.model:30}{row.device:>24}{row.decode_per_s:10.0f}{row.network_per_s:11.1f}"
-            f"{row.whole_per_s:9.1f}{row.whole_per_s / row.network_per_s:7.2f}"
-        )
-    print(f"written to {OUT}")
+    before = json.loads(OUT.read_text()) if OUT.exists() else []
+    OUT.write_text(json.dumps([*before, *map(asdict, rows)], indent=2) + "\n")
+    print(f"added to {OUT}")
 
 
 def _options() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Measure the ingest pipeline.")
+    parser = argparse.ArgumentParser(description="Measure the ingest pipeline and its peers.")
     parser.add_argument("source", type=Path, nargs="?", default=SOURCE, help="a folder of images")
-    parser.add_argument("--size", type=int, default=2000, help="images in the sample")
+    parser.add_argument("--size", type=int, default=1500, help="images in the sample")
+    parser.add_argument("--peer-size", type=int, default=384, help="of them, for the peers; or 0")
     parser.add_argument("--rounds", type=int, default=2, help="times that each is measured")
     parser.add_argument("--model", action="append", help="may be given more than once")
     parser.add_argument(
         "--untrained",
         action="store_true",
-        help="random weights: as fast as the real ones, for where those cannot be downloaded",
+        help="random weights: as fast as the real ones, which are not looked for then",
     )
     options = parser.parse_args()
-    options.model = options.model or ["efficientnet-lite0"]
+    options.model = options.model or ["resnet34", "efficientnet-lite0"]
     return options
 
 
-def _measure(options: argparse.Namespace, name: str) -> Row:
+@contextmanager
+def _object_store(folder: Path) -> Iterator[str]:
+    """An S3 endpoint with a folder's files in a bucket, and what the environment says of it."""
+    with running_s3() as url, patch.dict(os.environ, CREDENTIALS):
+        for name in FORGOTTEN:
+            os.environ.pop(name, None)
+        os.environ["AWS_ENDPOINT_URL"] = url
+        requests.put(f"{url}/{BUCKET}", timeout=30).raise_for_status()
+        store = ObjectStore(url, BUCKET)
+        store.put_folder(folder, "sample")
+        yield f"{store.uri}/sample"
+
+
+def _measure(
+    options: argparse.Namespace, name: str, places: dict[str, str], scratch: str
+) -> list[Row]:
     import ray
 
-    model = _model(name, untrained=options.untrained)
-    label = f"{name} (untrained)" if options.untrained else name
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = sample(options.source, options.size, Path(scratch) / "sample")
-        settings = Settings.resolve()
-        with ray_session(settings):
-            plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
-            decode_per_s, batches = _decode(plan, folder, model)
-            print(f"{label}\n  decode {decode_per_s:.0f}/s", flush=True)
-            network = [_network(plan, model, batches)]
-            whole = []
-            for _ in range(options.rounds):
-                whole.append(_whole(settings, folder, model))
-                network.append(_network(plan, model, batches))
-    device = f"{plan.actors} GPU" if plan.actor_gpus else f"{plan.actors} CPU threads"
-    return Row(
-        str(options.source),
-        label,
-        device,
-        round(decode_per_s, 1),
-        round(mean(network), 1),
-        round(mean(whole), 1),
-    )
-
-
-def _model(name: str, *, untrained: bool) -> Model:
-    if not untrained:
-        return load_model(name)
-    known = backbone(name)
-    return Model(known.name, known.build().state_dict(), known.preprocessing, known.tap)
-
-
-def sample(source: Path, size: int, folder: Path) -> Path:
-    """A folder of links to some of a folder's images."""
-    images = sorted(ref.uri for ref in list_folder(source) if isinstance(ref, ImageRef))
-    for uri in random.Random(SEED).sample(images, min(size, len(images))):
-        path = uri_path(uri)
-        link = folder / path.parent.name / path.name
-        link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(path)
-    return folder
-
-
-def _decode(plan: Plan, folder: Path, model: Model) -> tuple[float, list[tuple[Shard, Any]]]:
-    """Images decoded a second, and some shards with their pixels in Ray's object store."""
-    import ray
-
-    refs = [ref for ref in list_folder(folder) if isinstance(ref, ImageRef)]
-    shards = [
-        Shard(tuple(refs[start : start + plan.shard])) for start in range(0, len(refs), plan.shard)
-    ]
-    task: Any = ray.remote(num_cpus=plan.decoder_cpus, num_returns=2)
-    decode: Any = task(decode_shard)
-    size = model.preprocessing.size
-
-    def run() -> list[tuple[Any, Any]]:
-        outcomes = [decode.remote(shard, size=size) for shard in shards]
-        ray.wait([done for done, _ in outcomes], num_returns=len(outcomes))
-        return outcomes
-
-    run()  # starts the workers and warms the page cache
-    start = time.perf_counter()
-    outcomes = run()
-    seconds = time.perf_counter() - start
-    ready = [(ray.get(done), pixels) for done, pixels in outcomes[:READY_SHARDS]]
-    return len(refs) / seconds, ready
-
-
-def _network(plan: Plan, model: Model, batches: list[tuple[Shard, Any]]) -> float:
-    """Images embedded a second by the actors alone."""
-    import ray
-
-    actor_class: Any = ray.remote(num_cpus=plan.actor_cpus, num_gpus=plan.actor_gpus)(EmbedActor)
-    actors = [actor_class.remote() for _ in range(plan.actors)]
-    weights = ray.put(model)
-    ray.get([actor.load.remote(weights) for actor in actors])
-    turns = itertools.cycle(batches)
-    pending = {
-        actor.embed.remote(*next(turns)): actor for actor in actors for _ in range(ACTOR_SHARDS)
-    }
-    done, start = 0, 0.0
-    while not start or time.perf_counter() - start < NETWORK_SECONDS:
-        (ref,), _ = ray.wait(list(pending))
-        actor = pending.pop(ref)
-        pending[actor.embed.remote(*next(turns))] = actor
-        if start:
-            done += len(ray.get(ref)[1])
-        else:
-            start = time.perf_counter()
-    rate = done / (time.perf_counter() - start)
-    for actor in actors:
-        ray.kill(actor)
-    print(f"  network {rate:.1f}/s", flush=True)
-    return rate
-
-
-def _whole(settings: Settings, folder: Path, model: Model) -> float:
-    """Images ingested a second, once the first is."""
-    first: Progress | None = None
-
-    def note(progress: Progress) -> None:
-        nonlocal first
-        if first is None and progress.done:
-            first = progress
-
-    # An empty data folder each time: an embedded server of its own.
-    with (
-        # The server may still be writing as it stops.
-        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data_dir,
-        open_store(replace(settings, redis_url=None, data_dir=Path(data_dir))) as store,
-    ):
-        collection = Collection.ensure(store, "bench", model=model)
-        summary = ingest(
-            open_source(str(folder)),
-            collection=collection,
-            model=model,
-            settings=settings,
-            on_progress=note,
+    model, label = _model(name, untrained=options.untrained)
+    print(label, flush=True)
+    settings = Settings.resolve()
+    with ray_session(settings):
+        plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+        decoded = {place: decoding(plan, where, model) for place, where in places.items()}
+        batches = decoded["folder"][1]
+        networks, wholes = [network(plan, model, batches)], []
+        for _ in range(options.rounds):
+            wholes.append({place: whole(settings, at, model) for place, at in places.items()})
+            networks.append(network(plan, model, batches))
+    peers = _peers(model, places["folder"], options.peer_size, Path(scratch))
+    return [
+        _row(
+            options.source,
+            place,
+            label,
+            plan,
+            decode=decoded[place][0],
+            network=mean(networks),
+            whole=mean(rates[place] for rates in wholes),
+            peers=peers,
         )
-    assert first is not None, summary
-    rate = (summary.added - first.done) / (summary.seconds - first.seconds)
-    print(
-        f"  whole {rate:.1f}/s; {summary.added} images in {summary.seconds:.1f} s, "
-        f"the first after {first.seconds:.1f} s; {summary.failed} failed",
-        flush=True,
+        for place in places
+    ]
+
+
+def _model(name: str, *, untrained: bool) -> tuple[Model, str]:
+    """A model, and what to call it: where its weights cannot be had, random ones do."""
+    if not untrained:
+        try:
+            return load_model(name), name
+        except ModelError as error:
+            print(f"{error}\nrandom weights are as fast: they are measured")
+    known = backbone(name)
+    model = Model(known.name, known.build().state_dict(), known.preprocessing, known.tap)
+    return model, f"{name} (untrained)"
+
+
+def _peers(model: Model, folder: str, size: int, scratch: Path) -> dict[str, float]:
+    """Images a second of each peer, in a process of its own."""
+    import torch
+
+    if not size:
+        return {}
+    weights = scratch / f"{model.backbone}.pth"
+    torch.save(dict(model.weights), weights)
+    paths = sorted(str(path.resolve()) for path in Path(folder).rglob("*") if path.is_file())[:size]
+    rates = {}
+    for name, peer in PEERS.items():
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+            rates[name] = process.submit(peer, paths, model.backbone, weights).result()
+        print(f"  {name} {rates[name]:.1f}/s", flush=True)
+    return rates
+
+
+def _row(
+    source: Path,
+    place: str,
+    model: str,
+    plan: Plan,
+    *,
+    decode: float,
+    network: float,
+    whole: float,
+    peers: dict[str, float],
+) -> Row:
+    least = min(decode, network)
+    # A GPU takes the network off the cores: then the slower of the two is the bound.
+    bound = least if plan.actor_gpus else 1 / (1 / decode + 1 / network)
+    kind = "cuda" if plan.actor_gpus else "cpu"
+    numbers = str(fast_precision(kind)).removeprefix("torch.")
+    return Row(
+        when=time.strftime("%Y-%m-%d %H:%M"),
+        machine=_machine(),
+        device=f"{plan.actors} {'GPU' if plan.actor_gpus else 'CPU threads'}, {numbers}",
+        source=source.name,
+        place=place,
+        model=model,
+        decode_per_s=round(decode, 1),
+        network_per_s=round(network, 1),
+        whole_per_s=round(whole, 1),
+        whole_of_least=round(whole / least, 3),
+        bound_per_s=round(bound, 1),
+        whole_of_bound=round(whole / bound, 3),
+        peers_per_s={name: round(rate, 1) for name, rate in peers.items()},
     )
-    return rate
+
+
+def _machine() -> str:
+    """The CPU's name, as `lscpu` has it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{next(names, platform.processor())}, {os.cpu_count()} cores"
+
+
+def _print(rows: list[Row]) -> None:
+    print(f"\n{rows[0].machine}; {rows[0].device}; the peers: 32-bit floats, eager")
+    print(
+        f"{'model':28}{'from':8}{'decode/s':>9}{'network/s':>10}{'whole/s':>9}{'of least':>9}"
+        f"{'bound/s':>9}{'of bound':>9}" + "".join(f"{'x ' + name:>14}" for name in PEERS)
+    )
+    for row in rows:
+        print(
+            f"{row.model:28}{row.place:8}{row.decode_per_s:9.0f}{row.network_per_s:10.1f}"
+            f"{row.whole_per_s:9.1f}{row.whole_of_least:9.2f}{row.bound_per_s:9.1f}"
+            f"{row.whole_of_bound:9.2f}"
+            + "".join(f"{row.whole_per_s / rate:14.1f}" for rate in row.peers_per_s.values())
+        )
+    print("of least: whole / min(decode, network); x PEER: whole / what the peer does, from files")
 
 
 if __name__ == "__main__":

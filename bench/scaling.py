@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.ingest import SOURCE, sample
+from bench.ingest import SOURCE
+from bench.ingest_parts import sample
 from cluster.listing import Listing
 from cluster.pipeline import Pipeline
 from cluster.shards import Shard

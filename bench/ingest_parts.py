@@ -1,0 +1,137 @@
+"""What `bench.ingest` measures of simdist: decoding alone, the network alone, and the whole.
+
+All with the same actors, threads and allocator.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cluster.ingest import ingest
+from cluster.pipeline import ACTOR_SHARDS
+from cluster.progress import Progress
+from cluster.shards import Shard
+from cluster.stages import EmbedActor, Plan, decode_shard
+from simdist.collection import Collection
+from simdist.embedding import Model
+from simdist.settings import Settings
+from simdist.sources import ImageRef, list_folder, open_source, uri_path
+from simdist.store import open_store
+
+NETWORK_SECONDS = 10.0
+READY_SHARDS = 16
+SEED = 0
+
+Batches = list[tuple[Shard, Any]]
+
+
+def sample(source: Path, size: int, folder: Path) -> Path:
+    """A folder of links to some of a folder's images."""
+    images = sorted(ref.uri for ref in list_folder(source) if isinstance(ref, ImageRef))
+    for uri in random.Random(SEED).sample(images, min(size, len(images))):
+        path = uri_path(uri)
+        link = folder / path.parent.name / path.name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(path)
+    return folder
+
+
+def decoding(plan: Plan, place: str, model: Model) -> tuple[float, Batches]:
+    """Images fetched and decoded a second, and some shards with their pixels in Ray's store."""
+    import ray
+
+    source = open_source(place)
+    refs = [ref for ref in source.entries if isinstance(ref, ImageRef)]
+    shards = [
+        Shard(tuple(refs[start : start + plan.shard]), access=source.access)
+        for start in range(0, len(refs), plan.shard)
+    ]
+    task: Any = ray.remote(num_cpus=plan.decoder_cpus, num_returns=2)
+    decode: Any = task(decode_shard)
+
+    def run(shards: list[Shard]) -> list[tuple[Any, Any]]:
+        outcomes = [decode.remote(shard, size=model.preprocessing.size) for shard in shards]
+        ray.wait([done for done, _ in outcomes], num_returns=len(outcomes))
+        return outcomes
+
+    run(shards[: 4 * plan.decoders])  # starts the workers
+    start = time.perf_counter()
+    outcomes = run(shards)
+    seconds = time.perf_counter() - start
+    ready = [(ray.get(done), pixels) for done, pixels in outcomes[:READY_SHARDS]]
+    failed = sum(len(shard.failures) for shard, _ in ready)
+    assert not failed, f"{failed} images of {place} cannot be decoded"
+    rate = len(refs) / seconds
+    print(f"  decode {rate:.0f}/s from {_kind(place)}", flush=True)
+    return rate, ready
+
+
+def _kind(place: str) -> str:
+    return "S3" if "://" in place else "the folder"
+
+
+def network(plan: Plan, model: Model, batches: Batches) -> float:
+    """Images embedded a second by the actors alone, from pixels that lie ready."""
+    import ray
+
+    actor_class: Any = ray.remote(num_cpus=plan.actor_cpus, num_gpus=plan.actor_gpus)(EmbedActor)
+    actors = [actor_class.remote() for _ in range(plan.actors)]
+    weights = ray.put(model)
+    ray.get([actor.load.remote(weights) for actor in actors])
+    turns = itertools.cycle(batches)
+    pending = {
+        actor.embed.remote(*next(turns)): actor for actor in actors for _ in range(ACTOR_SHARDS)
+    }
+    done, start = 0, 0.0
+    while not start or time.perf_counter() - start < NETWORK_SECONDS:
+        (ref,), _ = ray.wait(list(pending))
+        actor = pending.pop(ref)
+        pending[actor.embed.remote(*next(turns))] = actor
+        if start:
+            done += len(ray.get(ref)[1])
+        else:
+            start = time.perf_counter()
+    rate = done / (time.perf_counter() - start)
+    for actor in actors:
+        ray.kill(actor)
+    print(f"  network {rate:.1f}/s", flush=True)
+    return rate
+
+
+def whole(settings: Settings, place: str, model: Model) -> float:
+    """Images ingested a second, once the first is."""
+    first: Progress | None = None
+
+    def note(progress: Progress) -> None:
+        nonlocal first
+        if first is None and progress.done:
+            first = progress
+
+    # An empty data folder each time: an embedded server of its own.
+    with (
+        # The server may still be writing as it stops.
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data_dir,
+        open_store(replace(settings, redis_url=None, data_dir=Path(data_dir))) as store,
+    ):
+        collection = Collection.ensure(store, "bench", model=model)
+        summary = ingest(
+            open_source(place),
+            collection=collection,
+            model=model,
+            settings=settings,
+            on_progress=note,
+        )
+    assert first is not None, summary
+    rate = (summary.added - first.done) / (summary.seconds - first.seconds)
+    print(
+        f"  whole {rate:.1f}/s from {_kind(place)}; {summary.added} images in "
+        f"{summary.seconds:.1f} s, the first after {first.seconds:.1f} s; {summary.failed} failed",
+        flush=True,
+    )
+    return rate
