@@ -22,7 +22,8 @@ import pytest
 import requests
 from ray.cluster_utils import Cluster
 
-from cluster.ingest import Summary, ingest
+from cluster.ingest import ingest
+from cluster.progress import Summary
 from cluster.runtime import ray_session
 from simdist.cli.main import INTERRUPTED
 from simdist.collection import Collection
