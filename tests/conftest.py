@@ -7,11 +7,10 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
-import requests
 
 from simdist.store import Store, connect
 from simdist.store.embedded import embedded_server
-from tests.object_store import CREDENTIALS, FORGOTTEN, ObjectStore, running_s3
+from tests.object_store import CREDENTIALS, FORGOTTEN, ObjectStore, made_bucket, running_s3
 from tests.servers import Server, redis7, redis8, running, running_cluster, valkey
 
 ROOT = Path(__file__).parent.parent
@@ -81,9 +80,7 @@ def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_url)
-    store = ObjectStore(s3_url, f"bucket-{uuid4().hex}")
-    requests.put(f"{s3_url}/{store.bucket}", timeout=30).raise_for_status()
-    return store
+    return made_bucket(s3_url, f"bucket-{uuid4().hex}")
 
 
 @pytest.fixture(scope="session")

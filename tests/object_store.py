@@ -65,6 +65,12 @@ class ObjectStore:
                 self.put(f"{prefix}/{path.relative_to(folder)}", path.read_bytes())
 
 
+def made_bucket(url: str, bucket: str) -> ObjectStore:
+    """A bucket at an endpoint; it may be there already."""
+    requests.put(f"{url}/{bucket}", timeout=30).raise_for_status()
+    return ObjectStore(url, bucket)
+
+
 @contextmanager
 def running_process(*arguments: str, port: int) -> Iterator[str]:
     """A Python program that serves HTTP on a port; it is killed in the end."""

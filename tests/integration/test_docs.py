@@ -1,0 +1,62 @@
+"""The commands that the pages in docs/ show can be run as they are."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.command_line import CommandLine
+from tests.conftest import PHOTOS, ROOT
+from tests.object_store import ObjectStore, made_bucket
+
+COMMAND = re.compile(r"^    simdist (.*)$", re.MULTILINE)
+# Stands in the pages for an endpoint of the reader's own.
+ENDPOINT = "https://minio.example:9000"
+
+
+def commands(page: str) -> list[list[str]]:
+    return [shlex.split(line) for line in COMMAND.findall((ROOT / "docs" / page).read_text())]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with some photographs, a list of them, and one file that is none."""
+    for photo in sorted((PHOTOS / "fish").iterdir())[:3]:
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        shutil.copy(photo, tmp_path / "photos")
+    (tmp_path / "photos" / "text.jpg").write_text("no picture")
+    names = [path.name for path in (tmp_path / "photos").iterdir()]
+    rows = [f"photos/{name},fish" for name in names]
+    (tmp_path / "photos.csv").write_text("\n".join(["link,kind", *rows, ""]))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_the_commands_work(page: str, cli: CommandLine, folder: Path, s3: ObjectStore) -> None:
+    for bucket in ("bucket", "public-bucket"):
+        made_bucket(s3.url, bucket).put_folder(folder / "photos", "photos")
+    for arguments in commands(page):
+        if arguments[0] == "ingest":
+            # Without it the weights of the default model would be downloaded.
+            arguments += ["--model", "efficientnet-lite0"]
+        given = [s3.url if argument == ENDPOINT else argument for argument in arguments]
+        result = cli.run(*given)
+        assert result.code == 0, (given, result)
+
+
+def test_there_are_commands() -> None:
+    assert len(commands("ingest.md")) == 8
+    assert len(commands("sources.md")) == 4
+
+
+@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+def test_links_lead_somewhere(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    targets = re.findall(r"\]\(([^)#:]+)\)", text)
+    assert [target for target in targets if not (ROOT / "docs" / target).exists()] == []
