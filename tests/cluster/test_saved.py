@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from cluster.saved import ingest_saved
 from pyarrow import parquet
 
 from cluster import ingest as ingest_module
 from cluster.ingest import ingest
 from cluster.progress import Progress, Summary
+from cluster.saved import ingest_saved
 from simdist.collection import Collection
 from simdist.embedding import Model
 from simdist.errors import ModelMismatchError, SourceError
