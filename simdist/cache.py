@@ -23,7 +23,7 @@ class OutdatedError(Exception):
     """The tables have another generation by now; never leaves `search`."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Bucket:
     """A cached bucket: its pages, the rows in them, how much of it is known, as of which epoch."""
 
@@ -137,16 +137,17 @@ class BucketCache:
 
     def _refresh(self, places: Sequence[Place], overflow: Callable[[BucketTail], None]) -> None:
         """Read what these buckets lack; what there is no room for goes to `overflow`."""
-        self._clock += 1
+        self._clock = clock = self._clock + 1
+        buckets, epoch = self._buckets, self.epoch
         missing: dict[Place, int] = {}
         for place in places:
-            bucket = self._buckets.get(place)
+            bucket = buckets.get(place)
             if bucket is None:
                 missing[place] = 0
             else:
                 # From now on it is not dropped for another of them.
-                bucket.used = self._clock
-                if bucket.epoch < self.epoch:
+                bucket.used = clock
+                if bucket.epoch < epoch:
                     missing[place] = bucket.known
         while missing:
             reading = self._tables.read(self.generation, missing, dead_known=self._dead_known)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +17,7 @@ from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 from simdist.store import layout
 from simdist.tables import HashTables, Place
 from simdist.tuning import ProbeChooser, check_recall
-from simdist.vectors import checked, normalised
+from simdist.vectors import checked_normalised
 
 # Buckets looked up in each table: with k-means buckets, recall@10 is about .95 (docs/families.md).
 PROBES = 32
@@ -83,7 +84,7 @@ class Searcher:
         recall: float | None = None,
     ) -> list[Hit]:
         """The n most similar images: `search_many` for one query."""
-        return self.search_many(np.atleast_2d(vector), n=n, probes=probes, recall=recall)[0]
+        return self.search_many(np.asarray(vector)[None], n=n, probes=probes, recall=recall)[0]
 
     def search_many(
         self,
@@ -114,11 +115,14 @@ class Searcher:
         if not 1 <= n <= MAX_RESULTS:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
         choose = self._chooser(probes, recall)
-        queries = normalised(checked(vectors, dim=self.collection.dim))
+        queries = checked_normalised(vectors, dim=self.collection.dim)
+        if len(self._partitions) == 1:
+            [only] = self._partitions
+            found = only.search(queries, n=n, choose=choose)
+            self.rows_read = only.rows_read
+            return found
         parts = [
-            part.search(queries, n=n, choose=choose)
-            for part in self._partitions
-            if len(self._partitions) == 1 or part.fitted
+            part.search(queries, n=n, choose=choose) for part in self._partitions if part.fitted
         ]
         self.rows_read = sum(part.rows_read for part in self._partitions)
         if not parts:
@@ -152,7 +156,8 @@ class _PartitionSearcher:
         self._memory = memory
         self._max_staleness = max_staleness
         self._max_records = max(MAX_RESULTS, memory // _RECORDS_SHARE // _RECORD_BYTES)
-        self._records: dict[int, layout.Record] = {}
+        # Row -> URI, label, metadata.
+        self._records: dict[int, tuple[str, str | None, Mapping[str, Any]]] = {}
         self._cache: BucketCache | None = None
         self._checked_at = 0.0
         self.rows_read = 0
@@ -191,8 +196,9 @@ class _PartitionSearcher:
         family = self._tables.family(cache.generation)
         probes = self._chosen(cache, choose)
         places = [_places(buckets) for buckets in family.probes(queries, probes)]
-        if len(queries) > 1:
-            cache.prefetch(list(dict.fromkeys(place for some in places for place in some)))
+        if len(queries) == 1:
+            return [self._hits(cache, queries[0], places[0], n)]
+        cache.prefetch(list(dict.fromkeys(place for some in places for place in some)))
         return [
             self._hits(cache, query, some, n) for query, some in zip(queries, places, strict=True)
         ]
@@ -214,17 +220,19 @@ class _PartitionSearcher:
             self.rows_read += scored
             numbers = rows[:found].tolist()
             if self._know(cache, numbers):
-                records = [self._records[row] for row in numbers]
+                records = map(self._records.__getitem__, numbers)
                 return [
-                    Hit(record.uri, score, record.label, record.metadata)
-                    for record, score in zip(records, scores[:found].tolist(), strict=True)
+                    Hit(uri, score, label, metadata)
+                    for (uri, label, metadata), score in zip(
+                        records, scores[:found].tolist(), strict=True
+                    )
                 ]
 
     def _know(self, cache: BucketCache, rows: Sequence[int]) -> bool:
         """Have the records of these rows; False if one has been deleted meanwhile."""
-        missing = [row for row in rows if row not in self._records]
-        if not missing:
+        if self._records.keys() >= set(rows):
             return True
+        missing = [row for row in rows if row not in self._records]
         if len(self._records) + len(missing) > self._max_records:
             self._records.clear()
             missing = list(rows)
@@ -232,11 +240,14 @@ class _PartitionSearcher:
         gone = [row for row, pair in zip(missing, stored, strict=True) if pair is None]
         for row, pair in zip(missing, stored, strict=True):
             if pair is not None:
-                self._records[row] = layout.unpack_record(pair[1])
+                record = layout.unpack_record(pair[1])
+                self._records[row] = record.uri, record.label, record.metadata
         cache.bury(np.array(gone, np.uint32))
         return not gone
 
 
 def _places(buckets: NDArray[np.uint32]) -> list[Place]:
     """(tables, probes) bucket numbers, the most probable of each table first."""
+    if len(buckets) == 1:
+        return list(zip(repeat(0), buckets[0].tolist()))
     return [(table, bucket) for table, row in enumerate(buckets.tolist()) for bucket in row]

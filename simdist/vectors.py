@@ -18,6 +18,24 @@ def checked(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
     Raises:
         VectorError: wrong shape; or, by index, not finite or of length zero.
     """
+    return _checked(vectors, dim)[0]
+
+
+def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each row divided by its length."""
+    unit: NDArray[np.float32] = vectors / _lengths(vectors)[:, None]
+    return unit
+
+
+def checked_normalised(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
+    """What `checked` returns, each row divided by its length; raises what that raises."""
+    array, lengths = _checked(vectors, dim)
+    unit: NDArray[np.float32] = array / lengths[:, None]
+    return unit
+
+
+def _checked(vectors: ArrayLike, dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What `checked` returns, and the lengths."""
     try:
         array = np.asarray(vectors, dtype=np.float32)
     except (TypeError, ValueError) as error:
@@ -26,18 +44,12 @@ def checked(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
         raise VectorError(f"vectors of shape {array.shape} where (n, {dim}) is needed")
     # Squares overflow before the values do; a length that is not finite is as bad.
     lengths = _lengths(array)
-    sound = (lengths > 0) & (lengths < np.inf)
-    if not sound.all():
+    if not (lengths.min(initial=np.inf) > 0 and lengths.max(initial=0) < np.inf):
+        sound = (lengths > 0) & (lengths < np.inf)
         bad = np.flatnonzero(~sound)
         listed = ", ".join(str(index) for index in bad[:10]) + (", ..." if len(bad) > 10 else "")
         raise VectorError(f"vectors not finite or of length zero, by index: {listed}")
-    return array
-
-
-def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each row divided by its length."""
-    unit: NDArray[np.float32] = vectors / _lengths(vectors)[:, None]
-    return unit
+    return array, lengths
 
 
 def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

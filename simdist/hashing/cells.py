@@ -116,6 +116,20 @@ def _compiled_ranking() -> Callable[..., NDArray[np.uint32]]:
                 total += point[j] * centres[first + i, j]
             out[i] = halves[first + i] - total
 
+    @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
+    def project(vector: Any, basis: Any, point: Any) -> None:
+        # Four rows at a time: the sums are loaded and stored a quarter as often.
+        rows = basis.shape[0] // 4 * 4
+        for i in range(0, rows, 4):
+            four = vector[i : i + 4]
+            for j in range(basis.shape[1]):
+                point[j] += (four[0] * basis[i, j] + four[1] * basis[i + 1, j]) + (
+                    four[2] * basis[i + 2, j] + four[3] * basis[i + 3, j]
+                )
+        for i in range(rows, basis.shape[0]):
+            for j in range(basis.shape[1]):
+                point[j] += vector[i] * basis[i, j]
+
     @numba.njit(nogil=True, cache=True)
     def ranked(  # noqa: PLR0917
         vector: Any,
@@ -130,9 +144,7 @@ def _compiled_ranking() -> Callable[..., NDArray[np.uint32]]:
         count: int,
     ) -> Any:
         point = np.zeros(basis.shape[1], np.float32)
-        for i in range(basis.shape[0]):
-            for j in range(basis.shape[1]):
-                point[j] += vector[i] * basis[i, j]
+        project(vector, basis, point)
         to_cells = np.empty(len(centres), np.float32)
         distances(point, centres, centre_halves, 0, to_cells)
         cells = np.argsort(to_cells)[:wanted]

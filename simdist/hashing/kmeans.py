@@ -78,6 +78,8 @@ class KMeansFamily:
 
     def probes(self, vectors: Vectors, count: int) -> Buckets:
         count = min(count, self.size)
+        if len(vectors) == 1:
+            return self._search.ranked(vectors[0], self.basis, count)[None, None]
         probes = np.empty((len(vectors), 1, count), np.uint32)
         for row, vector in zip(probes, vectors, strict=True):
             row[0] = self._search.ranked(vector, self.basis, count)
