@@ -94,21 +94,26 @@ class BucketCache:
             OutdatedError: the tables have another generation.
         """
         found = scored = 0
-        # What there is no room for is scored as it passes by.
-        passing: list[BucketTail] = []
-        self._refresh(places, passing.append)
-        for tail in passing:
-            found = self._rank(
-                *(query, *_as_pages(tail, self._tables), self._dead, found, best_rows, best_scores)
-            )
-            scored += len(tail.rows)
-        buckets = [self._buckets.get(place, _NOTHING) for place in places]
-        first = np.array([bucket.pages[0] for bucket in buckets if bucket.pages], np.int32)
+        heads: list[int] = []
+        size = self._use(places, heads)
+        if size is None:
+            # What there is no room for is scored as it passes by.
+            passing: list[BucketTail] = []
+            self._refresh(places, passing.append)
+            for tail in passing:
+                found = self._rank(
+                    *(query, *_as_pages(tail, self._tables), self._dead),
+                    *(found, best_rows, best_scores),
+                )
+                scored += len(tail.rows)
+            buckets = [self._buckets.get(place, _NOTHING) for place in places]
+            heads = [bucket.pages[0] for bucket in buckets if bucket.pages]
+            size = sum(bucket.size for bucket in buckets)
         found = self._rank(
-            *(query, first, self._next, self._fill, self._rows, self._values),
+            *(query, np.array(heads, np.int32), self._next, self._fill, self._rows, self._values),
             *(self._inverse_lengths, self._dead, found, best_rows, best_scores),
         )
-        return found, scored + sum(bucket.size for bucket in buckets)
+        return found, scored + size
 
     def prefetch(self, places: Sequence[Place]) -> None:
         """Bring these buckets up to date, as far as there is room for them.
@@ -135,19 +140,35 @@ class BucketCache:
         self.bury(dead)
         self.epoch = max(self.epoch, epoch)
 
-    def _refresh(self, places: Sequence[Place], overflow: Callable[[BucketTail], None]) -> None:
-        """Read what these buckets lack; what there is no room for goes to `overflow`."""
+    def _use(self, places: Sequence[Place], heads: list[int]) -> int | None:
+        """Add these buckets' first pages to `heads`, and return how many rows they have.
+
+        None if something must be read first. Most queries end here: one pass, nothing else.
+        """
         self._clock = clock = self._clock + 1
-        buckets, epoch = self._buckets, self.epoch
-        missing: dict[Place, int] = {}
+        buckets, epoch, size = self._buckets, self.epoch, 0
         for place in places:
             bucket = buckets.get(place)
+            if bucket is None or bucket.epoch < epoch:
+                return None
+            bucket.used = clock
+            if bucket.size:
+                heads.append(bucket.pages[0])
+                size += bucket.size
+        return size
+
+    def _refresh(self, places: Sequence[Place], overflow: Callable[[BucketTail], None]) -> None:
+        """Read what these buckets lack; what there is no room for goes to `overflow`."""
+        self._clock += 1
+        missing: dict[Place, int] = {}
+        for place in places:
+            bucket = self._buckets.get(place)
             if bucket is None:
                 missing[place] = 0
             else:
                 # From now on it is not dropped for another of them.
-                bucket.used = clock
-                if bucket.epoch < epoch:
+                bucket.used = self._clock
+                if bucket.epoch < self.epoch:
                     missing[place] = bucket.known
         while missing:
             reading = self._tables.read(self.generation, missing, dead_known=self._dead_known)
