@@ -170,7 +170,9 @@ class EmbedActor:
     def _embed(self, digests: tuple[bytes, ...], pixels: Pixels) -> NDArray[np.float32]:
         """Embed, but the same bytes only once, as far back as this actor remembers."""
         new = {digest: i for i, digest in enumerate(digests) if digest not in self._known}
-        fresh = self._embedder.embed(pixels[list(new.values())])
+        # In full batches: on some CPUs a vector's last bits depend on how many go together.
+        rows = [*new.values(), *[0] * (-len(new) % self._embedder.batch)]
+        fresh = self._embedder.embed(pixels[rows])[: len(new)]
         known = {digest: self._known[digest] for digest in digests if digest in self._known}
         known |= dict(zip(new, fresh, strict=True))
         self._known.update(zip(new, fresh, strict=True))

@@ -33,6 +33,9 @@ class Embedder:
 
     The embedding is the output of the layer `model.tap`, taken with a forward hook, flattened
     and L2-normalised. One embedder is for one thread.
+
+    Attributes:
+        batch: images that are put through the network at once.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class Embedder:
         if self.device == "cpu":
             size = model.preprocessing.size
             fold_batch_norms(network, torch.zeros(1, 3, size, size))
-        self._batch = CPU_BATCH if self.device == "cpu" else GPU_BATCH
+        self.batch = CPU_BATCH if self.device == "cpu" else GPU_BATCH
         self._dtype = torch.float32 if full_precision else fast_precision(self.device)
         network.to(self.device, self._dtype)
         self._network = network.to(memory_format=torch.channels_last)
@@ -111,14 +114,14 @@ class Embedder:
         with torch.inference_mode():
             while done < len(pixels):
                 # Arrays from Pillow or Ray are read-only, which torch does not take.
-                batch = np.require(pixels[done : done + self._batch], requirements=["C", "W"])
+                batch = np.require(pixels[done : done + self.batch], requirements=["C", "W"])
                 try:
                     rows = self._forward(torch.from_numpy(batch)).cpu().numpy()
                 except torch.OutOfMemoryError:
-                    if self._batch == 1:
+                    if self.batch == 1:
                         raise
                     # From now on as many as this GPU's memory has room for.
-                    self._batch //= 2
+                    self.batch //= 2
                     continue
                 vectors[done : done + len(rows)] = rows
                 done += len(rows)

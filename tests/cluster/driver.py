@@ -37,9 +37,9 @@ class SmallStepActor(EmbedActor):
 def take_small_steps(patch: pytest.MonkeyPatch, layout: Layout) -> None:
     """Let this process's pipelines have many small shards, laid out as said."""
 
-    def plan_of(resources: Mapping[str, float]) -> Plan:
+    def plan_of(resources: Mapping[str, float], **options: int | None) -> Plan:
         gpus = resources.get("GPU", 0) if layout == "apart" else 0
-        return replace(_plan_of({**resources, "GPU": gpus}), shard=SHARD)
+        return replace(_plan_of({**resources, "GPU": gpus}, **options), shard=SHARD)
 
     patch.setattr(Plan, "of", plan_of)
     patch.setattr(pipeline, "EmbedActor", SmallStepActor)

@@ -210,6 +210,7 @@ def test_the_same_bytes_are_embedded_once(folder: Path, model: Model) -> None:
     refs = refs_of(folder)
     actor = EmbedActor()
     actor.load(model)
+    actor._embedder.batch = 1
     embedded: list[int] = []
     embed = actor._embedder.embed
 

@@ -28,6 +28,7 @@ from cluster.runtime import ray_session
 from simdist.cli.main import INTERRUPTED
 from simdist.collection import Collection
 from simdist.embedding import Model
+from simdist.failures import kept
 from simdist.settings import Settings
 from simdist.sources import ImageRef, open_source
 from simdist.sources.background import in_background
@@ -131,6 +132,7 @@ class Bench:
         for name, reason in BAD.items():
             assert reason in reasons[self.uri(f"/bad/{name}")]
         assert summary.failed == len(BAD)
+        assert {one.failure.uri: one.failure.reason for one in kept(self.collection)} == reasons
 
 
 def stored(collection: Collection) -> dict[str, Stored]:

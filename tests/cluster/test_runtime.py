@@ -102,3 +102,18 @@ def test_with_gpus_there_is_one_actor_each() -> None:
     plan = Plan.of({"CPU": 16, "GPU": 4})
     assert (plan.actors, plan.actor_gpus, plan.decoders) == (4, 1, 16)
     assert plan.actors * plan.actor_cpus + plan.decoders * plan.decoder_cpus <= 16
+
+
+def test_a_plan_takes_what_it_is_told_to() -> None:
+    cluster = {"CPU": 8.0, "GPU": 4.0}
+    assert (Plan.of(cluster).actors, Plan.of(cluster).actor_gpus) == (4, 1)
+    assert (Plan.of(cluster, gpus=2).actors, Plan.of(cluster, gpus=2).actor_gpus) == (2, 1)
+    # More than there are: they are waited for.
+    assert Plan.of(cluster, gpus=6).actors == 6
+    for plan, actors in (
+        (Plan.of(cluster, gpus=0), 8),
+        (Plan.of(cluster, actors=3), 3),
+        (Plan.of({"CPU": 8.0}), 8),
+        (Plan.of({"CPU": 8.0}, actors=1), 1),
+    ):
+        assert (plan.actors, plan.actor_gpus, plan.actors_decode) == (actors, 0, True)

@@ -321,3 +321,24 @@ def test_a_model_that_does_not_fit_is_refused(
             tap = ""
     with pytest.raises(ModelError, match=reason):
         Embedder(replace(model, weights=weights, tap=tap), device="cpu").embed(pixels[:1])
+
+
+def test_a_device_whose_memory_is_too_small_gets_fewer_images_at_a_time(
+    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first two sizes are refused as a full GPU refuses them; the rest is the real network."""
+    pixels = np.random.default_rng(0).integers(0, 256, (11, 224, 224, 3), np.uint8)
+    expected = embedder.embed(pixels)
+    forward, sizes = embedder._forward, list[int]()
+
+    def full(batch: Tensor) -> Tensor:
+        sizes.append(len(batch))
+        if len(batch) > 2:
+            raise torch.OutOfMemoryError
+        return forward(batch)
+
+    monkeypatch.setattr(embedder, "_forward", full)
+    monkeypatch.setattr(embedder, "batch", 8)
+    assert (embedder.embed(pixels) == expected).all()
+    assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
+    assert embedder.batch == 2
