@@ -180,7 +180,7 @@ def test_an_image_that_kills_its_decoder_costs_no_other(
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten shards of the 40 photographs: actors are sure to have work left at the first results."""
     plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
-    monkeypatch.setattr(Plan, "of", lambda resources: replace(plan, shard=4))
+    monkeypatch.setattr(Plan, "of", lambda resources, **_: replace(plan, shard=4))
 
 
 @pytest.mark.usefixtures("small_shards")

@@ -25,7 +25,9 @@ HORSES = file_uri(PHOTOS / "animals" / "horses.jpg")
 
 # The command, filling slowly enough to be stopped.
 SLOW = """
-import sys, time
+import signal, sys, time
+# What is started in the background is deaf to Ctrl-C, and so are all its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from simdist import rehash
 from simdist.cli.main import main
 from simdist.store import Store
