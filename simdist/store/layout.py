@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-VERSION = 1
+VERSION = 2
 COLLECTIONS = "simdist:collections"
 
 ROW_DTYPE = np.dtype("<u4")
