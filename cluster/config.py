@@ -17,6 +17,8 @@ from simdist.settings import DEFAULT_COLLECTION
 
 READ_TOKENS_VARIABLE = "SIMDIST_READ_TOKENS"
 WRITE_TOKENS_VARIABLE = "SIMDIST_WRITE_TOKENS"
+# For tests, whose web server is on this machine; no option, so that nobody takes it for one.
+FETCH_LOOPBACK_VARIABLE = "SIMDIST_FETCH_LOOPBACK"
 MIN_TOKEN = 16
 
 
@@ -131,6 +133,8 @@ class ServiceConfig:
             raise UsageError("name a collection to serve")
         if not self.loopback:
             require_tokens(self.tokens)
+            if self.fetch_loopback:
+                raise UsageError("only a service of its own machine may fetch from there")
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> ServiceConfig:

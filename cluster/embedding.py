@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.runtime import keep_replica_private
 from simdist.images import Pixels
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class EmbedWorker:
     def __init__(self, model: str, weights: str | None) -> None:
         from simdist.embedding import Embedder
 
+        keep_replica_private()
         self._embedder = Embedder.load(model, weights=Path(weights) if weights else None)
         size = self._embedder.model.preprocessing.size
         self._embedder.embed(np.zeros((1, size, size, 3), np.uint8))

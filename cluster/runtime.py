@@ -6,7 +6,7 @@ import logging
 import os
 import socket
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,6 +86,22 @@ def haproxy_for_serve(*, seconds: float) -> Iterator[None]:
             "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "60",
         }
         yield
+
+
+def keep_replica_private() -> None:
+    """Keep a port of this Serve replica on the loopback interface, where all of its Ray is.
+
+    Ray Serve lets replicas call each other by gRPC, at a port that is open on all interfaces,
+    whatever else is set, asks for no token and unpickles what it is sent. To be called from a
+    replica's constructor: the port is opened after it.
+    """
+    import ray
+    from ray.serve._private import replica
+
+    if ray.util.get_node_ip_address() != "127.0.0.1":  # type: ignore[no-untyped-call]
+        return
+    add_port: Callable[[object, str], int] = vars(replica)["add_port_to_grpc_server"]
+    vars(replica)["add_port_to_grpc_server"] = lambda server, _: add_port(server, "127.0.0.1:0")
 
 
 def _free_port() -> int:

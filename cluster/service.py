@@ -16,7 +16,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from cluster.config import ServiceConfig, Tokens, require_tokens
-from cluster.runtime import haproxy_for_serve, ray_session
+from cluster.runtime import haproxy_for_serve, keep_replica_private, ray_session
 from cluster.workers import QueryWorker
 from simdist.errors import ClusterError, UsageError
 from simdist.settings import Settings
@@ -53,6 +53,7 @@ class QueryService(QueryWorker):
     def __init__(self, config: ServiceConfig, embedder: DeploymentHandle[Any]) -> None:
         from ray import serve
 
+        keep_replica_private()
         context = serve.get_replica_context()
         self._own = context.deployment, context.app_name
         super().__init__(config, embedder, name=context.replica_id.unique_id)

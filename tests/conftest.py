@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 
+from simdist.embedding import Embedder
 from simdist.store import Store, connect
 from simdist.store.embedded import embedded_server
 from tests.object_store import CREDENTIALS, FORGOTTEN, ObjectStore, made_bucket, running_s3
@@ -88,3 +89,8 @@ def valkey_tcp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A port of this machine on which a Valkey listens."""
     with running(valkey(), tmp_path_factory.mktemp("valkey-tcp")) as server:
         yield server.port
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    return Embedder.load("efficientnet-lite0", device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated
@@ -64,7 +65,7 @@ def serve(
     ray_address: options.RayAddress = None,
 ) -> None:
     """Answer searches over HTTP: an API, and a web page for people."""
-    from cluster.config import ServiceConfig, Tokens
+    from cluster.config import FETCH_LOOPBACK_VARIABLE, ServiceConfig, Tokens
     from cluster.service import Address, check_address, run
     from simdist.collection import Collection
     from simdist.store import open_store
@@ -90,6 +91,7 @@ def serve(
             cache_memory=memory,
             tokens=known,
             loopback=address.loopback,
+            fetch_loopback=os.environ.get(FETCH_LOOPBACK_VARIABLE) == "1",
         )
         run(config, address, settings=settings, on_ready=lambda: _say_ready(address, names))
     typer.echo("Stopped.")

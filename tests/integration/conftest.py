@@ -29,11 +29,6 @@ def cli(
 
 
 @pytest.fixture(scope="session")
-def embedder() -> Embedder:
-    return Embedder.load("efficientnet-lite0", device="cpu")
-
-
-@pytest.fixture(scope="session")
 def photo_dump(embedder: Embedder, valkey_url: str) -> dict[bytes, bytes]:
     """The keys of a collection `photos` of all example photographs, made once."""
     store = connect(valkey_url)
