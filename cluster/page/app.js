@@ -331,7 +331,10 @@ document.addEventListener("paste", (event) => {
 
 // The whole page is where an image can be dropped.
 let depth = 0;
-document.addEventListener("dragenter", () => curtain(++depth));
+document.addEventListener("dragenter", (event) => {
+  event.preventDefault();
+  curtain(++depth);
+});
 document.addEventListener("dragleave", () => curtain(--depth));
 document.addEventListener("dragover", (event) => event.preventDefault());
 document.addEventListener("drop", (event) => {

@@ -2,7 +2,7 @@
 
 // Kept for as long as the tab: what asks for a token may be another service tomorrow.
 const TOKEN = "simdist-token";
-const MAX_BYTES = 64 * 1024 * 1024;
+const MAX_BYTES = 20 * 1024 * 1024;
 
 /** Why a question was not answered, as a sentence for a person. */
 export class ServiceError extends Error {
@@ -80,7 +80,7 @@ async function check(file) {
   }
   if (file.size > MAX_BYTES) {
     const size = Math.ceil(file.size / 1024 / 1024).toLocaleString("en");
-    throw new ServiceError(`${file.name} has ${size} MB; images may have at most 64 MB.`, 413);
+    throw new ServiceError(`${file.name} has ${size} MB; images may have at most ${MAX_BYTES / 1024 / 1024} MB.`, 413);
   }
   try {
     await file.slice(0, 1).arrayBuffer();
