@@ -16,7 +16,7 @@ SHOWN = 24
 
 
 def nothing_asked(visitor: Visitor) -> None:
-    expect(visitor.page.get_by_role("heading", name="Find similar images")).to_be_visible()
+    expect(visitor.page.get_by_text("154 images in the collection photos")).to_be_visible()
 
 
 def found(visitor: Visitor) -> None:
