@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
-from cluster.config import ServiceConfig, Tokens, require_tokens
+from cluster.config import APPLICATION, ServiceConfig, Tokens, require_tokens
 from cluster.runtime import haproxy_for_serve, keep_replica_private, ray_session
 from cluster.workers import QueryWorker
 from simdist.errors import ClusterError, UsageError
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
     from starlette.types import ASGIApp
 
-APPLICATION = "simdist"
 # Requests that a worker is to have at once before another is added.
 _TARGET_REQUESTS = 4
 _UPSCALE_SECONDS = 5.0
