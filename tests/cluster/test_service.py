@@ -151,7 +151,8 @@ class TestImages:
         # An answer may be a second behind.
         eventually(lambda: client.search(uri=name)[0].uri == name)
         [same, *_] = client.search(uri=name)
-        assert (same.label, same.score) == ("new", pytest.approx(1, abs=1e-4))
+        assert same.label == "new"
+        assert same.score == pytest.approx(1, abs=1e-4)
         assert client.add(name, tools, label="new") == "replaced"
         eventually(lambda: client.search(uri=name)[0].uri == name)
         # As similar as can be: the photograph itself is indexed, too.
