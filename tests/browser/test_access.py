@@ -94,7 +94,7 @@ def test_all_is_done_with_the_keyboard(visitor: Visitor, service: Service) -> No
     expect(heading).to_be_focused()
     expect(heading).to_be_in_viewport()
     expect(page.get_by_role("status")).to_have_text(f"{SHOWN} similar images")
-    page.keyboard.press("Alt+ArrowLeft")
+    page.go_back()
     expect(page).to_have_title("clownfish.jpg · simdist")
     assert visitor.sees(SHOWN) == seen
 
