@@ -1,6 +1,8 @@
 // The page: an image is given, its question goes into the address, the answer into the gallery.
 
+import { chosen, chosenCollection, offerCollections, showChosen, whenChosen } from "./controls.js";
 import { showAnswer, showNothing } from "./gallery.js";
+import { whenGiven } from "./intake.js";
 import { addressed, addressOf, parsed, readable } from "./question.js";
 import * as service from "./service.js";
 import { showBlob, showThumbnail } from "./thumbnails.js";
@@ -12,13 +14,13 @@ const uploads = new Map();
 const answers = new Map();
 const MAX_ANSWERS = 50;
 
-// Null until the service has named them.
-let collections = null;
+// Whether the service has said what it serves.
+let started = false;
 let running = new AbortController();
 
 /** Answer the question in the address; `anew` even if its answer is known. */
 async function arrive({ anew = false } = {}) {
-  if (!collections) {
+  if (!started) {
     // The question waits in the address: start() comes here again.
     return;
   }
@@ -34,7 +36,7 @@ async function arrive({ anew = false } = {}) {
     showStart();
     return;
   }
-  showControls(question);
+  showChosen(question);
   try {
     const by = asked(question);
     showQuestion(question, by, signal);
@@ -83,25 +85,7 @@ function remember(address, hits) {
 
 /** Ask something: with the controls as they are, but in place of what was asked by before. */
 function ask(by) {
-  go(addressOf({ ...by, ...controls(), collection: chosenCollection() }));
-}
-
-/** Ask by a file. */
-function askFile(file) {
-  const key = Date.now().toString(36);
-  uploads.set(key, file);
-  ask({ upload: key });
-}
-
-/** Ask by an address that was typed, pasted or dropped. */
-function askAddress(text) {
-  const by = addressed(text);
-  if (by) {
-    ask(by);
-  } else {
-    at("address").setAttribute("aria-invalid", "true");
-    showTrouble(new Error("That is no address of an image: it begins like https://, s3:// or file://"));
-  }
+  go(addressOf({ ...by, ...chosen() }));
 }
 
 function go(address) {
@@ -117,7 +101,7 @@ function go(address) {
 function showStart() {
   showNothing();
   document.title = "simdist";
-  at("about").textContent = about(served());
+  at("about").textContent = about(chosenCollection());
   say("");
 }
 
@@ -178,7 +162,7 @@ function showTrouble(error) {
   if (error.passing) {
     const again = document.createElement("button");
     again.textContent = "Try again";
-    again.addEventListener("click", () => (collections ? arrive({ anew: true }) : start()));
+    again.addEventListener("click", () => (started ? arrive({ anew: true }) : start()));
     at("trouble").append(again);
   }
   say("");
@@ -208,70 +192,19 @@ function say(text) {
   at("status").textContent = text;
 }
 
-// The controls
-
-function controls() {
-  const recall = at("recall").value;
-  return {
-    n: Number(at("n").value),
-    label: at("label").value.trim(),
-    recall: recall ? Number(recall) : undefined,
-  };
-}
-
-function served() {
-  return collections.find(({ name }) => name === at("collection").value);
-}
-
-function chosenCollection() {
-  // The first one need not be said: addresses stay short.
-  const { value } = at("collection");
-  return value && value !== collections[0].name ? value : undefined;
-}
-
-function showControls({ n, label, recall, collection }) {
-  choose(at("collection"), collection ?? collections[0]?.name ?? "");
-  offerRecalls();
-  choose(at("n"), n);
-  choose(at("recall"), recall ?? "");
-  at("label").value = label ?? "";
-}
-
-/** Choose a value of a list; what the list lacks came with an address, and is added. */
-function choose(select, value) {
-  const text = String(value);
-  if (![...select.options].some((option) => option.value === text)) {
-    select.add(new Option(text, text));
-  }
-  select.value = text;
-}
-
-/** Offer the recalls that the collection's tables were measured to reach. */
-function offerRecalls() {
-  const recalls = served()?.recalls ?? [];
-  const percent = (recall) => `${+(100 * recall).toFixed(2)} %`;
-  at("recall").replaceChildren(
-    new Option("usual", ""),
-    ...recalls.map((recall) => new Option(percent(recall), String(recall))),
-  );
-  at("recall-field").hidden = !recalls.length;
-}
-
 // The beginning
 
 async function start() {
   at("trouble").replaceChildren();
   busy(true);
   try {
-    collections = await service.collections();
+    offerCollections(await service.collections());
   } catch (error) {
     busy(false);
     showTrouble(error);
     return;
   }
-  at("collection").replaceChildren(...collections.map(({ name }) => new Option(name, name)));
-  at("collection-field").hidden = collections.length < 2;
-  offerRecalls();
+  started = true;
   at("token-form").hidden = true;
   at("query").hidden = false;
   await arrive();
@@ -286,83 +219,38 @@ at("token-form").addEventListener("submit", (event) => {
   start();
 });
 
-at("file").addEventListener("change", ({ target }) => {
-  if (target.files.length) {
-    askFile(target.files[0]);
-  }
-  target.value = "";
+whenGiven({
+  onFile(file) {
+    const key = Date.now().toString(36);
+    uploads.set(key, file);
+    ask({ upload: key });
+  },
+  onAddress(text) {
+    const by = addressed(text);
+    if (by) {
+      ask(by);
+    } else {
+      at("address").setAttribute("aria-invalid", "true");
+      showTrouble(new Error("That is no address of an image: it begins like https://, s3:// or file://"));
+    }
+  },
 });
 
-at("address-form").addEventListener("submit", (event) => {
-  event.preventDefault();
-  askAddress(at("address").value);
+whenChosen({
+  onCollection() {
+    const question = parsed(location.hash);
+    // An indexed image belongs to its collection; anything else can be asked in another, too.
+    if (!question) {
+      showStart();
+    } else if (question.id) {
+      location.hash = "";
+    } else {
+      go(addressOf({ ...question, ...chosen(), label: undefined }));
+    }
+  },
+  onOther() {
+    go(addressOf({ ...parsed(location.hash), ...chosen() }));
+  },
 });
-
-at("address").addEventListener("input", () => at("address").removeAttribute("aria-invalid"));
-
-at("controls").addEventListener("submit", (event) => event.preventDefault());
-
-at("controls").addEventListener("change", () => {
-  const question = parsed(location.hash);
-  go(addressOf({ ...question, ...controls() }));
-});
-
-// A label that was picked from the list, or taken away with the field's own button.
-at("label").addEventListener("input", (event) => {
-  if (!(event instanceof InputEvent) || event.inputType === "insertReplacementText") {
-    at("label").dispatchEvent(new Event("change", { bubbles: true }));
-  }
-});
-
-at("collection").addEventListener("change", () => {
-  const question = parsed(location.hash);
-  // An indexed image belongs to its collection; anything else can be asked in another, too.
-  if (question && !question.id) {
-    go(addressOf({ ...question, label: undefined, recall: undefined, collection: chosenCollection() }));
-  } else if (question) {
-    location.hash = "";
-  } else {
-    offerRecalls();
-    showStart();
-  }
-});
-
-document.addEventListener("paste", (event) => {
-  const [file] = event.clipboardData.files;
-  const typing = event.target.closest?.("input");
-  if (typing && !file) {
-    return;
-  }
-  event.preventDefault();
-  if (file) {
-    askFile(file);
-  } else if (event.clipboardData.getData("text/plain")) {
-    askAddress(event.clipboardData.getData("text/plain"));
-  }
-});
-
-// The whole page is where an image can be dropped.
-let depth = 0;
-document.addEventListener("dragenter", (event) => {
-  event.preventDefault();
-  curtain(++depth);
-});
-document.addEventListener("dragleave", () => curtain(--depth));
-document.addEventListener("dragover", (event) => event.preventDefault());
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  curtain((depth = 0));
-  const [file] = event.dataTransfer.files;
-  const addresses = event.dataTransfer.getData("text/uri-list");
-  if (file) {
-    askFile(file);
-  } else if (addresses) {
-    askAddress(addresses.split("\n").find((line) => !line.startsWith("#")) ?? "");
-  }
-});
-
-function curtain(shown) {
-  document.body.classList.toggle("dropping", shown > 0);
-}
 
 start();
