@@ -27,6 +27,7 @@ async function arrive({ anew = false } = {}) {
   const { signal } = running;
   const question = parsed(location.hash);
   at("trouble").replaceChildren();
+  at("asked").hidden = true;
   document.body.classList.toggle("asking", question !== null);
   if (!question) {
     busy(false);
@@ -44,7 +45,12 @@ async function arrive({ anew = false } = {}) {
       remember(address, await service.search(by, { n, label, recall, collection }, { signal }));
     }
     busy(false);
-    say(showAnswer(answers.get(address), question));
+    const hits = answers.get(address);
+    say(showAnswer(hits, question));
+    const own = hits.find(({ uri }) => uri === question.uri);
+    if (own) {
+      showThumbnail(pictureAsked(), own.id, question.collection);
+    }
   } catch (error) {
     if (!signal.aborted) {
       busy(false);
@@ -111,7 +117,6 @@ function go(address) {
 function showStart() {
   showNothing();
   document.title = "simdist";
-  at("asked").hidden = true;
   at("about").textContent = about(served());
   say("");
 }
@@ -125,13 +130,8 @@ function about(collection) {
 
 /** Show what is asked by. */
 async function showQuestion({ upload, id, uri, url, collection }, { file }, signal) {
-  const picture = document.createElement("img");
-  picture.id = "asked-image";
-  picture.alt = "The image that is searched by";
-  picture.draggable = false;
-  at("asked-image").replaceWith(picture);
   at("asked").hidden = false;
-  at("asked").classList.toggle("unseeable", !(file || id));
+  const picture = pictureAsked();
   if (upload) {
     name({ name: file.name, place: "" });
     showBlob(picture, file);
@@ -143,8 +143,20 @@ async function showQuestion({ upload, id, uri, url, collection }, { file }, sign
       name(readable(record.uri));
     }
   } else {
+    // Where it is among its results, it is shown then.
+    picture.classList.add("missing");
     name(readable(uri ?? url));
   }
+}
+
+/** A new <img> for what is asked by: nothing that still loads can come into it. */
+function pictureAsked() {
+  const picture = document.createElement("img");
+  picture.id = "asked-image";
+  picture.alt = "The image that is searched by";
+  picture.draggable = false;
+  at("asked-image").replaceWith(picture);
+  return picture;
 }
 
 function name({ name, place }) {

@@ -19,10 +19,8 @@ export function parsed(hash) {
   if (!KINDS.some((kind) => kind in question)) {
     return null;
   }
-  question.n = Number(question.n ?? DEFAULT_RESULTS);
-  if (question.recall) {
-    question.recall = Number(question.recall);
-  }
+  question.n = Math.trunc(question.n) || DEFAULT_RESULTS;
+  question.recall = Number(question.recall) || undefined;
   return question;
 }
 

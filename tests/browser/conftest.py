@@ -6,7 +6,14 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    expect,
+    sync_playwright,
+)
 
 from simdist.collection import Collection
 from simdist.embedding import Embedder
@@ -28,6 +35,8 @@ _QUIET = (
     "--no-first-run",
     "--no-sandbox",
 )
+# Milliseconds: ample on the slowest machine.
+_TIMEOUT = 60_000
 
 
 @pytest.fixture(scope="session")
@@ -71,6 +80,8 @@ def browser(chromium: str) -> Iterator[Browser]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser that was never used before."""
     context = browser.new_context()
+    context.set_default_timeout(_TIMEOUT)
+    expect.set_options(timeout=_TIMEOUT)
     yield context
     context.close()
 

@@ -16,7 +16,7 @@ SHOWN = 24
 
 
 def nothing_asked(visitor: Visitor) -> None:
-    expect(visitor.page.get_by_role("heading", name="Find similar images")).to_be_visible()
+    expect(visitor.page.get_by_text("154 images in the collection photos")).to_be_visible()
 
 
 def found(visitor: Visitor) -> None:
@@ -94,7 +94,7 @@ def test_all_is_done_with_the_keyboard(visitor: Visitor, service: Service) -> No
     expect(heading).to_be_focused()
     expect(heading).to_be_in_viewport()
     expect(page.get_by_role("status")).to_have_text(f"{SHOWN} similar images")
-    page.keyboard.press("Alt+ArrowLeft")
+    page.go_back()
     expect(page).to_have_title("clownfish.jpg · simdist")
     assert visitor.sees(SHOWN) == seen
 

@@ -70,6 +70,7 @@ def test_an_address_is_typed_or_pasted(visitor: Visitor, service: Service) -> No
     visitor.page.goto(service.url)
     visitor.search_address(uri)
     found = visitor.sees(SHOWN)
+    visitor.asked_by("clownfish.jpg")
     assert found == answered(service, uri=uri)
     assert found[0] == (uri, "1.000")
 
@@ -152,8 +153,12 @@ def test_number_and_label_are_chosen(visitor: Visitor, service: Service) -> None
 def test_a_newer_search_cancels_the_older_one(visitor: Visitor, service: Service) -> None:
     page = visitor.page
     held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
     page.goto(service.url)
-    page.route("**/v1/search*", held.append, times=1)
+    page.route("**/v1/search*", hold, times=1)
     with page.expect_request("**/v1/search*") as older:
         visitor.drop(WINDMILL)
     expect(page.get_by_role("status")).to_have_text("Searching…")
@@ -193,6 +198,21 @@ def test_a_recall_that_was_measured_is_chosen(visitor: Visitor, service: Service
     # Such an image cannot be asked for in the other collection.
     page.get_by_label("Collection").select_option(photos["name"])
     expect(page.get_by_text("154 images in the collection photos")).to_be_visible()
+
+
+def test_it_works_behind_a_prefix(visitor: Visitor, service: Service) -> None:
+    """As a proxy serves it that has other things beside it."""
+    page = visitor.page
+
+    def strip(route: Route) -> None:
+        route.continue_(url=route.request.url.replace("/images/search/", "/", 1))
+
+    page.route(f"{service.url}/images/search/**", strip)
+    page.goto(f"{service.url}/images/search/")
+    visitor.drop(FISH)
+    assert visitor.sees(SHOWN) == answered(service, file=FISH)
+    sources = page.locator("li img").evaluate_all("all => all.map(img => img.src)")
+    assert all("/images/search/v1/" in source for source in sources)
 
 
 @pytest.mark.parametrize("width", [320, 390, 800])

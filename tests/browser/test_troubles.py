@@ -19,6 +19,7 @@ SHOWN = 24
 @pytest.fixture(autouse=True)
 def opened(visitor: Visitor, service: Service) -> None:
     visitor.page.goto(service.url)
+    expect(visitor.page.get_by_text("154 images in the collection photos")).to_be_visible()
 
 
 def still_works(visitor: Visitor) -> None:
