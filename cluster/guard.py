@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.config import ServiceConfig, token_digest
+from cluster.headers import HEADERS, PAGE_POLICY, POLICY
 from cluster.problems import RETRY_AFTER, ProblemError
 from cluster.service_metrics import ServiceMetrics
 
@@ -27,16 +28,6 @@ _OPEN = ("/", "/healthz", "/readyz", "/v1/openapi.json")
 _OPEN_BELOW = "/page/"
 _WRITES = ("POST", "DELETE")
 _IMAGES = "/v1/images"
-_PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
 
 _FAILED = ProblemError(500, "the service failed; this is a defect: tell its operator")
 
@@ -58,6 +49,16 @@ class _Progress:
     read: int = 0
     complete: bool = False
     status: int = 0
+
+
+def is_open(path: str) -> bool:
+    """Whether a path takes no token, and has no limits of its own."""
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
+
+
+def is_write(path: str, method: str) -> bool:
+    """Whether a request takes a write token."""
+    return path == _IMAGES and method in _WRITES
 
 
 class Guard:
@@ -102,7 +103,7 @@ class Guard:
     async def _pass(
         self, scope: Scope, path: str, receive: Receive, send: Send, progress: _Progress
     ) -> None:
-        if path in _OPEN or path.startswith(_OPEN_BELOW):
+        if is_open(path):
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
         self._admit(headers, scope, path)
@@ -142,7 +143,7 @@ class Guard:
                 "give a token: Authorization: Bearer TOKEN",
                 headers={"WWW-Authenticate": 'Bearer realm="simdist"'},
             )
-        if path == _IMAGES and scope["method"] in _WRITES and not any(writes):
+        if is_write(path, scope["method"]) and not any(writes):
             raise ProblemError(
                 403, "this token may read only; adding and deleting takes a write token"
             )
@@ -208,8 +209,8 @@ def _route(scope: Scope) -> str:
 
 def _add_headers(message: MutableMapping[str, Any], *, page: bool) -> None:
     headers = MutableHeaders(scope=message)
-    for name, value in _HEADERS.items():
+    for name, value in HEADERS.items():
         headers[name] = value
-    headers["Content-Security-Policy"] = _PAGE_POLICY if page else "default-src 'none'"
+    headers["Content-Security-Policy"] = PAGE_POLICY if page else POLICY
     if not page and "cache-control" not in headers:
         headers["Cache-Control"] = "no-store"
