@@ -36,7 +36,7 @@ from cluster.api_models import (
 )
 from cluster.api_models import Collection as CollectionName
 from cluster.api_models import ImageId as Id
-from cluster.guard import Guard
+from cluster.guard import FAILED, Guard
 from cluster.openapi import BINARY, IMAGE_TYPES, body, describe, problems
 from cluster.problems import ProblemError
 from cluster.thumbnails import ThumbnailCache, thumbnail
@@ -85,11 +85,14 @@ def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
     app.add_exception_handler(ProblemError, _answer_problem)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_defect)
     return Guard(app, config=worker.config, metrics=worker.metrics)
 
 
 def _search_routes(worker: QueryWorker) -> APIRouter:
-    routes = APIRouter(prefix="/v1", tags=["search"], responses=problems(408, 413, 415, 422, 503))
+    routes = APIRouter(
+        prefix="/v1", tags=["search"], responses=problems(408, 413, 414, 415, 422, 503)
+    )
 
     @routes.post(
         "/search",
@@ -126,7 +129,9 @@ def _search_routes(worker: QueryWorker) -> APIRouter:
 
 
 def _image_routes(worker: QueryWorker) -> APIRouter:
-    routes = APIRouter(prefix="/v1/images", tags=["images"], responses=problems(404, 409, 422, 503))
+    routes = APIRouter(
+        prefix="/v1/images", tags=["images"], responses=problems(404, 409, 414, 422, 503)
+    )
     thumbnails = ThumbnailCache()
 
     @routes.get("/{image_id}", response_model=ImageAnswer)
@@ -233,8 +238,10 @@ def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
     @routes.get(
         "/metrics",
         response_class=Response,
-        responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}}
-        | problems(503),
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            **problems(503),
+        },
     )
     async def metrics() -> Response:
         """The metrics of all workers, for Prometheus."""
@@ -328,6 +335,10 @@ async def _answer_error(_: Request, error: Exception) -> Response:
     return ProblemError.of(error).response() if isinstance(error, SimdistError) else _lost(error)
 
 
+async def _answer_defect(_: Request, __: Exception) -> Response:
+    return FAILED.response()  # the guard writes it to the log
+
+
 async def _answer_problem(_: Request, error: Exception) -> Response:
     return error.response() if isinstance(error, ProblemError) else _lost(error)
 
@@ -335,13 +346,12 @@ async def _answer_problem(_: Request, error: Exception) -> Response:
 async def _answer_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return _lost(error)
-    detail = {
-        404: "there is no such address; /v1/openapi.json lists them",
-        405: f"this address does not take {request.method}",
-    }.get(error.status_code, error.detail)
-    headers = {**(error.headers or {})}
+    detail, headers = error.detail, error.headers
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = "there is no such address; /v1/openapi.json lists them"
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        headers["Allow"] = ", ".join(_methods(request))
+        methods = ", ".join(_methods(request))
+        detail, headers = f"this address takes {methods} only", {"Allow": methods}
     return ProblemError(error.status_code, detail, headers=headers).response()
 
 

@@ -6,7 +6,15 @@ import json
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    field_validator,
+    model_validator,
+)
 
 from cluster.workers import Question
 from simdist.collection import Added
@@ -29,6 +37,10 @@ Collection = Annotated[
     Field(max_length=64, description="By default the first that is served.", examples=["images"]),
 ]
 Label = Annotated[str | None, Field(max_length=256)]
+# JSON has one type of number: 5.0 is a whole one.
+_Whole = Annotated[
+    int, BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)
+]
 _Score = Annotated[float, Field(ge=-1, le=1)]
 
 
@@ -41,7 +53,7 @@ class Model(BaseModel):
 class SearchOptions(Model):
     """How to search."""
 
-    n: int = Field(DEFAULT_RESULTS, ge=1, le=MAX_RESULTS, description="Number of results.")
+    n: _Whole = Field(DEFAULT_RESULTS, ge=1, le=MAX_RESULTS, description="Number of results.")
     recall: float | None = Field(
         None,
         gt=0,
@@ -87,7 +99,10 @@ class SearchRequest(SearchOptions):
     model_config = ConfigDict(json_schema_extra=_describe_ways)
 
     vector: list[float] = Field(
-        default=[], min_length=1, max_length=_MAX_DIM, description="An embedding, of any length."
+        default=[],
+        min_length=1,
+        max_length=_MAX_DIM,
+        description="An embedding: as many numbers as the collection has dimensions (`dim`).",
     )
     uri: str = Field(
         default="", min_length=1, max_length=_MAX_NAME, description="URI of an indexed image."
@@ -120,6 +135,10 @@ class SearchRequest(SearchOptions):
 
 class BatchRequest(Model):
     """Several searches."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"queries": [{"id": _EXAMPLE_ID}, {"uri": "urn:shop:1"}]}]}
+    )
 
     queries: list[SearchRequest] = Field(min_length=1, max_length=MAX_BATCH)
 
@@ -205,6 +224,18 @@ class UploadOptions(AddOptions):
 
 class AddRequest(AddOptions):
     """An image that the service fetches."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "url": "https://example.org/photo.jpg",
+                    "label": "monuments",
+                    "metadata": {"title": "Petra", "year": 2024},
+                }
+            ]
+        }
+    )
 
     url: str = Field(
         max_length=_MAX_NAME,

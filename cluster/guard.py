@@ -29,7 +29,7 @@ _OPEN_BELOW = "/page/"
 _WRITES = ("POST", "DELETE")
 _IMAGES = "/v1/images"
 
-_FAILED = ProblemError(500, "the service failed; this is a defect: tell its operator")
+FAILED = ProblemError(500, "the service failed; this is a defect: tell its operator")
 
 _log = logging.getLogger(__name__)
 
@@ -44,10 +44,18 @@ class _Bucket:
 
 @dataclass
 class _Progress:
-    """How far a request has come."""
+    """How far a request has come.
+
+    Attributes:
+        read: bytes of the body so far.
+        complete: the body is all there.
+        awaited: the application waits for more of it.
+        status: of the answer, 0 as long as there is none.
+    """
 
     read: int = 0
     complete: bool = False
+    awaited: bool = False
     status: int = 0
 
 
@@ -95,7 +103,7 @@ class Guard:
             # Never a stack trace to the caller; for the operator it is in the log.
             _log.exception("a request to %s failed", path)
             if not progress.status:
-                await _FAILED.response()(scope, receive, answer)
+                await FAILED.response()(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - started
             self._metrics.request(_route(scope), progress.status, seconds)
@@ -118,7 +126,7 @@ class Guard:
                 await self._app(scope, _limited(receive, limit, progress), send)
         except TimeoutError as error:
             seconds = f"{self._config.deadline:g} s"
-            if not progress.complete:
+            if progress.awaited:
                 raise ProblemError(
                     408, f"the request took longer than {seconds} to arrive"
                 ) from error
@@ -175,7 +183,9 @@ def _limited(receive: Receive, limit: int, progress: _Progress) -> Receive:
     """`receive`, which refuses a body that grows beyond the limit."""
 
     async def receive_some() -> Message:
+        progress.awaited = not progress.complete
         message = await receive()
+        progress.awaited = False
         if message["type"] == "http.request":
             progress.read += len(message.get("body", b""))
             progress.complete = not message.get("more_body", False)

@@ -8,9 +8,10 @@ then becomes HAProxy. Amended is what there is no setting for:
   are not served.
 - Its control socket would be open to all users of the machine.
 - Where a worker has died, the answer would be 500 or a wait for another proxy: it is 503, at once.
-- What HAProxy refuses by itself is a problem (RFC 9457) like the application's, not a page of HTML.
-  It refuses what the server in a worker would answer in its own words: methods that are none,
-  and endless addresses. No worker speaks WebSocket.
+- What HAProxy refuses by itself is a problem (RFC 9457) like the application's, not a page of HTML
+  (but where it finds no HTTP at all, for which its page cannot be changed). It also refuses what
+  the server in a worker would answer in its own words: endless addresses, methods that it does not
+  know and WebSocket.
 - The list of Serve's applications, which it would show to all, is not served.
 - A request is passed on once it has all arrived (or fills a buffer), so that it can be sent to
   another worker when one dies, and a slow one occupies no worker.
@@ -33,7 +34,8 @@ SECONDS_VARIABLE = "SIMDIST_HAPROXY_SECONDS"
 PROGRAM_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
 
 _MEDIA_TYPE = "application/problem+json"
-_MAX_ADDRESS = 16 * 1024
+# A URI of 2,048 characters, each of them four escaped bytes, has half of it.
+_MAX_ADDRESS = 48 * 1024
 _MAX_HEADERS = 64 * 1024
 _METHODS = "GET HEAD POST PUT PATCH DELETE OPTIONS TRACE"
 _DETAILS = {
@@ -44,7 +46,6 @@ _DETAILS = {
     422: "the body's transfer encoding is not supported",
     431: f"the headers have more than {_MAX_HEADERS:,} bytes",
     500: "the service failed; this is a defect: tell its operator",
-    501: f"the method is none of {_METHODS}",
     503: "a part of the service is missing; try again soon",
 }
 # What HAProxy answers by itself -> what is answered.
@@ -52,7 +53,7 @@ _OWN_ANSWERS = {400: 400, 408: 408, 422: 422, 500: 500, 502: 503, 503: 503, 504:
 _OPEN_TO_ALL = re.compile(r"^(?:frontend prometheus|listen stats)\n(?:[ \t]+.*\n?)*", re.MULTILINE)
 _ERROR_FILES = re.compile(r"^[ \t]+errorfile .*\n", re.MULTILINE)
 _ROUTES = re.compile(r"^[ \t]+http-request return .* if routes\n", re.MULTILINE)
-_NOT_FOUND = re.compile(r"^[ \t]+http-request return status 404 .*\n", re.MULTILINE)
+_NOT_FOUND = re.compile(r"^[ \t]+http-request return status 404 .* lf-string .*\n", re.MULTILINE)
 _FRONTEND = re.compile(r"^frontend http_frontend\n", re.MULTILINE)
 _FALLBACK = re.compile(r"^[ \t]+server .* backup\n", re.MULTILINE)
 _SOCKET_MODE = re.compile(r"^([ \t]+stats socket .*) mode 666 ", re.MULTILINE)
@@ -75,8 +76,10 @@ def amended(configuration: str, *, folder: Path, seconds: int) -> str:
         seconds: how long a request may take to arrive.
     """
     text = _OPEN_TO_ALL.sub("", configuration)
-    for unwanted in (_ERROR_FILES, _FALLBACK, _ROUTES):
+    for unwanted in (_ERROR_FILES, _FALLBACK):
         text = unwanted.sub("", text)
+    # Not passed on either: the server in a worker would show it.
+    text = _ROUTES.sub(lambda _: _refuse(404, "routes"), text)
     text = _NOT_FOUND.sub(lambda _: _refuse(404), text)
     text = _SOCKET_MODE.sub(r"\1 mode 600 ", text)
     waits = f"    option http-buffer-request\n    timeout http-request {seconds}s\n"
@@ -85,7 +88,8 @@ def amended(configuration: str, *, folder: Path, seconds: int) -> str:
     ]
     text = _DEFAULTS.sub(lambda found: found[0] + waits + "".join(answers), text)
     rules = [
-        _refuse(501, f"!{{ method {_METHODS} }}"),
+        # No path takes PATCH: the application says what it does take.
+        f"    http-request set-method PATCH unless {{ method {_METHODS} }}\n",
         _refuse(414, f"{{ url,length gt {_MAX_ADDRESS} }}"),
         _refuse(431, f"{{ req.hdrs,length gt {_MAX_HEADERS} }}"),
         "    http-request del-header upgrade\n",

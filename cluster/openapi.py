@@ -31,6 +31,7 @@ _PROBLEMS: dict[int, dict[str, Any]] = {
     408: {"description": "The request did not arrive in time."},
     409: {"description": "The collection is gone, or is not one for this service's model."},
     413: {"description": "The body is too large."},
+    414: {"description": "The address is too long."},
     415: {"description": "The body is neither JSON nor an image."},
     422: {"description": "Something in the request cannot be: `errors` or `detail` say what."},
     429: {

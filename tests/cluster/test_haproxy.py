@@ -82,6 +82,13 @@ def test_only_the_service_listens(text: str) -> None:
     assert "mode 600 level admin" in text
 
 
+def test_only_the_list_of_applications_is_refused(text: str) -> None:
+    frontend, _, others = text.partition("\nbackend default_backend\n")
+    [refused] = [line for line in frontend.splitlines() if "return status 404" in line]
+    assert refused.endswith(" if routes")
+    assert others.lstrip().startswith("http-request return status 404 content-type application/p")
+
+
 def test_a_request_is_waited_for(text: str) -> None:
     defaults = text.partition("\ndefaults\n")[2].partition("\nfrontend ")[0]
     assert "option http-buffer-request" in defaults
@@ -107,5 +114,7 @@ def test_the_launcher_starts_this_module_and_becomes_haproxy(tmp_path: Path) -> 
     program = launcher(tmp_path)
     assert program.stat().st_mode & 0o777 == 0o700
     environment = os.environ | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(program)}
-    done = subprocess.run([program, "-v"], env=environment, capture_output=True, text=True)
+    done = subprocess.run(
+        [program, "-v"], env=environment, capture_output=True, text=True, check=True
+    )
     assert "HAProxy version" in done.stdout, done.stderr
