@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from fastapi import FastAPI, Request, Response
 
 from cluster.config import APPLICATION, ServiceConfig
 from cluster.runtime import haproxy_for_serve, ray_session
@@ -43,6 +42,7 @@ from simdist.store.embedded import embedded_server
 from tests.servers import free_port
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
     from starlette.types import ASGIApp
 
 OUT = Path(__file__).parent / "out" / "serve.json"
@@ -77,16 +77,15 @@ class Empty:
     """A deployment that takes a request's body, and answers nothing."""
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
-        from fastapi import Response
+        from starlette.applications import Starlette
+        from starlette.responses import Response
+        from starlette.routing import Route
 
-        app = FastAPI()
-
-        @app.post("/")
         async def nothing(request: Request) -> Response:
             await request.body()
             return Response("{}", media_type="application/json")
 
-        return app
+        return Starlette(routes=[Route("/", nothing, methods=["POST"])])
 
 
 def main() -> None:

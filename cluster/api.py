@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from http import HTTPStatus
 from importlib import resources
 from typing import Annotated, Any, TypeVar
 
@@ -10,6 +11,7 @@ from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 import simdist
@@ -34,8 +36,9 @@ from cluster.api_models import (
 )
 from cluster.api_models import Collection as CollectionName
 from cluster.api_models import ImageId as Id
-from cluster.guard import Guard
-from cluster.problems import MEDIA_TYPE, ProblemError
+from cluster.guard import FAILED, Guard
+from cluster.openapi import BINARY, IMAGE_TYPES, body, describe, problems
+from cluster.problems import ProblemError
 from cluster.thumbnails import ThumbnailCache, thumbnail
 from cluster.workers import QueryWorker
 from simdist.collection import Collection
@@ -43,13 +46,15 @@ from simdist.errors import ImageError, SimdistError, SourceError, UnknownImageEr
 from simdist.search import Hit
 from simdist.tuning import stored_tunings
 
+_TAGS = [
+    {"name": "search", "description": "Find similar images."},
+    {"name": "images", "description": "Look at, add and delete single images."},
+    {"name": "service", "description": "What is served, and how it is."},
+]
 _RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99)
-_IMAGE_TYPES = ("image/*", "application/octet-stream")
 _PAGE_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"} | {
     ".svg": "image/svg+xml"
 }
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -66,39 +71,50 @@ def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
+        # A path is right or wrong: a redirect would lead to wherever the caller's Host header says.
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        openapi_tags=_TAGS,
     )
     app.include_router(_search_routes(worker))
     app.include_router(_image_routes(worker))
     app.include_router(_service_routes(worker, peers))
     app.include_router(_page_routes())
+    app.openapi = describe(app, tokens=bool(worker.config.tokens))  # type: ignore[method-assign]
     app.add_exception_handler(SimdistError, _answer_error)
     app.add_exception_handler(ProblemError, _answer_problem)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_defect)
     return Guard(app, config=worker.config, metrics=worker.metrics)
 
 
 def _search_routes(worker: QueryWorker) -> APIRouter:
-    routes = APIRouter(prefix="/v1", tags=["search"], responses=_problems(401, 422, 503))
+    routes = APIRouter(
+        prefix="/v1", tags=["search"], responses=problems(408, 413, 414, 415, 422, 503)
+    )
 
     @routes.post(
         "/search",
-        openapi_extra=_body(SearchRequest),
+        openapi_extra=body(SearchRequest, images=True),
         response_model=SearchAnswer,
-        responses=_problems(404, 408, 409, 413, 415, 429),
+        responses=problems(404, 409),
     )
     async def search(request: Request, options: Annotated[SearchOptions, Query()]) -> Response:
         """Search by a JSON object, or by an image's bytes with the options in the address."""
         if _is_json(request):
-            question = _parsed(SearchRequest, await request.body()).asked()
+            question = _parsed(SearchRequest, await request.body(), options).asked()
         else:
             question = options.question(image=await _image(request))
         hits = await worker.search(question)
         return _json(_search_answer(worker, question.collection, hits))
 
-    @routes.post("/search/batch", response_model=BatchAnswer, responses=_problems(408, 413, 429))
-    async def search_batch(batch: BatchRequest) -> Response:
+    @routes.post("/search/batch", openapi_extra=body(BatchRequest), response_model=BatchAnswer)
+    async def search_batch(request: Request) -> Response:
         """Several searches in one request; one that fails does not stop the others."""
+        if not _is_json(request):
+            raise ProblemError(415, "send application/json")
+        batch = _parsed(BatchRequest, await request.body())
         questions = [query.asked() for query in batch.queries]
         found = await worker.search_many(questions)
         results = [
@@ -114,12 +130,12 @@ def _search_routes(worker: QueryWorker) -> APIRouter:
 
 def _image_routes(worker: QueryWorker) -> APIRouter:
     routes = APIRouter(
-        prefix="/v1/images", tags=["images"], responses=_problems(401, 404, 422, 429, 503)
+        prefix="/v1/images", tags=["images"], responses=problems(404, 409, 414, 422, 503)
     )
     thumbnails = ThumbnailCache()
 
     @routes.get("/{image_id}", response_model=ImageAnswer)
-    async def record(image_id: Id, collection: CollectionName = None) -> Response:
+    async def get_image(image_id: Id, collection: CollectionName = None) -> Response:
         """What is stored of an image."""
         image = await worker.image(bytes.fromhex(image_id), collection)
         name = worker.collection(collection).name
@@ -136,9 +152,11 @@ def _image_routes(worker: QueryWorker) -> APIRouter:
     @routes.get(
         "/{image_id}/thumbnail",
         response_class=Response,
-        responses={200: {"content": {"image/jpeg": _BINARY}}, 304: {"description": "Unchanged"}},
+        responses={200: {"content": {"image/jpeg": BINARY}}, 304: {"description": "Unchanged"}},
     )
-    async def small(request: Request, image_id: Id, collection: CollectionName = None) -> Response:
+    async def get_thumbnail(
+        request: Request, image_id: Id, collection: CollectionName = None
+    ) -> Response:
         """A JPEG of an indexed image, its longer side at most 256 pixels."""
         image = await worker.image(bytes.fromhex(image_id), collection)
         # With the vector: an image whose content was replaced looks otherwise.
@@ -163,25 +181,29 @@ def _image_routes(worker: QueryWorker) -> APIRouter:
         "",
         status_code=201,
         response_model=AddAnswer,
-        openapi_extra=_body(AddRequest),
-        responses=_problems(403, 408, 409, 413, 415),
+        openapi_extra=body(AddRequest, images=True),
+        responses=problems(408, 413, 415),
     )
-    async def add(request: Request) -> Response:
+    async def add_image(request: Request, options: Annotated[UploadOptions, Query()]) -> Response:
         """Index an image: one that the service fetches, or the body's bytes under `uri`."""
         if _is_json(request):
-            given = _parsed(AddRequest, await request.body())
+            if options.uri is not None:
+                raise ProblemError(422, "uri: it is for an image in the body; give its url only")
+            given = _parsed(AddRequest, await request.body(), options)
             uri, metadata = given.url, given.metadata
             data = await worker.fetch(uri)
             label, collection = given.label, given.collection
         else:
-            options = _checked(UploadOptions, dict(request.query_params))
-            uri, metadata, data = options.uri, {}, await _image(request)
+            data = await _image(request)
+            if options.uri is None:
+                raise ProblemError(422, "uri: say what the image is to be known by")
+            uri, metadata = options.uri, {}
             label, collection = options.label, options.collection
         added = await worker.add(uri, data, label=label, metadata=metadata, collection=collection)
         return _json(AddAnswer.of(uri, added), status=201)
 
-    @routes.delete("", response_model=DeleteAnswer, responses=_problems(403))
-    async def delete(
+    @routes.delete("", response_model=DeleteAnswer)
+    async def delete_image(
         uri: Annotated[str, Query(min_length=1, max_length=2048)],
         collection: CollectionName = None,
     ) -> Response:
@@ -197,8 +219,8 @@ def _image_routes(worker: QueryWorker) -> APIRouter:
 def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
     routes = APIRouter(tags=["service"])
 
-    @routes.get("/v1/collections", response_model=CollectionsAnswer, responses=_problems(401, 503))
-    async def collections() -> Response:
+    @routes.get("/v1/collections", response_model=CollectionsAnswer, responses=problems(409, 503))
+    async def list_collections() -> Response:
         """The collections that are served."""
         return _json(CollectionsAnswer(collections=await worker.collections(_describe)))
 
@@ -207,13 +229,20 @@ def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
         """The worker runs."""
         return _json(StatusAnswer(status="ok"))
 
-    @routes.get("/readyz", response_model=StatusAnswer, responses=_problems(503))
+    @routes.get("/readyz", response_model=StatusAnswer, responses=problems(503))
     async def readyz() -> Response:
         """Redis answers, and the worker, which is warm when it starts, can search."""
         await worker.check()
         return _json(StatusAnswer(status="ready"))
 
-    @routes.get("/metrics", response_class=Response, responses=_problems(401, 503))
+    @routes.get(
+        "/metrics",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            **problems(503),
+        },
+    )
     async def metrics() -> Response:
         """The metrics of all workers, for Prometheus."""
         collected = await peers.broadcast("collect_metrics").results_async()
@@ -280,68 +309,59 @@ async def _image(request: Request) -> bytes:
     """The body as an image's bytes."""
     media_type = _media_type(request)
     if not media_type.startswith("image/") and media_type != "application/octet-stream":
-        raise ProblemError(
-            415, f"send application/json, or an image as {' or '.join(_IMAGE_TYPES)}"
-        )
+        raise ProblemError(415, f"send application/json, or an image as {' or '.join(IMAGE_TYPES)}")
     return await request.body()
 
 
-def _parsed(model: type[M], body: bytes) -> M:
-    """A JSON body as its model."""
+def _parsed(model: type[M], body: bytes, options: BaseModel | None = None) -> M:
+    """A JSON body as its model; options of the address count where it does not say otherwise."""
     try:
-        return model.model_validate_json(body)
+        parsed = model.model_validate_json(body, strict=True)
     except ValidationError as error:
         raise RequestValidationError(
             error.errors(include_url=False, include_context=False)
         ) from None
-
-
-def _checked(model: type[M], values: dict[str, Any]) -> M:
-    """Query parameters as their model."""
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        raise RequestValidationError(
-            error.errors(include_url=False, include_context=False)
-        ) from None
-
-
-def _invalid(error: ValidationError) -> RequestValidationError:
-    return RequestValidationError(error.errors(include_url=False, include_context=False))
+    if options is not None and options.model_fields_set:
+        more = options.model_fields_set - parsed.model_fields_set
+        parsed = parsed.model_copy(update={name: getattr(options, name) for name in more})
+    return parsed
 
 
 def _json(answer: BaseModel, status: int = 200) -> Response:
     return Response(answer.model_dump_json(), status, media_type="application/json")
 
 
-def _body(model: type[BaseModel]) -> dict[str, Any]:
-    """For the OpenAPI document: a body that is JSON or an image."""
-    content: dict[str, Any] = {"application/json": {"schema": model.model_json_schema()}}
-    content |= dict.fromkeys(_IMAGE_TYPES, _BINARY)
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """For the OpenAPI document: the errors that a route may answer."""
-    schema = ProblemAnswer.model_json_schema()
-    return {
-        status: {"description": "A problem", "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in statuses
-    }
-
-
 async def _answer_error(_: Request, error: Exception) -> Response:
     return ProblemError.of(error).response() if isinstance(error, SimdistError) else _lost(error)
+
+
+async def _answer_defect(_: Request, __: Exception) -> Response:
+    return FAILED.response()  # the guard writes it to the log
 
 
 async def _answer_problem(_: Request, error: Exception) -> Response:
     return error.response() if isinstance(error, ProblemError) else _lost(error)
 
 
-async def _answer_http(_: Request, error: Exception) -> Response:
+async def _answer_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return _lost(error)
-    return ProblemError(error.status_code, error.detail, headers=error.headers).response()
+    detail, headers = error.detail, error.headers
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = "there is no such address; /v1/openapi.json lists them"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = ", ".join(_methods(request))
+        detail, headers = f"this address takes {methods} only", {"Allow": methods}
+    return ProblemError(error.status_code, detail, headers=headers).response()
+
+
+def _methods(request: Request) -> list[str]:
+    """All that a path takes: Starlette names those of the first of its routes only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = [
+        route.methods or () for route in routes if route.matches(request.scope)[0] != Match.NONE
+    ]
+    return sorted({method for methods in found for method in methods})
 
 
 async def _answer_invalid(_: Request, error: Exception) -> Response:

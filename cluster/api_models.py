@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    field_validator,
+    model_validator,
+)
 
 from cluster.workers import Question
 from simdist.collection import Added
@@ -16,13 +25,22 @@ from simdist.store import layout
 MAX_BATCH = 64
 _MAX_DIM = 65_536
 _MAX_NAME = 2048
+_MAX_METADATA = 16 * 1024
 
-ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{28}$", examples=["0" * 28])]
+_EXAMPLE_ID = "3b1f0c5de2a94c7788d06e0f9a12"
+# No user name or password: what is indexed is shown to all who may read.
+_WEB_ADDRESS = r"https?://[^/?#@\\\s]+([/?#]{})?"
+
+ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{28}$", examples=[_EXAMPLE_ID])]
 Collection = Annotated[
     str | None,
     Field(max_length=64, description="By default the first that is served.", examples=["images"]),
 ]
 Label = Annotated[str | None, Field(max_length=256)]
+# JSON has one type of number: 5.0 is a whole one.
+_Whole = Annotated[
+    int, BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)
+]
 _Score = Annotated[float, Field(ge=-1, le=1)]
 
 
@@ -35,7 +53,7 @@ class Model(BaseModel):
 class SearchOptions(Model):
     """How to search."""
 
-    n: int = Field(DEFAULT_RESULTS, ge=1, le=MAX_RESULTS, description="Number of results.")
+    n: _Whole = Field(DEFAULT_RESULTS, ge=1, le=MAX_RESULTS, description="Number of results.")
     recall: float | None = Field(
         None,
         gt=0,
@@ -64,25 +82,37 @@ class SearchOptions(Model):
 _WAYS = ("vector", "uri", "id", "url")
 
 
+def _describe_ways(schema: dict[str, Any]) -> None:
+    """That one of them is to be given, and has no default, is not in their types."""
+    for way in _WAYS:
+        del schema["properties"][way]["default"]
+    schema["oneOf"] = [{"required": [way]} for way in _WAYS]
+    schema["examples"] = [
+        {"url": "https://example.org/photo.jpg", "n": 5},
+        {"id": _EXAMPLE_ID, "recall": 0.95, "label": "monuments"},
+    ]
+
+
 class SearchRequest(SearchOptions):
     """A search by exactly one of `vector`, `uri`, `id` and `url`."""
 
-    model_config = ConfigDict(
-        json_schema_extra={
-            "oneOf": [{"required": [way]} for way in _WAYS],
-            "examples": [{"url": "https://example.org/photo.jpg", "n": 5}],
-        }
-    )
+    model_config = ConfigDict(json_schema_extra=_describe_ways)
 
     vector: list[float] = Field(
-        default=[], min_length=1, max_length=_MAX_DIM, description="An embedding, of any length."
+        default=[],
+        min_length=1,
+        max_length=_MAX_DIM,
+        description="An embedding: as many numbers as the collection has dimensions (`dim`).",
     )
     uri: str = Field(
         default="", min_length=1, max_length=_MAX_NAME, description="URI of an indexed image."
     )
     id: ImageId = Field(default="", description="Id of an indexed image.")
     url: str = Field(
-        default="", min_length=1, max_length=_MAX_NAME, description="A public address of an image."
+        default="",
+        max_length=_MAX_NAME,
+        pattern=f"^{_WEB_ADDRESS.format('.*')}$",
+        description="A public address of an image.",
     )
 
     @model_validator(mode="after")
@@ -93,8 +123,10 @@ class SearchRequest(SearchOptions):
 
     def asked(self) -> Question:
         """The question."""
+        with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite: refused
+            vector = np.array(self.vector, np.float32) if self.vector else None
         return self.question(
-            vector=np.array(self.vector, np.float32) if self.vector else None,
+            vector=vector,
             uri=self.uri or None,
             digest=bytes.fromhex(self.id) or None,
             url=self.url or None,
@@ -103,6 +135,10 @@ class SearchRequest(SearchOptions):
 
 class BatchRequest(Model):
     """Several searches."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"queries": [{"id": _EXAMPLE_ID}, {"uri": "urn:shop:1"}]}]}
+    )
 
     queries: list[SearchRequest] = Field(min_length=1, max_length=MAX_BATCH)
 
@@ -174,13 +210,14 @@ class AddOptions(Model):
 
 
 class UploadOptions(AddOptions):
-    """What an uploaded image is to be known by."""
+    """How to add an image; `uri` is what an uploaded one is to be known by."""
 
-    uri: str = Field(
-        min_length=1,
+    uri: str | None = Field(
+        default=None,
         max_length=_MAX_NAME,
-        pattern=r"^(https?://|urn:)[!-~]+$",
-        description="An http(s) address, or a name of your own: urn:shop:4711.",
+        pattern=f"^({_WEB_ADDRESS.format('[!-~]*')}|urn:[!-~]+)$",
+        description="Of an image in the body: an http(s) address, or a name of your own, such as "
+        "urn:shop:4711.",
         examples=["urn:shop:4711"],
     )
 
@@ -188,14 +225,37 @@ class UploadOptions(AddOptions):
 class AddRequest(AddOptions):
     """An image that the service fetches."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "url": "https://example.org/photo.jpg",
+                    "label": "monuments",
+                    "metadata": {"title": "Petra", "year": 2024},
+                }
+            ]
+        }
+    )
+
     url: str = Field(
-        min_length=1,
         max_length=_MAX_NAME,
-        pattern=r"^https?://[!-~]+$",
+        pattern=f"^{_WEB_ADDRESS.format('[!-~]*')}$",
         description="A public address, by which the image will be known.",
         examples=["https://example.org/photo.jpg"],
     )
-    metadata: dict[str, JsonValue] = Field(default={}, max_length=64)
+    metadata: dict[str, JsonValue] = Field(
+        default={},
+        max_length=64,
+        description=f"What hits are to show; at most {_MAX_METADATA:,} bytes of JSON.",
+    )
+
+    @field_validator("metadata")
+    @classmethod
+    def _can_be_json(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        # `allow_inf_nan` is not for what lies within a JsonValue.
+        if len(json.dumps(metadata, allow_nan=False)) > _MAX_METADATA:
+            raise ValueError(f"more than {_MAX_METADATA:,} bytes of JSON")
+        return metadata
 
 
 class AddAnswer(BaseModel):

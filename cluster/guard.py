@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.config import ServiceConfig, token_digest
+from cluster.headers import HEADERS, PAGE_POLICY, POLICY
 from cluster.problems import RETRY_AFTER, ProblemError
 from cluster.service_metrics import ServiceMetrics
 
@@ -27,18 +28,8 @@ _OPEN = ("/", "/healthz", "/readyz", "/v1/openapi.json")
 _OPEN_BELOW = "/page/"
 _WRITES = ("POST", "DELETE")
 _IMAGES = "/v1/images"
-_PAGE_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Frame-Options": "DENY",
-}
 
-_FAILED = ProblemError(500, "the service failed; this is a defect: tell its operator")
+FAILED = ProblemError(500, "the service failed; this is a defect: tell its operator")
 
 _log = logging.getLogger(__name__)
 
@@ -53,11 +44,29 @@ class _Bucket:
 
 @dataclass
 class _Progress:
-    """How far a request has come."""
+    """How far a request has come.
+
+    Attributes:
+        read: bytes of the body so far.
+        complete: the body is all there.
+        awaited: the application waits for more of it.
+        status: of the answer, 0 as long as there is none.
+    """
 
     read: int = 0
     complete: bool = False
+    awaited: bool = False
     status: int = 0
+
+
+def is_open(path: str) -> bool:
+    """Whether a path takes no token, and has no limits of its own."""
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
+
+
+def is_write(path: str, method: str) -> bool:
+    """Whether a request takes a write token."""
+    return path == _IMAGES and method in _WRITES
 
 
 class Guard:
@@ -94,7 +103,7 @@ class Guard:
             # Never a stack trace to the caller; for the operator it is in the log.
             _log.exception("a request to %s failed", path)
             if not progress.status:
-                await _FAILED.response()(scope, receive, answer)
+                await FAILED.response()(scope, receive, answer)
         finally:
             seconds = time.perf_counter() - started
             self._metrics.request(_route(scope), progress.status, seconds)
@@ -102,7 +111,7 @@ class Guard:
     async def _pass(
         self, scope: Scope, path: str, receive: Receive, send: Send, progress: _Progress
     ) -> None:
-        if path in _OPEN or path.startswith(_OPEN_BELOW):
+        if is_open(path):
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
         self._admit(headers, scope, path)
@@ -117,7 +126,7 @@ class Guard:
                 await self._app(scope, _limited(receive, limit, progress), send)
         except TimeoutError as error:
             seconds = f"{self._config.deadline:g} s"
-            if not progress.complete:
+            if progress.awaited:
                 raise ProblemError(
                     408, f"the request took longer than {seconds} to arrive"
                 ) from error
@@ -142,7 +151,7 @@ class Guard:
                 "give a token: Authorization: Bearer TOKEN",
                 headers={"WWW-Authenticate": 'Bearer realm="simdist"'},
             )
-        if path == _IMAGES and scope["method"] in _WRITES and not any(writes):
+        if is_write(path, scope["method"]) and not any(writes):
             raise ProblemError(
                 403, "this token may read only; adding and deleting takes a write token"
             )
@@ -174,7 +183,9 @@ def _limited(receive: Receive, limit: int, progress: _Progress) -> Receive:
     """`receive`, which refuses a body that grows beyond the limit."""
 
     async def receive_some() -> Message:
+        progress.awaited = not progress.complete
         message = await receive()
+        progress.awaited = False
         if message["type"] == "http.request":
             progress.read += len(message.get("body", b""))
             progress.complete = not message.get("more_body", False)
@@ -208,8 +219,8 @@ def _route(scope: Scope) -> str:
 
 def _add_headers(message: MutableMapping[str, Any], *, page: bool) -> None:
     headers = MutableHeaders(scope=message)
-    for name, value in _HEADERS.items():
+    for name, value in HEADERS.items():
         headers[name] = value
-    headers["Content-Security-Policy"] = _PAGE_POLICY if page else "default-src 'none'"
+    headers["Content-Security-Policy"] = PAGE_POLICY if page else POLICY
     if not page and "cache-control" not in headers:
         headers["Cache-Control"] = "no-store"

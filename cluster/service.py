@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -53,6 +54,8 @@ class QueryService(QueryWorker):
         from ray import serve
 
         keep_replica_private()
+        # A search that ends in its thread is answered at once, not when the loop's turn is over.
+        sys.setswitchinterval(0.0005)
         context = serve.get_replica_context()
         self._own = context.deployment, context.app_name
         super().__init__(config, embedder, name=context.replica_id.unique_id)
