@@ -38,7 +38,7 @@ export function addressed(text) {
   if (/^https?:\/\/\S+$/i.test(address)) {
     return { url: address };
   }
-  return /^[a-z][a-z0-9+.-]*:\/\/./i.test(address) ? { uri: address } : null;
+  return /^([a-z][a-z0-9+.-]*:\/\/|urn:)./i.test(address) ? { uri: address } : null;
 }
 
 /** A URI as a person reads it: `{name, place}`, its last part and what is before that. */

@@ -7,10 +7,12 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
+import requests
 from playwright.sync_api import Page, Route, expect
 
 from tests.browser.visitor import Visitor
 from tests.conftest import PHOTOS, QUERIES
+from tests.servers import eventually
 from tests.service import Service
 
 WINDMILL, FISH, TOOL = (QUERIES / f"{name}.jpg" for name in ("windmill", "fish", "tool"))
@@ -213,6 +215,37 @@ def test_it_works_behind_a_prefix(visitor: Visitor, service: Service) -> None:
     assert visitor.sees(SHOWN) == answered(service, file=FISH)
     sources = page.locator("li img").evaluate_all("all => all.map(img => img.src)")
     assert all("/images/search/v1/" in source for source in sources)
+
+
+def test_nothing_in_the_index_is_taken_for_markup(visitor: Visitor, service: Service) -> None:
+    page = visitor.page
+    uri, label = "urn:<b>bold</b>/fish.jpg", "<img src=x onerror=alert(1)>"
+    named = {"uri": uri, "collection": "fish"}
+    headers = {"Content-Type": "image/jpeg"}
+    added = service.post(
+        "/v1/images", params=named | {"label": label}, data=FISH.read_bytes(), headers=headers
+    )
+    assert added.status_code == 201, added.text
+    try:
+        eventually(lambda: answered(service, file=FISH, collection="fish")[0][0] == uri)
+        page.goto(service.url)
+        page.get_by_label("Collection").select_option("fish")
+        visitor.drop(FISH)
+        first = page.get_by_role("list").get_by_role("link").first
+        expect(first).to_contain_text(label)
+        expect(first).to_contain_text("urn:<b>bold</b>/")
+        # Its thumbnail cannot be had: nothing broken is shown, and the others are.
+        expect(first.locator("img")).to_have_class("missing")
+        expect(first.locator("img")).to_be_hidden()
+        assert page.locator("b, [src=x]").count() == 0
+        # It can be searched by all the same, and by its name.
+        first.click()
+        expect(page.locator("[aria-current]")).to_contain_text(label)
+        visitor.search_address(uri)
+        expect(page.get_by_role("figure")).to_contain_text("urn:<b>bold</b>/")
+        expect(page.locator("[aria-current]")).to_contain_text(label)
+    finally:
+        requests.delete(f"{service.url}/v1/images", params=named, timeout=60).raise_for_status()
 
 
 @pytest.mark.parametrize("width", [320, 390, 800])
