@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 
 from simdist.errors import FetchError, ImageError, SourceError, UsageError
 from simdist.images import MAX_BYTES
@@ -68,7 +69,7 @@ def read_many(refs: Sequence[ImageRef], access: Access) -> Iterator[Outcome]:
     Files of this machine are read one by one. Of all else up to `IN_FLIGHT` requests are under
     way, and what is busy for the moment is tried again: by obstore, or here for web addresses.
     """
-    pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="simdist-fetch")
+    pool = _pool()
     waiting: deque[tuple[int, Future[Sequence[Outcome]]]] = deque()
     try:
         for run in _runs(refs):
@@ -87,7 +88,14 @@ def read_many(refs: Sequence[ImageRef], access: Access) -> Iterator[Outcome]:
         while waiting:
             yield from waiting.popleft()[1].result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for _, left in waiting:
+            left.cancel()
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    """The threads of this process that wait for requests: starting some for each costs more."""
+    return ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="simdist-fetch")
 
 
 def _runs(refs: Sequence[ImageRef]) -> Iterator[list[ImageRef]]:
