@@ -6,22 +6,23 @@ All with the same actors, threads and allocator.
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import tempfile
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cluster.ingest import ingest
-from cluster.pipeline import ACTOR_SHARDS
+from cluster.pipeline import ACTOR_SHARDS, actor_class
 from cluster.progress import Progress
 from cluster.shards import Shard
 from cluster.stages import EmbedActor, Plan, decode_shard
 from simdist.collection import Collection
 from simdist.embedding import Model
 from simdist.settings import Settings
-from simdist.sources import ImageRef, list_folder, open_source, uri_path
+from simdist.sources import Access, ImageRef, Source, list_folder, open_source, uri_path
 from simdist.store import open_store
 
 NETWORK_SECONDS = 10.0
@@ -29,6 +30,19 @@ READY_SHARDS = 16
 SEED = 0
 
 Batches = list[tuple[Shard, Any]]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the sample is read from: `uri`, and of a bucket its endpoint."""
+
+    name: str
+    uri: str
+    endpoint: str | None = None
+
+    def open(self) -> Source:
+        """A listing of it."""
+        return open_source(self.uri, access=Access.resolve(endpoint_url=self.endpoint))
 
 
 def sample(source: Path, size: int, folder: Path) -> Path:
@@ -42,11 +56,11 @@ def sample(source: Path, size: int, folder: Path) -> Path:
     return folder
 
 
-def decoding(plan: Plan, place: str, model: Model) -> tuple[float, Batches]:
+def decoding(plan: Plan, place: Place, model: Model) -> tuple[float, Batches]:
     """Images fetched and decoded a second, and some shards with their pixels in Ray's store."""
     import ray
 
-    source = open_source(place)
+    source = place.open()
     refs = [ref for ref in source.entries if isinstance(ref, ImageRef)]
     shards = [
         Shard(tuple(refs[start : start + plan.shard]), access=source.access)
@@ -66,25 +80,21 @@ def decoding(plan: Plan, place: str, model: Model) -> tuple[float, Batches]:
     seconds = time.perf_counter() - start
     ready = [(ray.get(done), pixels) for done, pixels in outcomes[:READY_SHARDS]]
     failed = sum(len(shard.failures) for shard, _ in ready)
-    assert not failed, f"{failed} images of {place} cannot be decoded"
+    assert not failed, f"{failed} images from {place.name} cannot be decoded"
     rate = len(refs) / seconds
-    print(f"  decode {rate:.0f}/s from {_kind(place)}", flush=True)
+    print(f"  decode {rate:.0f}/s from {place.name}", flush=True)
     return rate, ready
-
-
-def _kind(place: str) -> str:
-    return "S3" if "://" in place else "the folder"
 
 
 def network(plan: Plan, model: Model, batches: Batches) -> float:
     """Images embedded a second by the actors alone, from pixels that lie ready."""
     import ray
 
-    actor_class: Any = ray.remote(num_cpus=plan.actor_cpus, num_gpus=plan.actor_gpus)(EmbedActor)
-    actors = [actor_class.remote() for _ in range(plan.actors)]
+    started: Any = actor_class(plan, EmbedActor)
+    actors = [started.remote() for _ in range(plan.actors)]
     weights = ray.put(model)
     ray.get([actor.load.remote(weights) for actor in actors])
-    turns = itertools.cycle(batches)
+    turns = map(_as_new, itertools.cycle(batches))
     pending = {
         actor.embed.remote(*next(turns)): actor for actor in actors for _ in range(ACTOR_SHARDS)
     }
@@ -104,7 +114,13 @@ def network(plan: Plan, model: Model, batches: Batches) -> float:
     return rate
 
 
-def whole(settings: Settings, place: str, model: Model) -> float:
+def _as_new(batch: tuple[Shard, Any]) -> tuple[Shard, Any]:
+    """The batch under digests that no actor has met: it would not embed the same bytes again."""
+    shard, pixels = batch
+    return replace(shard, digests=tuple(os.urandom(16) for _ in shard.refs)), pixels
+
+
+def whole(settings: Settings, place: Place, model: Model) -> float:
     """Images ingested a second, once the first is."""
     first: Progress | None = None
 
@@ -121,7 +137,7 @@ def whole(settings: Settings, place: str, model: Model) -> float:
     ):
         collection = Collection.ensure(store, "bench", model=model)
         summary = ingest(
-            open_source(place),
+            place.open(),
             collection=collection,
             model=model,
             settings=settings,
@@ -130,7 +146,7 @@ def whole(settings: Settings, place: str, model: Model) -> float:
     assert first is not None, summary
     rate = (summary.added - first.done) / (summary.seconds - first.seconds)
     print(
-        f"  whole {rate:.1f}/s from {_kind(place)}; {summary.added} images in "
+        f"  whole {rate:.1f}/s from {place.name}; {summary.added} images in "
         f"{summary.seconds:.1f} s, the first after {first.seconds:.1f} s; {summary.failed} failed",
         flush=True,
     )
