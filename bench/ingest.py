@@ -9,6 +9,8 @@ machine that are sent the same files: moto's, and a cache before it (`bench.cach
 - whole: `cluster.ingest` from the listing to the commit in an embedded server, hash family and
   all, from the first finished shard to the end. What comes before (actors that start and load the
   model) is printed apart, in seconds; starting Ray is in neither.
+- core seconds: what this program and all that it started, servers included, spent on an image; of
+  a machine that other work shares this says more than rates;
 - bound: what is possible where decoding and the network share the cores, 1 / (1/decode + 1/network)
 - the peers (`bench.peers`), on the first images of the same sample, from their first batch on. They
   stop at rows of embeddings: they index nothing.
@@ -34,7 +36,7 @@ from statistics import mean
 from unittest.mock import patch
 
 from bench.cached_s3 import running_cache
-from bench.ingest_parts import Place, decoding, network, sample, whole
+from bench.ingest_parts import Place, Speed, decoding, network, sample, whole
 from bench.peers.data_loader import data_loader
 from bench.peers.ray_data import ray_data
 from cluster.runtime import ray_session
@@ -60,8 +62,10 @@ class Row:
     """One line of the result; rates in images a second.
 
     Attributes:
-        bound: what the whole can reach; where they share the cores, less than either part.
-        peers: from the folder alone.
+        bound_per_s: what the whole can reach; where they share the cores, less than either part.
+        decode_core_ms: milliseconds of a core that each image takes, as in what follows it.
+        network_of_whole: the network's share of them: what `whole_of_least` is on a quiet machine.
+        peers_per_s: from the folder alone.
     """
 
     when: str
@@ -76,6 +80,10 @@ class Row:
     whole_of_least: float
     bound_per_s: float
     whole_of_bound: float
+    decode_core_ms: float
+    network_core_ms: float
+    whole_core_ms: float
+    network_of_whole: float
     peers_per_s: dict[str, float]
 
 
@@ -137,8 +145,8 @@ def _measure(
     model, label = _model(name, untrained=options.untrained)
     print(label, flush=True)
     settings = Settings.resolve()
-    wholes: dict[Place, list[float]] = {place: [] for place in places}
-    networks: dict[Place, list[float]] = {place: [] for place in places}
+    wholes: dict[Place, list[Speed]] = {place: [] for place in places}
+    networks: dict[Place, list[Speed]] = {place: [] for place in places}
     with ray_session(settings):
         plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
         # Twice: the first time fills caches, also the operating system's.
@@ -159,12 +167,16 @@ def _measure(
             label,
             plan,
             decode=decode,
-            network=mean(networks[place]),
-            whole=mean(wholes[place]),
+            network=_mean(networks[place]),
+            whole=_mean(wholes[place]),
             peers=peers,
         )
         for place, (decode, _) in zip(places, decoded, strict=True)
     ]
+
+
+def _mean(speeds: list[Speed]) -> Speed:
+    return Speed(mean(s.per_s for s in speeds), mean(s.core_s for s in speeds))
 
 
 def _model(name: str, *, untrained: bool) -> tuple[Model, str]:
@@ -202,14 +214,14 @@ def _row(
     model: str,
     plan: Plan,
     *,
-    decode: float,
-    network: float,
-    whole: float,
+    decode: Speed,
+    network: Speed,
+    whole: Speed,
     peers: dict[str, float],
 ) -> Row:
-    least = min(decode, network)
+    least = min(decode.per_s, network.per_s)
     # A GPU takes the network off the cores: then the slower of the two is the bound.
-    bound = least if plan.actor_gpus else 1 / (1 / decode + 1 / network)
+    bound = least if plan.actor_gpus else 1 / (1 / decode.per_s + 1 / network.per_s)
     kind = "cuda" if plan.actor_gpus else "cpu"
     numbers = str(fast_precision(kind)).removeprefix("torch.")
     return Row(
@@ -219,12 +231,16 @@ def _row(
         source=source.name,
         place=place,
         model=model,
-        decode_per_s=round(decode, 1),
-        network_per_s=round(network, 1),
-        whole_per_s=round(whole, 1),
-        whole_of_least=round(whole / least, 3),
+        decode_per_s=round(decode.per_s, 1),
+        network_per_s=round(network.per_s, 1),
+        whole_per_s=round(whole.per_s, 1),
+        whole_of_least=round(whole.per_s / least, 3),
         bound_per_s=round(bound, 1),
-        whole_of_bound=round(whole / bound, 3),
+        whole_of_bound=round(whole.per_s / bound, 3),
+        decode_core_ms=round(1000 * decode.core_s, 2),
+        network_core_ms=round(1000 * network.core_s, 2),
+        whole_core_ms=round(1000 * whole.core_s, 2),
+        network_of_whole=round(network.core_s / whole.core_s, 3),
         peers_per_s={name: round(rate, 1) for name, rate in peers.items()},
     )
 
@@ -241,16 +257,20 @@ def _print(rows: list[Row]) -> None:
     print(f"\n{rows[0].machine}; {rows[0].device}; the peers: 32-bit floats, eager")
     print(
         f"{'model':28}{'from':10}{'decode/s':>9}{'network/s':>10}{'whole/s':>9}{'of least':>9}"
-        f"{'bound/s':>9}{'of bound':>9}" + "".join(f"{'x ' + name:>14}" for name in PEERS)
+        f"{'bound/s':>9}{'of bound':>9}{'core ms':>9}{'network':>9}"
+        + "".join(f"{'x ' + name:>14}" for name in PEERS)
     )
     for row in rows:
         print(
             f"{row.model:28}{row.place:10}{row.decode_per_s:9.0f}{row.network_per_s:10.1f}"
             f"{row.whole_per_s:9.1f}{row.whole_of_least:9.2f}{row.bound_per_s:9.1f}"
-            f"{row.whole_of_bound:9.2f}"
+            f"{row.whole_of_bound:9.2f}{row.whole_core_ms:9.1f}{row.network_of_whole:9.2f}"
             + "".join(f"{row.whole_per_s / rate:14.1f}" for rate in row.peers_per_s.values())
         )
     print("of least: whole / min(decode, network); x PEER: whole / what the peer does, from files")
+    print(
+        "core ms: milliseconds of a core that an image takes; network: the network's share of them"
+    )
 
 
 if __name__ == "__main__":

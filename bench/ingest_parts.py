@@ -10,9 +10,12 @@ import os
 import random
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from cluster.ingest import ingest
 from cluster.pipeline import ACTOR_SHARDS, actor_class
@@ -30,6 +33,41 @@ READY_SHARDS = 16
 SEED = 0
 
 Batches = list[tuple[Shard, Any]]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images a second, and the seconds of a core that each took; other programs do not count."""
+
+    per_s: float
+    core_s: float
+
+    @classmethod
+    def of(cls, images: int, start: Mark) -> Speed:
+        """What was done since a mark."""
+        end = Mark.now()
+        return cls(images / (end.at - start.at), (end.core_s - start.core_s) / images)
+
+    def __str__(self) -> str:
+        return f"{self.per_s:.1f}/s ({1000 * self.core_s:.2f} ms of a core each)"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment: seconds, and the core seconds that this process and all that it started had."""
+
+    at: float
+    core_s: float
+
+    @classmethod
+    def now(cls) -> Mark:
+        """The present one. Ended processes are in what their parents say of their children."""
+        core_s = 0.0
+        this = psutil.Process()
+        for process in [this, *this.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                core_s += sum(process.cpu_times()[:4])
+        return cls(time.perf_counter(), core_s)
 
 
 @dataclass(frozen=True)
@@ -56,7 +94,7 @@ def sample(source: Path, size: int, folder: Path) -> Path:
     return folder
 
 
-def decoding(plan: Plan, place: Place, model: Model) -> tuple[float, Batches]:
+def decoding(plan: Plan, place: Place, model: Model) -> tuple[Speed, Batches]:
     """Images fetched and decoded a second, and some shards with their pixels in Ray's store."""
     import ray
 
@@ -75,18 +113,17 @@ def decoding(plan: Plan, place: Place, model: Model) -> tuple[float, Batches]:
         return outcomes
 
     run(shards[: 4 * plan.decoders])  # starts the workers
-    start = time.perf_counter()
+    start = Mark.now()
     outcomes = run(shards)
-    seconds = time.perf_counter() - start
+    speed = Speed.of(len(refs), start)
     ready = [(ray.get(done), pixels) for done, pixels in outcomes[:READY_SHARDS]]
     failed = sum(len(shard.failures) for shard, _ in ready)
     assert not failed, f"{failed} images from {place.name} cannot be decoded"
-    rate = len(refs) / seconds
-    print(f"  decode {rate:.0f}/s from {place.name}", flush=True)
-    return rate, ready
+    print(f"  decode {speed} from {place.name}", flush=True)
+    return speed, ready
 
 
-def network(plan: Plan, model: Model, batches: Batches) -> float:
+def network(plan: Plan, model: Model, batches: Batches) -> Speed:
     """Images embedded a second by the actors alone, from pixels that lie ready."""
     import ray
 
@@ -98,20 +135,20 @@ def network(plan: Plan, model: Model, batches: Batches) -> float:
     pending = {
         actor.embed.remote(*next(turns)): actor for actor in actors for _ in range(ACTOR_SHARDS)
     }
-    done, start = 0, 0.0
-    while not start or time.perf_counter() - start < NETWORK_SECONDS:
+    done, start = 0, None
+    while start is None or time.perf_counter() - start.at < NETWORK_SECONDS:
         (ref,), _ = ray.wait(list(pending))
         actor = pending.pop(ref)
         pending[actor.embed.remote(*next(turns))] = actor
         if start:
             done += len(ray.get(ref)[1])
         else:
-            start = time.perf_counter()
-    rate = done / (time.perf_counter() - start)
+            start = Mark.now()
+    speed = Speed.of(done, start)
     for actor in actors:
         ray.kill(actor)
-    print(f"  network {rate:.1f}/s", flush=True)
-    return rate
+    print(f"  network {speed}", flush=True)
+    return speed
 
 
 def _as_new(batch: tuple[Shard, Any]) -> tuple[Shard, Any]:
@@ -120,14 +157,14 @@ def _as_new(batch: tuple[Shard, Any]) -> tuple[Shard, Any]:
     return replace(shard, digests=tuple(os.urandom(16) for _ in shard.refs)), pixels
 
 
-def whole(settings: Settings, place: Place, model: Model) -> float:
-    """Images ingested a second, once the first is."""
-    first: Progress | None = None
+def whole(settings: Settings, place: Place, model: Model) -> Speed:
+    """Images ingested, once the first is."""
+    first: tuple[Progress, Mark] | None = None
 
     def note(progress: Progress) -> None:
         nonlocal first
         if first is None and progress.done:
-            first = progress
+            first = progress, Mark.now()
 
     # An empty data folder each time: an embedded server of its own.
     with (
@@ -143,11 +180,12 @@ def whole(settings: Settings, place: Place, model: Model) -> float:
             settings=settings,
             on_progress=note,
         )
-    assert first is not None, summary
-    rate = (summary.added - first.done) / (summary.seconds - first.seconds)
+        assert first is not None, summary
+        progress, start = first
+        speed = Speed.of(summary.added - progress.done, start)
     print(
-        f"  whole {rate:.1f}/s from {place.name}; {summary.added} images in "
-        f"{summary.seconds:.1f} s, the first after {first.seconds:.1f} s; {summary.failed} failed",
+        f"  whole {speed} from {place.name}; {summary.added} images in {summary.seconds:.1f} s, "
+        f"the first after {progress.seconds:.1f} s; {summary.failed} failed",
         flush=True,
     )
-    return rate
+    return speed
