@@ -21,9 +21,10 @@ from simdist.sources.table import read_rows
 from simdist.sources.tar import find_member
 from simdist.sources.web import fetch
 
-# Requests in flight in one process, and bytes that they may bring.
+# Requests in flight in one process, and bytes that those of one shard may bring: an embedding actor
+# fetches two shards at a time.
 IN_FLIGHT = 32
-MAX_IN_FLIGHT = 256 * 1024 * 1024
+MAX_IN_FLIGHT = 128 * 1024 * 1024
 # Members of an archive that lie close together are read with one request of so many bytes.
 RUN_BYTES = 8 * 1024 * 1024
 MAX_GAP = 256 * 1024
