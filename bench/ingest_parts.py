@@ -10,6 +10,7 @@ import os
 import random
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,9 +45,10 @@ class Speed:
 
     @classmethod
     def of(cls, images: int, start: Mark) -> Speed:
-        """What was done since a mark."""
+        """What was done since a mark, by processes that are there still."""
         end = Mark.now()
-        return cls(images / (end.at - start.at), (end.core_s - start.core_s) / images)
+        core_s = sum(spent - start.core_s.get(who, 0.0) for who, spent in end.core_s.items())
+        return cls(images / (end.at - start.at), core_s / images)
 
     def __str__(self) -> str:
         return f"{self.per_s:.1f}/s ({1000 * self.core_s:.2f} ms of a core each)"
@@ -54,19 +56,22 @@ class Speed:
 
 @dataclass(frozen=True)
 class Mark:
-    """A moment: seconds, and the core seconds that this process and all that it started had."""
+    """A moment: seconds, and those of a core that this process and all that it started had.
+
+    `core_s` is by process, for Ray loses count of those that have ended.
+    """
 
     at: float
-    core_s: float
+    core_s: Mapping[psutil.Process, float]
 
     @classmethod
     def now(cls) -> Mark:
-        """The present one. Ended processes are in what their parents say of their children."""
-        core_s = 0.0
+        """The present one."""
+        core_s = {}
         this = psutil.Process()
         for process in [this, *this.children(recursive=True)]:
             with suppress(psutil.NoSuchProcess):
-                core_s += sum(process.cpu_times()[:4])
+                core_s[process] = sum(process.cpu_times()[:2])
         return cls(time.perf_counter(), core_s)
 
 
