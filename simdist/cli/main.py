@@ -13,6 +13,7 @@ from simdist.cli.failures import failures
 from simdist.cli.ingest import ingest
 from simdist.cli.rehash import rehash
 from simdist.cli.search import search
+from simdist.cli.serve import serve
 from simdist.cli.status import status
 from simdist.cli.tune import tune
 from simdist.errors import SimdistError
@@ -30,6 +31,7 @@ app = typer.Typer(
 )
 app.command()(ingest)
 app.command()(search)
+app.command()(serve)
 app.command()(failures)
 app.command()(status)
 app.command()(tune)
