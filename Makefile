@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LSHASH3 := .venv-lshash3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench-ingest bench-network bench-scaling bench-decoding bench-index bench-serve clean
+.PHONY: help demo test lint format bench-ingest bench-memory bench-network bench-scaling bench-decoding bench-index bench-serve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ format: $(VENV)/.installed-test ## Format the code
 
 bench-ingest: $(VENV)/.installed-test ## Measure the pipeline, its parts and its peers
 	@$(BIN)/python -m bench.ingest $(ARGS)
+
+bench-memory: $(VENV)/.installed-test ## Measure whether an ingest's memory grows with the images
+	@$(BIN)/python -m bench.memory $(ARGS)
 
 bench-scaling: $(VENV)/.installed-test ## Measure ingest with one to four (sleeping) GPUs
 	@$(BIN)/python -m bench.scaling $(ARGS)
