@@ -181,6 +181,8 @@ def run(
         ClusterError: Ray cannot be had, the port is taken, or the application does not start.
     """
     stop = threading.Event()
+    # What Serve tells its developers is in its log files.
+    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
     # A logical CPU for each worker and the embedder, however many there are.
     cpus = max(os.cpu_count() or 1, config.workers[1] + 1)
     with haproxy_for_serve(seconds=config.deadline), ray_session(settings, cpus=cpus):
