@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -97,7 +98,7 @@ def test_faults_under_load(redis: Server, photos: Path, embedder: Embedder, tmp_
         running_service(redis.url, "--workers", "2") as service,
         loaded(service, asked, CLIENTS) as load,
     ):
-        answers_all = lambda: _answers_all(service, asked)  # noqa: E731
+        answers_all = partial(_answers_all, service, asked)
         wait_until(answers_all)
         assert_good_again(load)
 
