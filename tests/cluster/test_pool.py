@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from ray.cluster_utils import Cluster
@@ -18,7 +21,7 @@ from simdist.settings import Settings
 from simdist.sources import file_uri
 from simdist.store import connect
 from tests.command_line import CommandLine
-from tests.conftest import PHOTOS, QUERIES
+from tests.conftest import PHOTOS, QUERIES, ROOT
 from tests.servers import running, valkey
 from tests.service import COLLECTION, Service, index_photos, running_service
 
@@ -79,3 +82,30 @@ def test_every_way_finds_the_same(
     [found] = json.loads(answer.out)
     assert [hit["uri"] for hit in found["hits"]] == uris
     store.close()
+
+
+def test_a_serve_config_file(served: Service, address: str, tmp_path: Path) -> None:
+    """As `serve deploy` takes it too, which asks for Ray's dashboard."""
+    arguments = {"redis_url": served.redis_url, "collections": [COLLECTION], "loopback": True}
+    config = {
+        "applications": [
+            {
+                "name": "other",
+                "import_path": "cluster.service:app",
+                "route_prefix": "/other",
+                "args": arguments | {"model": "efficientnet-lite0", "workers": [1, 2]},
+            }
+        ]
+    }
+    # JSON is YAML.
+    (tmp_path / "config.yaml").write_text(json.dumps(config))
+    serve = [str(Path(sys.executable).parent / "serve"), "run", "--non-blocking"]
+    subprocess.run(
+        [*serve, "--address", address, str(tmp_path / "config.yaml")],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    with simdist.Client(f"{served.url}/other") as client:
+        assert client.search(uri=HORSES, n=1)[0].uri == HORSES
+        assert client.search(image=FISH, n=1)[0].label == "fish"
