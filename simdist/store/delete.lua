@@ -4,17 +4,26 @@ local base = string.sub(KEYS[1], 1, -5)
 local shift = 2 ^ (24 - ARGV[1])
 local deleted = {}
 for at = 1, #ARGV[2], 14 do
-  local slot = base .. 'uri:' .. math.floor(struct.unpack('>I3', ARGV[2], at) / shift)
+  local hash = base .. 'uris:' .. math.floor(struct.unpack('>I3', ARGV[2], at) / shift)
   local field = string.sub(ARGV[2], at + 3, at + 13)
-  local entry = redis.call('HGET', slot, field)
+  local entry = redis.call('HGET', hash, field)
   if entry then
     local row = struct.unpack('<I4', entry)
     local block, place = math.floor(row / 64), row % 64
     local vectors = base .. 'vectors:' .. block
     local width = redis.call('STRLEN', vectors) / 64
     redis.call('SETRANGE', vectors, place * width, string.rep('\0', width))
-    redis.call('LSET', base .. 'records:' .. block, place, '')
-    redis.call('HDEL', slot, field)
+    local key = base .. 'records:' .. block
+    local stored = redis.call('GET', key)
+    local lengths = {struct.unpack('<' .. string.rep('I4', place + 1), stored)}
+    local start = 257
+    for i = 1, place do
+      start = start + lengths[i]
+    end
+    redis.call('SET', key, string.sub(stored, 1, 4 * place) .. '\0\0\0\0'
+      .. string.sub(stored, 4 * place + 5, start - 1)
+      .. string.sub(stored, start + lengths[place + 1]))
+    redis.call('HDEL', hash, field)
     deleted[#deleted + 1] = struct.pack('<I4', row)
   end
 end
