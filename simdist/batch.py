@@ -1,4 +1,4 @@
-"""Images packed for the commit script: what `store/commit.lua` takes, in the order that suits it."""
+"""Images as `store/commit.lua` takes them, in the order that suits it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from simdist.hashing.family import Buckets
 from simdist.sources.reference import ImageRef
 from simdist.store import layout
 
-# Images committed by one call of the script, if they go into one table: a stall of some
-# milliseconds. Each further table adds a third of that.
-COMMIT_BATCH = 1024
-_SHARE_OF_A_TABLE = 3
+# Images committed by one call of the script, if they go into one table: a stall of two or three
+# milliseconds, of more if they replace others. Each further table takes half as long again.
+COMMIT_BATCH = 512
+_SHARE_OF_A_TABLE = 2
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,8 @@ class Batch:
             left: indices of the images.
             buckets: (n, tables) of all images.
         """
-        size = max(
-            1, COMMIT_BATCH * _SHARE_OF_A_TABLE // (_SHARE_OF_A_TABLE - 1 + buckets.shape[1])
-        )
+        tables = buckets.shape[1]
+        size = COMMIT_BATCH * _SHARE_OF_A_TABLE // (_SHARE_OF_A_TABLE - 1 + tables)
         repeats = self._repeats()
         order = left[np.lexsort((buckets[left, 0], repeats[left]))]
         ends = np.flatnonzero(np.diff(repeats[order], append=-1)) + 1

@@ -129,7 +129,8 @@ def hadamard_rows() -> Callable[..., None]:
                 for i in range(stride):
                     left[i], right[i] = left[i] + right[i], left[i] - right[i]
 
-    # Short strides do not vectorise: the row is transposed in between, as a table of some 16 columns.
+    # Short strides do not vectorise: the row is transposed in between, as a table of two sides that
+    # differ by a factor of two at most.
     @numba.njit(nogil=True, cache=True)
     def transform(rows: Any, starts: Any) -> None:
         spare = np.empty(rows.shape[1], np.float32)

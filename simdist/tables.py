@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.batch import Batch
+from simdist.batch import COMMIT_BATCH, Batch
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import HashFamily, dump_family, load_family
 from simdist.sources.reference import ImageRef
@@ -18,7 +18,7 @@ from simdist.store.connection import Argument
 from simdist.vectors import rotated, unrotated
 
 # Images that are packed and hashed together.
-_PREPARED = 1024
+_PREPARED = 2 * COMMIT_BATCH
 # Images deleted by one call of the script: a stall of a few milliseconds.
 _DELETED = 256
 # Rows that one call of the script reads at most: a stall of some milliseconds.
@@ -217,7 +217,8 @@ class HashTables:
         deleted = 0
         for start in range(0, len(digests), _DELETED):
             joined = b"".join(digests[start : start + _DELETED])
-            deleted += int(self.store.run("delete", [self.meta_key], [self.uri_bits, joined]))
+            arguments: list[Argument] = [self.uri_bits, self._width, joined]
+            deleted += int(self.store.run("delete", [self.meta_key], arguments))
         return deleted
 
     def read(
@@ -287,7 +288,9 @@ class HashTables:
             blocks = self.store.call_many(
                 [("GET", self.key("vectors", number)) for number in numbers]
             )
-            packed = self._matrix(b"".join(block or b"" for block in blocks))
+            # A block whose rows are all dead is gone.
+            gone = bytes(layout.BLOCK * self._width)
+            packed = self._matrix(b"".join(block or gone for block in blocks))
             base = numbers.start * layout.BLOCK
             rows = start + np.flatnonzero(layout.alive(packed[start - base : stop - base]))
             yield rows, self.restore(packed[rows - base])

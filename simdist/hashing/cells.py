@@ -19,9 +19,9 @@ from simdist.hashing.family import Vectors
 
 Indices = NDArray[np.intp]
 
-# A point is compared with the centroids of the nearest cells: at most so many, and only of those whose
-# squared distance is at most so many times that of the nearest. 99.5 % of real embeddings then find
-# the nearest of all centroids, in 3.8 cells on average.
+# A point is compared with the centroids of the nearest cells: at most so many, and only of those
+# whose squared distance is at most so many times that of the nearest. 99.5 % of real embeddings
+# then find the nearest of all centroids, in 3.8 cells on average.
 NEAR_CELLS = 8
 _FARTHEST = np.float32(1.4)
 # The first centroids are ranked among those of at least so many cells, and among at least so many

@@ -13,7 +13,7 @@
 -- One call from Lua costs as much as all else for an image. So there is one for the images of a
 -- hash, of a block, and of a row of images in the same bucket.
 local base = string.sub(KEYS[1], 1, -5)
-local call, sub, rep, floor = redis.call, string.sub, string.rep, math.floor
+local call, sub, rep = redis.call, string.sub, string.rep
 local pack_number, unpack_number = struct.pack, struct.unpack
 local state = call('HMGET', KEYS[1], 'generation', 'next', 'rows')
 if state[1] ~= ARGV[1] or state[2] ~= ARGV[3] then
@@ -80,19 +80,7 @@ for i = 1, #ARGV[6] / 4, 2 do
   at = at + size
 end
 
--- Those that are replaced die.
-for i = 1, #old do
-  local block, place = floor(old[i] / 64), old[i] % 64
-  call('SETRANGE', base .. 'vectors:' .. block, place * width, rep('\0', width))
-  local key = base .. 'records:' .. block
-  local stored = call('GET', key)
-  local lengths, start = {unpack_number('<' .. rep('I4', place + 1), stored)}, 257
-  for j = 1, place do
-    start = start + lengths[j]
-  end
-  call('SET', key, sub(stored, 1, 4 * place) .. '\0\0\0\0' .. sub(stored, 4 * place + 5, start - 1)
-       .. sub(stored, start + lengths[place + 1]))
-end
+bury(base, old, width)
 
 -- Buckets.
 local kinds = {ARGV[1], ARGV[2], ARGV[3], ARGV[4]}
@@ -124,7 +112,7 @@ for place = 1, count do
   ends[place] = last
 end
 local function write(from, till)
-  local block, place, size = floor(rows[from] / 64), rows[from] % 64, till - from + 1
+  local block, place, size = math.floor(rows[from] / 64), rows[from] % 64, till - from + 1
   local key, values = base .. 'vectors:' .. block, sub(vectors, (from - 1) * width + 1, till * width)
   local sizes, texts = sub(ARGV[12], 4 * from - 3, 4 * till), sub(records, ends[from - 1] + 1, ends[till])
   if size == 64 then

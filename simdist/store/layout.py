@@ -18,18 +18,18 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
                           digest; 2^uri_bits of them, so that each can be moved in milliseconds
     ...vectors:<block>    a block's stored vectors, end to end: each the float32 inverse of its
                           values' length, and the values; zeros where there is none yet, or the
-                          image was deleted or replaced
+                          image was deleted or replaced; absent where all 64 were
     ...records:<block>    what else is stored of the same images: u32 lengths of the block's
-                          records, 0 where there is none (any more), and the records, end to end,
-                          see `pack_record`
+                          records, 0 where there is none yet, 2^31 added where the image was
+                          deleted or replaced; and the records, end to end, see `pack_record`
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
     ...rehash             who fills in the next tables: a lease
     ...failures           in partition 0: hash, URI -> JSON, see `simdist.failures`
     ...meta:waited        written so that replicas have something to confirm; gone in a second
 
-A block of vectors is made in its full size, and one of records written anew when it is full: a string
-that grows takes up to twice what it needs. A key of its own would cost an image 70 bytes.
+A block of vectors is made in its full size, and one of records written anew when it is full: a
+string that grows takes up to twice what it needs. A key of its own would cost an image 70 bytes.
 """
 
 from __future__ import annotations
@@ -61,6 +61,8 @@ PREFIX, FIELD = 3, 11
 # length of the URI, length of the label + 1 (0: no label)
 _HEADER = struct.Struct("<HH")
 _INVERSE_LENGTH = 4
+# What is added to the length of a dead row's record.
+_DEAD = 1 << 31
 # Entries of a `uris` hash that are aimed at: so many that a batch puts several into each. As small
 # ones, which servers keep compact, they would take 30 bytes less an image, and 2 us more to write.
 _URI_ENTRIES = 16384
@@ -169,9 +171,14 @@ def pack_record(*, uri: str, label: str | None, metadata: Mapping[str, Any]) -> 
 
 def unpack_records(block: bytes) -> list[bytes]:
     """The records of a block, from the first on; empty where there is none any more."""
-    ends = np.cumsum(np.frombuffer(block, "<u4", BLOCK if block else 0)) + 4 * BLOCK
-    starts = [4 * BLOCK, *ends.tolist()]
-    return [block[start:end] for start, end in pairwise(starts)]
+    if not block:
+        return [b""] * BLOCK
+    lengths = np.frombuffer(block, "<u4", BLOCK)
+    bounds = [0, *np.cumsum(lengths % _DEAD).tolist()]
+    return [
+        block[4 * BLOCK + start : 4 * BLOCK + end] if length < _DEAD else b""
+        for length, (start, end) in zip(lengths.tolist(), pairwise(bounds), strict=True)
+    ]
 
 
 def unpack_record(record: bytes) -> Record:

@@ -34,8 +34,11 @@ for at = 1, #ARGV[5], 12 do
       place = place + 4
     end
     -- format drops the fraction.
-    found[#found + 1] =
+    local vectors =
       call('GETRANGE', format(blocks, start / 64), start % 64 * width, (row % 64 + 1) * width - 1)
+    -- A block whose rows are all dead is gone.
+    found[#found + 1] =
+      vectors == '' and string.rep('\0', (row - start + 1) * width) or vectors
   end
   left = left - size / 4
   answer[#answer + 1] = found

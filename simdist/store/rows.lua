@@ -15,9 +15,9 @@ for at = 1, #ARGV[2], 4 do
   if sizes ~= '' then
     local lengths, start = {struct.unpack('<' .. string.rep('I4', place + 1), sizes)}, 256
     for i = 1, place do
-      start = start + lengths[i]
+      start = start + lengths[i] % 2 ^ 31
     end
-    if lengths[place + 1] > 0 then
+    if lengths[place + 1] > 0 and lengths[place + 1] < 2 ^ 31 then
       record = redis.call('GETRANGE', key, start, start + lengths[place + 1] - 1)
     end
   end
