@@ -76,20 +76,21 @@ def _measure(
         # What a listing hands on is there before the clock starts.
         refs = [ImageRef(uri(row), f"{row:016x}", 100_000, None) for row in range(count)]
         collection = _create(store, NAME, dim, count)
-        # Its code is compiled, and read, before anything is measured.
-        warm = refs[: len(refs) // 10][:BATCH]
-        _add(_create(store, "warm", dim, len(warm)), data.vectors[: len(warm)], warm)
         clock, system = Clock(server.pid), f"simdist-{kind}"
         partition = collection.partitions[0]
         sample = partition.turned(_sample(data, sample_size(kind, count)))
+
+        def fit() -> None:
+            family = fit_family(sample, kind=kind, images=count, size=size, tables=tables)
+            partition.fit(family, images=count)
+
+        _warm_up(store, sample)
         written = write(
             clock,
             server.used_memory,
             count,
             lambda: _add(collection, data.vectors, refs),
-            lambda: partition.fit(
-                fit_family(sample, kind=kind, images=count, size=size, tables=tables), images=count
-            ),
+            fit,
         )
         measured.fits.append(fit_cost(system, setting, written))
         searcher = Searcher(collection)
@@ -131,6 +132,15 @@ def _search(searcher: Searcher, probes: int) -> Search:
 
 def _create(store: Store, name: str, dim: int, expect: int) -> Collection:
     return Collection.create(store, name, model="bench", model_id="bench", dim=dim, expect=expect)
+
+
+def _warm_up(store: Store, sample: Vectors) -> None:
+    """Have all code compiled, and loaded, before anything is measured."""
+    few = sample[:BATCH]
+    collection = _create(store, "warm", sample.shape[1], len(few))
+    family = fit_family(sample[: 16 * BATCH], images=8 * BATCH)
+    collection.partitions[0].fit(family, images=len(few))
+    _add(collection, few, [ImageRef(uri(row), "", 0, None) for row in range(len(few))])
 
 
 def _add(collection: Collection, vectors: Vectors, refs: Sequence[ImageRef]) -> None:
