@@ -84,8 +84,8 @@ def test_the_best_of_some_buckets(
     highest = sorted(wanted.values(), reverse=True)[:found]
     np.testing.assert_allclose(best_scores[:found], highest, atol=2e-6)
     np.testing.assert_allclose(best_scores[:found], [wanted[row] for row in best], atol=2e-6)
-    order = list(zip((-best_scores[:found]).tolist(), best, strict=True))
-    assert order == sorted(order)
+    listed = list(zip((-best_scores[:found]).tolist(), best, strict=True))
+    assert listed == sorted(listed)
     # Of equal images those with the lowest rows are kept.
     images = {int(row): value.tobytes() for row, value in zip(rows, values, strict=True)}
     for row in best:
