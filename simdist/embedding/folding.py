@@ -21,17 +21,21 @@ def fold_batch_norms(network: nn.Module, example: torch.Tensor) -> None:
     from torch.nn.utils.fusion import fuse_conv_bn_weights
 
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
-    made_by: dict[int, tuple[torch.Tensor, nn.Conv2d]] = {}
+    # Each convolution's output and its version: while a tensor lives, no other can have its id,
+    # and a layer that works in place gives it a new version.
+    made_by: dict[int, tuple[torch.Tensor, int, nn.Conv2d]] = {}
 
-    def note(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+    def note(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         if isinstance(layer, nn.Conv2d):
-            # The tensor is kept too: while it lives, no other can have its id.
-            made_by[id(output)] = output, layer
+            made_by[id(output)] = output, output._version, layer
         elif isinstance(layer, nn.BatchNorm2d) and id(inputs[0]) in made_by:
-            pairs.append((made_by[id(inputs[0])][1], layer))
+            _, version, convolution = made_by[id(inputs[0])]
+            if inputs[0]._version == version:
+                pairs.append((convolution, layer))
 
-    hooks = [layer.register_forward_hook(note) for layer in network.modules()]
-    with torch.inference_mode():
+    layers = [x for x in network.modules() if isinstance(x, (nn.Conv2d, nn.BatchNorm2d))]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    with torch.inference_mode(False), torch.no_grad():  # inference mode keeps no versions
         network(example)
     for hook in hooks:
         hook.remove()

@@ -267,9 +267,10 @@ def _random_norm(width: int, **options: bool) -> nn.BatchNorm2d:
         (lambda: [nn.Conv2d(3, 4, 3), _random_norm(4, track_running_stats=False)], 1),
         (lambda: [_random_norm(3), nn.Conv2d(3, 4, 3)], 1),
         (lambda: [nn.Conv2d(3, 4, 3), nn.ReLU(), _random_norm(4)], 1),
+        (lambda: [nn.Conv2d(3, 4, 3), nn.ReLU(inplace=True), _random_norm(4)], 1),
         (lambda: [nn.Conv2d(3, 4, 3), nn.Sequential(_random_norm(4), nn.ReLU())], 0),
     ],
-    ids=["plain", "no bias", "grouped", "no statistics", "norm first", "norm later", "nested"],
+    ids=["plain", "no bias", "grouped", "no statistics", "norm first", "norm later", "in place", "nested"],
 )
 def test_only_a_norm_right_behind_a_convolution_is_folded(
     layers: Callable[[], list[nn.Module]], left: int

@@ -177,7 +177,7 @@ def test_a_card_without_a_part_is_refused(bundle: Path, key: str) -> None:
         ("empty weights", "cannot read the weights"),
         ("weights that are text", "cannot read the weights"),
         ("weights that are a folder", "cannot read the weights"),
-        ("another backbone's weights", "do not fit the backbone resnet34"),
+        ("another backbone's weights", "does not hold the weights that its card describes"),
     ],
 )
 def test_a_damaged_bundle_is_refused(bundle: Path, damage: str, reason: str, lite0: Model) -> None:
