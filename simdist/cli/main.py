@@ -14,6 +14,7 @@ from simdist.cli.ingest import ingest
 from simdist.cli.rehash import rehash
 from simdist.cli.search import search
 from simdist.cli.status import status
+from simdist.cli.train import train
 from simdist.cli.tune import tune
 from simdist.errors import SimdistError
 
@@ -34,6 +35,7 @@ app.command()(failures)
 app.command()(status)
 app.command()(tune)
 app.command()(rehash)
+app.command()(train)
 
 
 def _show_version(wanted: bool) -> None:

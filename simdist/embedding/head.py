@@ -28,12 +28,7 @@ def with_head(backbone: Backbone, classes: int) -> nn.Module:
     """
     from torch import nn
 
-    if backbone.body is None:
-        raise UsageError(
-            f"{backbone.name} cannot be trained: it makes no map of features for the new head; "
-            "use another, such as efficientnet-lite0 or resnet34"
-        )
-    body = backbone.body(backbone.build())
+    body = body_of(backbone, backbone.build())
     channels = _channels(body, backbone.preprocessing.size)
     head = nn.Sequential(
         OrderedDict[str, nn.Module](
@@ -49,6 +44,26 @@ def with_head(backbone: Backbone, classes: int) -> nn.Module:
         )
     )
     return nn.Sequential(OrderedDict[str, nn.Module](body=body, head=head))
+
+
+def body_of(backbone: Backbone, network: nn.Module) -> nn.Module:
+    """The body of a network that the backbone built, to put a head on.
+
+    Raises:
+        UsageError: it has none.
+    """
+    check_trainable(backbone)
+    assert backbone.body is not None  # noqa: S101 - for mypy
+    return backbone.body(network)
+
+
+def check_trainable(backbone: Backbone) -> None:
+    """Raise a UsageError if a backbone cannot be given a new head."""
+    if backbone.body is None:
+        raise UsageError(
+            f"{backbone.name} cannot be trained: it makes no map of features for the new head; "
+            "use another, such as efficientnet-lite0 or resnet34"
+        )
 
 
 def _concat_pool() -> nn.Module:
