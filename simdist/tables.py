@@ -299,15 +299,15 @@ class HashTables:
             rows = start + np.flatnonzero(layout.alive(packed[start - base : stop - base]))
             yield rows, self.restore(packed[rows - base])
 
-    def uris(self, last: int) -> Iterator[list[str]]:
-        """The URIs of all images with rows up to `last`, in batches."""
+    def records(self, last: int) -> Iterator[list[layout.Record]]:
+        """What is stored of all images with rows up to `last`, in batches."""
         for start in range(0, last, _BLOCKS * layout.BLOCK):
             numbers = range(start, min(start + _BLOCKS * layout.BLOCK, last), layout.BLOCK)
             blocks = self.store.call_many(
                 [("LRANGE", self.key("records", n // layout.BLOCK), 0, -1) for n in numbers]
             )
             records = [record for block in blocks for record in block][: last - start]
-            yield [layout.unpack_record(record).uri for record in records if record]
+            yield [layout.unpack_record(record) for record in records if record]
 
     def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors turned into the space in which they are stored, hashed and compared."""

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 import simdist
+from simdist.cli.eval import evaluate
 from simdist.cli.failures import failures
 from simdist.cli.ingest import ingest
 from simdist.cli.rehash import rehash
@@ -36,6 +37,7 @@ app.command()(status)
 app.command()(tune)
 app.command()(rehash)
 app.command()(train)
+app.command("eval")(evaluate)
 
 
 def _show_version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,9 +82,9 @@ def make_learner(
     does by default. Its parameters are in three groups: two of the body, and the head.
     """
     with quiet_fastai():
-        # These two give the learner methods.
-        import fastai.callback.fp16
-        import fastai.callback.schedule
+        # These give the learner methods.
+        for module in ("fp16", "schedule"):
+            import_module(f"fastai.callback.{module}")
         from fastai.data.core import DataLoaders
         from fastai.learner import Learner
         from fastai.losses import CrossEntropyLossFlat
