@@ -112,7 +112,7 @@ def _show(found: Evaluation, collection: str) -> None:
     out.print(
         f"{found.queries:,} of {found.images:,} images of {collection} searched for:", markup=False
     )
-    rows = table("", "", right=("",))
+    rows = table("measured", "", right=("",))
     rows.add_row(f"recall@{found.k} against exact search", f"{found.recall:.3f}")
     rows.add_row("candidates a query", f"{found.candidates:,.0f}")
     rows.add_row("milliseconds a query, median", f"{found.median_ms:.2f}")

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 import simdist
+from simdist.cli.convert import convert
 from simdist.cli.eval import evaluate
 from simdist.cli.failures import failures
 from simdist.cli.ingest import ingest
@@ -37,6 +38,7 @@ app.command()(status)
 app.command()(tune)
 app.command()(rehash)
 app.command()(train)
+app.command()(convert)
 app.command("eval")(evaluate)
 
 

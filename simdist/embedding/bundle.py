@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,14 @@ class Card:
     classes: tuple[str, ...] = ()
     model_id: str = ""
     about: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+def check_out(out: Path) -> None:
+    """Raise a ModelError if a bundle cannot be written there."""
+    if os.path.lexists(out):
+        raise ModelError(f"{out} exists already, and is not overwritten: choose another --out")
+    if not out.absolute().parent.is_dir():
+        raise ModelError(f"there is no folder {out.absolute().parent}: make it first")
 
 
 def write(folder: Path, card: Card, weights: Mapping[str, Tensor]) -> None:

@@ -121,6 +121,9 @@ def _loader(
 
         # Transforms that are for training only look at this.
         split_idx = 0 if train else 1
+        # The images, and not the labels, are what the network is given. Where this is not said,
+        # fastai finds out at the first batch, and draws random numbers for it.
+        n_inp = 1
 
         def __len__(self) -> int:
             return len(indices)
@@ -164,7 +167,8 @@ def find_learning_rate(learner: Any, *, seed: int) -> float:
         learner.path = Path(folder)
         seed_everything(learner, seed, 0)
         learner.freeze()
-        suggested = learner.lr_find(show_plot=False, suggest_funcs=valley)
+        with learner.added_cbs(_body_at_rest()):
+            suggested = learner.lr_find(show_plot=False, suggest_funcs=valley)
         learner.opt = None
         return float(suggested.valley)
 
@@ -209,7 +213,8 @@ def fit(
             on_progress=on_progress,
         )
         with quiet_fastai(), learner.no_logging(), learner.no_mbar():
-            learner.fit_one_cycle(count, rate, cbs=recording, start_epoch=len(done))
+            callbacks = [recording] if phase else [recording, _body_at_rest()]
+            learner.fit_one_cycle(count, rate, cbs=callbacks, start_epoch=len(done))
 
 
 def is_stuck(epochs: Sequence[Epoch], patience: int) -> bool:
@@ -227,6 +232,19 @@ def seed_everything(learner: Any, seed: int, epoch: int) -> None:
     np.random.seed(int(numbers[1]))  # fastai draws from it
     torch.manual_seed(int(numbers[2]))
     learner.dls.train.rng = random.Random(int(numbers[3]))
+
+
+def _body_at_rest() -> Any:
+    """A callback for a body that is not trained: no dropout, no new statistics."""
+    from fastai.callback.core import Callback
+
+    class BodyAtRest(Callback):  # type: ignore[misc]
+        order = 0  # behind what puts the network into training mode
+
+        def before_train(self) -> None:
+            self.model.body.eval()
+
+    return BodyAtRest()
 
 
 def _recording(
@@ -257,11 +275,6 @@ def _recording(
             self.sums = {True: np.zeros(2), False: np.zeros(2)}
             self.right = 0
 
-        def before_train(self) -> None:
-            if phase == 0:
-                # What is not trained stays as it is: no dropout, no new statistics.
-                self.model.body.eval()
-
         def after_batch(self) -> None:
             count = len(self.y)
             self.sums[self.training] += float(self.loss) * count, count
@@ -283,7 +296,7 @@ def _recording(
             seconds = time.perf_counter() - self.started
             result = Epoch(
                 *(phase, float(trained / max(n, 1)), float(checked / count)),
-                *(self.right / count, seconds),
+                *(float(self.right / count), seconds),
             )
             state.epochs.append(result)
             weights = self.model.state_dict()

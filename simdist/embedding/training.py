@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from simdist.embedding import head
+from simdist.embedding import bundle, head
 from simdist.embedding.backbones import backbone
 from simdist.embedding.checkpoint import Checkpoint, Epoch
 from simdist.embedding.learner import (
@@ -121,7 +120,7 @@ def train(
     import torch
 
     out = out.expanduser()
-    check_out(out)
+    bundle.check_out(out)
     known = backbone(options.arch)
     head.check_trainable(known)
     on_stage("listing", 0, 0)
@@ -184,18 +183,10 @@ def train(
     for name in ("training", "validation", "test"):
         _write_list(finished / f"{name}.csv", getattr(parts, name))
     write_report(finished, model, data, used, trained=trained, losses=state.losses, device=device)
-    check_out(out)
+    bundle.check_out(out)
     finished.rename(out)
     shutil.rmtree(work)
     return trained
-
-
-def check_out(out: Path) -> None:
-    """Raise a ModelError if a bundle cannot be written there."""
-    if os.path.lexists(out):
-        raise ModelError(f"{out} exists already, and is not overwritten: choose another --out")
-    if not out.absolute().parent.is_dir():
-        raise ModelError(f"there is no folder {out.absolute().parent}: make it first")
 
 
 def _settings(start: Model, parts: Split, options: TrainingOptions) -> dict[str, Any]:
