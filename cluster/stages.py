@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.shards import Shard, Work
+from simdist.embedding.memory import keep_freed_memory
 from simdist.errors import ImageError, SimdistError
 from simdist.failures import Failure
 from simdist.images import Pixels, decode
@@ -207,19 +206,8 @@ class EmbedActor:
 
 
 def tune_process(*, threads: int = 1) -> None:
-    """Set up a process that embeds on a CPU: its threads, and memory that is kept.
-
-    glibc gives a layer's output back to the kernel each time and takes it anew, page fault by page
-    fault: without this a network is 1.5 times slower.
-    """
+    """Set up a process that embeds on a CPU: its threads, and memory that is kept."""
     import torch
 
     torch.set_num_threads(threads)
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            m_trim_threshold, m_top_pad, m_mmap_max = -1, -2, -4
-            libc.mallopt(m_mmap_max, 0)
-            libc.mallopt(m_trim_threshold, 2**31 - 1)
-            # The same for all threads but the main one, whose heaps have 64 MB each.
-            libc.mallopt(m_top_pad, 2**27)
+    keep_freed_memory()

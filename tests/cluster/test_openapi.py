@@ -47,7 +47,12 @@ def test_it_keeps_what_its_document_promises(
     """2,000 requests that schemathesis makes up, good ones and bad ones, and all of its checks."""
     refs = [ref for ref in list_folder(PHOTOS) if isinstance(ref, ImageRef)]
     report = tmp_path / "report.ndjson"
-    command = [Path(sys.executable).with_name("schemathesis"), "--config-file", SETTINGS, "run"]
+    command: list[str | Path] = [
+        Path(sys.executable).with_name("schemathesis"),
+        "--config-file",
+        SETTINGS,
+        "run",
+    ]
     command += [f"{guarded.url}/v1/openapi.json", "--report-ndjson-path", report, "--no-color"]
     done = subprocess.run(
         command,
