@@ -15,6 +15,8 @@ from simdist.errors import UsageError
 from simdist.search import CACHE_MEMORY, MAX_STALENESS
 from simdist.settings import DEFAULT_COLLECTION
 
+# The name of the Serve application.
+APPLICATION = "simdist"
 READ_TOKENS_VARIABLE = "SIMDIST_READ_TOKENS"
 WRITE_TOKENS_VARIABLE = "SIMDIST_WRITE_TOKENS"
 # For tests, whose web server is on this machine; no option, so that nobody takes it for one.

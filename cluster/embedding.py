@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.runtime import keep_replica_private
+from cluster.stages import tune_process
 from simdist.images import Pixels
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 # Images put through the network together: what comes later waits for them.
 MAX_BATCH = 32
+MAX_THREADS = 8
 
 
 class EmbedWorker:
@@ -33,6 +36,8 @@ class EmbedWorker:
         from simdist.embedding import Embedder
 
         keep_replica_private()
+        # A query waits for its image: here all cores work on one, not one on each.
+        tune_process(threads=min(MAX_THREADS, os.cpu_count() or 1))
         self._embedder = Embedder.load(model, weights=Path(weights) if weights else None)
         size = self._embedder.model.preprocessing.size
         self._embedder.embed(np.zeros((1, size, size, 3), np.uint8))

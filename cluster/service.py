@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
-from cluster.config import ServiceConfig, Tokens, require_tokens
+from cluster.config import APPLICATION, ServiceConfig, Tokens, require_tokens
 from cluster.runtime import haproxy_for_serve, keep_replica_private, ray_session
 from cluster.workers import QueryWorker
 from simdist.errors import ClusterError, UsageError
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
     from starlette.types import ASGIApp
 
-APPLICATION = "simdist"
 # Requests that a worker is to have at once before another is added.
 _TARGET_REQUESTS = 4
 _UPSCALE_SECONDS = 5.0
@@ -38,7 +38,7 @@ _HEALTH_SECONDS = 2.0
 # Images that may wait for the embedder, in each worker.
 _EMBED_QUEUE = 256
 # One thread and no copies between the server and the application; few and cheap log lines.
-_REPLICA_VARIABLES = {
+REPLICA_VARIABLES = {
     "RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0",
     "RAY_SERVE_RUN_ROUTER_IN_SEPARATE_LOOP": "0",
     "RAY_SERVE_USE_GRPC_BY_DEFAULT": "1",
@@ -54,6 +54,8 @@ class QueryService(QueryWorker):
         from ray import serve
 
         keep_replica_private()
+        # A search that ends in its thread is answered at once, not when the loop's turn is over.
+        sys.setswitchinterval(0.0005)
         context = serve.get_replica_context()
         self._own = context.deployment, context.app_name
         super().__init__(config, embedder, name=context.replica_id.unique_id)
@@ -79,7 +81,7 @@ def application(config: ServiceConfig) -> Application:
     from cluster.embedding import EmbedWorker
 
     gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0  # type: ignore[no-untyped-call]
-    environment = {"env_vars": _REPLICA_VARIABLES}
+    environment = {"env_vars": REPLICA_VARIABLES}
     embedder = serve.deployment(
         name="Embedder",
         ray_actor_options={"num_gpus": gpus, "num_cpus": 1, "runtime_env": environment},
@@ -179,6 +181,8 @@ def run(
         ClusterError: Ray cannot be had, the port is taken, or the application does not start.
     """
     stop = threading.Event()
+    # What Serve tells its developers is in its log files.
+    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
     # A logical CPU for each worker and the embedder, however many there are.
     cpus = max(os.cpu_count() or 1, config.workers[1] + 1)
     with haproxy_for_serve(seconds=config.deadline), ray_session(settings, cpus=cpus):

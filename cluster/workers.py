@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,7 +23,7 @@ from simdist.search import Hit, Searcher
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 from simdist.sources import ImageRef, is_web_address, read_bytes
 from simdist.sources.web import fetch
-from simdist.store import connect
+from simdist.store import connect, layout
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -123,8 +123,15 @@ class QueryWorker:
         return answers
 
     async def _search(self, question: Question) -> list[Hit]:
-        vector = await self._vector(question)
-        return await self._in(self._searching, lambda: self._hits(question, vector), stage="search")
+        if question.url is None and question.image is None:
+            return await self._in(self._searching, partial(self._find, question), stage="search")
+        opened = self.collection(question.collection)
+        data = question.image
+        if question.url is not None:
+            data = await self.fetch(question.url)
+        vector = await self._embed(data or b"", opened)
+        work = partial(self._find, replace(question, vector=vector))
+        return await self._in(self._searching, work, stage="search")
 
     async def image(self, digest: bytes, collection: str | None) -> IndexedImage:
         """What is stored of an image, by `layout.uri_digest`.
@@ -199,9 +206,10 @@ class QueryWorker:
         Raises:
             UnknownImageError: that one is not.
         """
-        return self._searcher(name or self.config.collections[0]).collection
+        return self._searcher(name).collection
 
-    def _searcher(self, name: str) -> Searcher:
+    def _searcher(self, name: str | None) -> Searcher:
+        name = name or self.config.collections[0]
         if name not in self.config.collections:
             raise UnknownImageError(
                 f"the collection {name!r} is not served here, only: "
@@ -214,24 +222,6 @@ class QueryWorker:
                 max_staleness=self.config.max_staleness,
             )
         return self._searchers[name]
-
-    async def _vector(self, question: Question) -> NDArray[np.float32]:
-        opened = self.collection(question.collection)
-        if question.vector is not None:
-            return question.vector
-        if question.uri is not None:
-            uri = question.uri
-            stored = await self._in(self._reading, lambda: opened.get(uri), stage="look up")
-            if stored is None:
-                raise UnknownImageError(f"{uri} is not indexed in {opened.name!r}")
-            return stored.vector
-        if question.digest is not None:
-            return (await self.image(question.digest, question.collection)).vector
-        if question.url is not None:
-            return await self._embed(await self.fetch(question.url), opened)
-        if question.image is not None:
-            return await self._embed(question.image, opened)
-        raise UsageError("ask by a vector, a URI, a URL or an image")
 
     async def _embed(self, data: bytes, opened: Collection) -> NDArray[np.float32]:
         from ray.exceptions import RayActorError
@@ -254,15 +244,18 @@ class QueryWorker:
             except (RayActorError, DeploymentUnavailableError):
                 await asyncio.sleep(_PAUSE)
 
-    def _hits(self, question: Question, vector: NDArray[np.float32]) -> list[Hit]:
-        name = question.collection or self.config.collections[0]
-        searcher = self._searcher(name)
+    def _find(self, question: Question) -> list[Hit]:
+        """Search by what needs no embedding."""
+        searcher = self._searcher(question.collection)
         n = question.n if question.label is None else MAX_RESULTS
         try:
+            vector = self._vector(question, searcher.collection)
             hits = searcher.search(vector, n=n, recall=question.recall)
+        except UnknownImageError:
+            raise
         except CollectionError:
             # Perhaps it was dropped and made anew: the next request opens it again.
-            self._searchers.pop(name, None)
+            self._searchers.pop(searcher.collection.name, None)
             raise
         self.metrics.searched(searcher, question.recall)
         if question.label is not None:
@@ -270,6 +263,21 @@ class QueryWorker:
         if question.min_score is not None:
             hits = [hit for hit in hits if hit.score >= question.min_score]
         return hits
+
+    @staticmethod
+    def _vector(question: Question, collection: Collection) -> NDArray[np.float32]:
+        if question.vector is not None:
+            return question.vector
+        digest = question.digest
+        if question.uri is not None:
+            digest = layout.uri_digest(question.uri)
+        if digest is None:
+            raise UsageError("ask by a vector, a URI, a URL or an image")
+        stored = collection.get_by_digest(digest)
+        if stored is None:
+            name = question.uri or "no such image"
+            raise UnknownImageError(f"{name} is not indexed in {collection.name!r}")
+        return stored.vector
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         """Await work as long as a request may take."""

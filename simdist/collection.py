@@ -240,7 +240,7 @@ class Collection:
         """Index images. Adding the same images again changes nothing.
 
         An image whose URI is known with another fingerprint is replaced. The images are committed
-        in batches (`tables.COMMIT_BATCH`), each whole or not at all. The first call fits the hash
+        in batches (`batch.COMMIT_BATCH`), each whole or not at all. The first call fits the hash
         family on its vectors; later ones rebuild the tables when the collection has outgrown them.
 
         Args:

@@ -12,6 +12,8 @@ from simdist.store import Store, layout
 from simdist.tables import HashTables
 
 _SAMPLED_KEYS = 64
+# Of a hash.
+_SAMPLED_ENTRIES = 100
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def _memory(tables: HashTables) -> int:
     kinds: list[tuple[int, list[str]]] = [
         (blocks, [tables.key("vectors", block) for block in _picked(blocks)]),
         (blocks, [tables.key("records", block) for block in _picked(blocks)]),
-        (2**tables.uri_bits, [tables.key("uri", slot) for slot in _picked(2**tables.uri_bits)]),
+        (2**tables.uri_bits, [tables.key("uris", n) for n in _picked(2**tables.uri_bits)]),
     ]
     for table in range(family.tables):
         picked = [tables.key("bucket", hashing.generation, table, n) for n in _picked(family.size)]
@@ -72,5 +74,5 @@ def _picked(count: int) -> list[int]:
 def _mean_memory(store: Store, keys: Sequence[str]) -> float:
     if not keys:
         return 0.0
-    sizes = store.call_many([("MEMORY", "USAGE", key, "SAMPLES", 0) for key in keys])
+    sizes = store.call_many([("MEMORY", "USAGE", key, "SAMPLES", _SAMPLED_ENTRIES) for key in keys])
     return float(np.mean([size or 0 for size in sizes]))

@@ -106,26 +106,80 @@ def hadamard_rows() -> Callable[..., None]:
     import numba
     import numpy as np
 
-    # Every stage has the same shape, without short strides, so that it vectorises: M. Pease, 'An
-    # adaptation of the fast Fourier transform for parallel processing', J. ACM 15 (1968).
+    @numba.njit(nogil=True, cache=True)
+    def stages(row: Any, least: int) -> None:
+        """All stages whose strides are at least so much, two at a time where there are two."""
+        stride = row.shape[0] // 2
+        while stride >= 2 * least:
+            quarter = stride // 2
+            for start in range(0, row.shape[0], 2 * stride):
+                a = row[start : start + quarter]
+                b = row[start + quarter : start + stride]
+                c = row[start + stride : start + stride + quarter]
+                d = row[start + stride + quarter : start + 2 * stride]
+                for i in range(quarter):
+                    above, above_less = a[i] + c[i], a[i] - c[i]
+                    below, below_less = b[i] + d[i], b[i] - d[i]
+                    a[i], b[i] = above + below, above - below
+                    c[i], d[i] = above_less + below_less, above_less - below_less
+            stride = quarter // 2
+        if stride >= least:
+            for start in range(0, row.shape[0], 2 * stride):
+                left, right = row[start : start + stride], row[start + stride : start + 2 * stride]
+                for i in range(stride):
+                    left[i], right[i] = left[i] + right[i], left[i] - right[i]
+
+    # Short strides do not vectorise: the row is transposed in between, as a table of two sides that
+    # differ by a factor of two at most.
     @numba.njit(nogil=True, cache=True)
     def transform(rows: Any, starts: Any) -> None:
         spare = np.empty(rows.shape[1], np.float32)
         for n in range(rows.shape[0]):
             for block in range(starts.shape[0] - 1):
                 row = rows[n, starts[block] : starts[block + 1]]
-                source, target = row, spare[: row.shape[0]]
-                half, stage = row.shape[0] // 2, 1
-                while stage < row.shape[0]:
-                    for i in range(half):
-                        left, right = source[i], source[i + half]
-                        target[2 * i] = left + right
-                        target[2 * i + 1] = left - right
-                    source, target = target, source
-                    stage *= 2
-                scale = np.float32(1 / np.sqrt(row.shape[0]))
-                for i in range(row.shape[0]):
-                    row[i] = source[i] * scale
+                size = row.shape[0]
+                columns = 1
+                while columns * columns < size:
+                    columns *= 2
+                lines = size // columns
+                stages(row, columns)
+                turned = spare[:size]
+                for column in range(columns):
+                    for line in range(lines):
+                        turned[column * lines + line] = row[line * columns + column]
+                stages(turned, lines)
+                scale = np.float32(1 / np.sqrt(size))
+                for column in range(columns):
+                    for line in range(lines):
+                        row[line * columns + column] = turned[column * lines + line] * scale
 
     compiled: Callable[..., None] = transform
+    return compiled
+
+
+@cache
+def round_rows() -> Callable[..., None]:
+    """Rounding to int8: (rows (n, d) float32, values (n, d) int8, inverse_lengths (n,) float32).
+
+    Fills in the values, such that the greatest of each row is 127, and 1 / their length.
+    """
+    import numba
+    import numpy as np
+
+    @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "nnan"})
+    def rounded(rows: Any, values: Any, inverse_lengths: Any) -> None:
+        for n in range(rows.shape[0]):
+            row, target = rows[n], values[n]
+            peak = np.float32(0)
+            for value in row:
+                peak = max(peak, abs(value))
+            scale = np.float32(127) / peak
+            square = np.float32(0)
+            for i in range(row.shape[0]):
+                whole = np.rint(row[i] * scale)
+                target[i] = np.int8(whole)
+                square += whole * whole
+            inverse_lengths[n] = np.float32(1) / np.sqrt(square)
+
+    compiled: Callable[..., None] = rounded
     return compiled

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simdist.batch import COMMIT_BATCH, Batch
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import HashFamily, dump_family, load_family
 from simdist.sources.reference import ImageRef
@@ -16,10 +17,10 @@ from simdist.store import Store, layout
 from simdist.store.connection import Argument
 from simdist.vectors import rotated, unrotated
 
-# Images committed by one call of the script: a stall of a few milliseconds.
-COMMIT_BATCH = 256
 # Images that are packed and hashed together.
-_PREPARED = 4 * COMMIT_BATCH
+_PREPARED = 2 * COMMIT_BATCH
+# Images deleted by one call of the script: a stall of a few milliseconds.
+_DELETED = 256
 # Rows that one call of the script reads at most: a stall of some milliseconds.
 READ_ROWS = 4096
 # Blocks of rows that one round trip reads when all are wanted.
@@ -105,7 +106,7 @@ class HashTables:
     @property
     def fitted(self) -> bool:
         """Whether it has hash tables: from the first commit on."""
-        return self._generations()[0] > 0
+        return bool(self._families) or self._generations()[0] > 0
 
     def state(self, *fields: str) -> list[int]:
         """Fields of the partition's state; 0 for one that is not set."""
@@ -160,7 +161,7 @@ class HashTables:
         replicas: int = 0,
         force: bool = False,
     ) -> bytes:
-        """Write images, `COMMIT_BATCH` at a time, each batch whole or not at all.
+        """Write images, in batches of about `batch.COMMIT_BATCH`, each whole or not at all.
 
         What is there already stays as it is.
 
@@ -186,46 +187,38 @@ class HashTables:
         replicas: int,
         force: bool,
     ) -> bytes:
-        packed = layout.pack_vectors(self.turned(vectors), self.dtype)
+        batch = Batch.pack(layout.pack_vectors(self.turned(vectors), self.dtype), refs, metadata)
         # Bucketed as they are stored: rebuilt tables, which know nothing else, come out the same.
-        stored = self.restore(packed)
-        digests = [layout.digests(ref.uri, ref.fingerprint) for ref in refs]
-        records = [
-            layout.pack_record(uri=ref.uri, label=ref.label, metadata=extra)
-            for ref, extra in zip(refs, metadata, strict=True)
-        ]
-        results = b""
-        while len(results) < len(refs):
+        stored = self.restore(batch.packed)
+        results = np.zeros(len(refs), np.uint8)
+        while not results.all():
             hashing = self.hashing()
             families = [hashing.family, *([hashing.following] if hashing.following else [])]
-            done = len(results)
-            buckets = np.hstack([family.buckets(stored[done:]) for family in families])
+            buckets = np.hstack([family.buckets(stored) for family in families])
             sides: list[Argument] = [hashing.generation, hashing.family.tables, 0, 0]
             if hashing.following:
                 sides[2:] = [hashing.generation + 1, hashing.following.tables]
-            for start in range(done, len(refs), COMMIT_BATCH):
-                part = slice(start, start + COMMIT_BATCH)
-                places = buckets[start - done : start - done + COMMIT_BATCH]
-                arguments: list[Argument] = [
-                    *(*sides, int(force), self.uri_bits),
-                    *(b"".join(digests[part]), packed[part].tobytes()),
-                    *(places.astype(layout.ROW_DTYPE).tobytes(), *records[part]),
-                ]
+            for members in batch.parts(np.flatnonzero(results == 0), buckets):
+                arguments = batch.arguments(members, buckets, uri_bits=self.uri_bits)
                 written: bytes | None = self.store.run(
-                    "commit", [self.meta_key], arguments, replicas=replicas
+                    "commit",
+                    [self.meta_key],
+                    [*sides, int(force), *arguments],
+                    replicas=replicas,
                 )
                 if written is None:
                     # The tables were rebuilt in between: the rest is hashed anew.
                     break
-                results += written
-        return results
+                results[members] = np.frombuffer(written, np.uint8)
+        return results.tobytes()
 
     def delete(self, digests: Sequence[bytes]) -> int:
         """Delete images by `layout.uri_digest`; returns how many there were."""
         deleted = 0
-        for start in range(0, len(digests), COMMIT_BATCH):
-            joined = b"".join(digests[start : start + COMMIT_BATCH])
-            deleted += int(self.store.run("delete", [self.meta_key], [self.uri_bits, joined]))
+        for start in range(0, len(digests), _DELETED):
+            joined = b"".join(digests[start : start + _DELETED])
+            arguments: list[Argument] = [self.uri_bits, self._width, joined]
+            deleted += int(self.store.run("delete", [self.meta_key], arguments))
         return deleted
 
     def read(
@@ -254,7 +247,8 @@ class HashTables:
         tails, left = [], READ_ROWS
         # Fewer than were wanted, where the limit was reached.
         for (place, start), (packed, *vectors) in zip(wanted.items(), reply[2:], strict=False):
-            rows, read = np.frombuffer(packed, layout.ROW_DTYPE), len(vectors)
+            rows = np.frombuffer(packed, layout.ROW_DTYPE)
+            read = len(rows)
             matrix = self._matrix(b"".join(vectors))
             alive = layout.alive(matrix)
             if not alive.all():
@@ -276,8 +270,8 @@ class HashTables:
 
     def row_of(self, digest: bytes) -> int | None:
         """The row of an image, by `layout.uri_digest`."""
-        slot = int.from_bytes(digest[:3], "big") >> (24 - self.uri_bits)
-        entry = self.store.call("HGET", self.key("uri", slot), digest[3:])
+        [number] = layout.uris_hashes(np.frombuffer(digest, np.uint8)[None], self.uri_bits).tolist()
+        entry = self.store.call("HGET", self.key("uris", number), digest[layout.PREFIX :])
         return None if entry is None else int(np.frombuffer(entry, layout.ROW_DTYPE, 1)[0])
 
     def blocks(
@@ -294,7 +288,9 @@ class HashTables:
             blocks = self.store.call_many(
                 [("GET", self.key("vectors", number)) for number in numbers]
             )
-            packed = self._matrix(b"".join(block or b"" for block in blocks))
+            # A block whose rows are all dead is gone.
+            gone = bytes(layout.BLOCK * self._width)
+            packed = self._matrix(b"".join(block or gone for block in blocks))
             base = numbers.start * layout.BLOCK
             rows = start + np.flatnonzero(layout.alive(packed[start - base : stop - base]))
             yield rows, self.restore(packed[rows - base])
@@ -304,9 +300,11 @@ class HashTables:
         for start in range(0, last, _BLOCKS * layout.BLOCK):
             numbers = range(start, min(start + _BLOCKS * layout.BLOCK, last), layout.BLOCK)
             blocks = self.store.call_many(
-                [("LRANGE", self.key("records", n // layout.BLOCK), 0, -1) for n in numbers]
+                [("GET", self.key("records", n // layout.BLOCK)) for n in numbers]
             )
-            records = [record for block in blocks for record in block][: last - start]
+            records = [
+                record for block in blocks for record in layout.unpack_records(block or b"")
+            ][: last - start]
             yield [layout.unpack_record(record).uri for record in records if record]
 
     def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:

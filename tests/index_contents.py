@@ -27,7 +27,7 @@ def _partition(tables: HashTables) -> list[str]:
     assert len(set(uris.values())) == live
     dead = tables.store.call("GET", tables.key("dead")) or b""
     assert sorted(set(range(rows)) - set(uris)) == sorted(np.frombuffer(dead, layout.ROW_DTYPE))
-    slots = keys(tables.store, tables.key("uri", "*"))
+    slots = keys(tables.store, tables.key("uris", "*"))
     entries = tables.store.call_many([("HGETALL", slot) for slot in slots])
     pairs = sorted((field, entry[:4]) for slot in entries for field, entry in slot.items())
     assert pairs == sorted(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -17,7 +18,7 @@ from simdist import Collection, Searcher
 from simdist.hashing import fit_family, sample_size
 from simdist.hashing.kmeans import centroids_for
 from simdist.sources import ImageRef
-from simdist.store import connect
+from simdist.store import Store, connect
 
 NAME = "bench"
 # As an embedding worker hands them on.
@@ -72,20 +73,24 @@ def _measure(
         run_server(str(get_binary_path())) as server,
         closing(connect(server.url)) as store,
     ):
-        collection = Collection.create(
-            store, NAME, model="bench", model_id="bench", dim=dim, expect=count
-        )
+        # What a listing hands on is there before the clock starts.
+        refs = [ImageRef(uri(row), f"{row:016x}", 100_000, None) for row in range(count)]
+        collection = _create(store, NAME, dim, count)
         clock, system = Clock(server.pid), f"simdist-{kind}"
         partition = collection.partitions[0]
         sample = partition.turned(_sample(data, sample_size(kind, count)))
+
+        def fit() -> None:
+            family = fit_family(sample, kind=kind, images=count, size=size, tables=tables)
+            partition.fit(family, images=count)
+
+        _warm_up(store, sample)
         written = write(
             clock,
             server.used_memory,
             count,
-            lambda: _add(collection, data),
-            lambda: partition.fit(
-                fit_family(sample, kind=kind, images=count, size=size, tables=tables), images=count
-            ),
+            lambda: _add(collection, data.vectors, refs),
+            fit,
         )
         measured.fits.append(fit_cost(system, setting, written))
         searcher = Searcher(collection)
@@ -125,14 +130,22 @@ def _search(searcher: Searcher, probes: int) -> Search:
     return search
 
 
-def _add(collection: Collection, data: Data) -> None:
-    for start in range(0, len(data.vectors), BATCH):
-        part = data.vectors[start : start + BATCH]
-        refs = [
-            ImageRef(uri(row), f"{row:016x}", 100_000, None)
-            for row in range(start, start + len(part))
-        ]
-        collection.add(part, refs)
+def _create(store: Store, name: str, dim: int, expect: int) -> Collection:
+    return Collection.create(store, name, model="bench", model_id="bench", dim=dim, expect=expect)
+
+
+def _warm_up(store: Store, sample: Vectors) -> None:
+    """Have all code compiled, and loaded, before anything is measured."""
+    few = sample[:BATCH]
+    collection = _create(store, "warm", sample.shape[1], len(few))
+    family = fit_family(sample[: 16 * BATCH], images=8 * BATCH)
+    collection.partitions[0].fit(family, images=len(few))
+    _add(collection, few, [ImageRef(uri(row), "", 0, None) for row in range(len(few))])
+
+
+def _add(collection: Collection, vectors: Vectors, refs: Sequence[ImageRef]) -> None:
+    for start in range(0, len(vectors), BATCH):
+        collection.add(vectors[start : start + BATCH], refs[start : start + BATCH])
 
 
 def _sample(data: Data, size: int) -> Vectors:

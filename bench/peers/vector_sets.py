@@ -26,13 +26,14 @@ def vector_sets(data: Data) -> Measured:
     measured = Measured()
     with run_server(get_redis_server()) as server:
         command: Any = server.client.execute_command
+        uris = [uri(row) for row in range(len(data.vectors))]
 
         def add() -> None:
             for start in range(0, len(data.vectors), BATCH):
                 pipeline: Any = server.client.pipeline(transaction=False)
                 for row in range(start, min(start + BATCH, len(data.vectors))):
                     blob = data.vectors[row].tobytes()
-                    pipeline.execute_command("VADD", KEY, "FP32", blob, uri(row))
+                    pipeline.execute_command("VADD", KEY, "FP32", blob, uris[row])
                 pipeline.execute()
 
         clock = Clock(server.pid)

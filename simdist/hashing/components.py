@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from simdist.hashing.family import Vectors
 
-COMPONENTS = 128
+COMPONENTS = 96
 # More rows of a sample make the axes no better.
 _ROWS = 4096
 _POWER_ITERATIONS = 2

@@ -1,91 +1,163 @@
 -- Commits a batch of images: all of it or nothing; committed again, it changes nothing.
 -- KEYS: meta
--- ARGV: generation, its number of tables, next generation (0: none), its number of tables,
---       force (1: replace also what is unchanged), uri_bits, digests of 14 + 8 bytes (URI,
---       fingerprint), stored vectors, and u32 buckets (in each table of the generation, then of the
---       next), each end to end; then the records
+-- ARGV: 1 generation, 2 its number of tables, 3 next generation (0: none), 4 its number of tables,
+--       5 force (1: replace also what is unchanged),
+--       6 u32 pairs: a `uris` hash and how many of the images belong into it; then for these images,
+--       in that order: 7 fields of 11 bytes, 8 digests of their fingerprints, 8 bytes each, and
+--       9 u32 places: which of the images in the following it is, from 1 on;
+--       10 u32 buckets (of all images in one table, then in the next), 11 stored vectors,
+--       12 u32 lengths of records, 13 records; each end to end. No URI may come twice.
 -- Returns a character for each image: '=' unchanged, '+' added, '~' replaced;
 -- or nil if the collection has other generations by now.
+--
+-- One call from Lua costs as much as all else for an image. So there is one for the images of a
+-- hash, of a block, and of a row of images in the same bucket.
 local base = string.sub(KEYS[1], 1, -5)
-local state = redis.call('HMGET', KEYS[1], 'generation', 'next', 'rows')
+local call, sub, rep = redis.call, string.sub, string.rep
+local pack_number, unpack_number = struct.pack, struct.unpack
+local state = call('HMGET', KEYS[1], 'generation', 'next', 'rows')
 if state[1] ~= ARGV[1] or state[2] ~= ARGV[3] then
   return false
 end
-local tables = {}
-for side = 1, 3, 2 do
-  for t = 0, tonumber(ARGV[side + 1]) - 1 do
-    tables[#tables + 1] = base .. 'bucket:' .. ARGV[side] .. ':' .. t .. ':'
-  end
-end
 local force = ARGV[5] == '1'
-local shift = 2 ^ (24 - ARGV[6])
-local digests, vectors, buckets = ARGV[7], ARGV[8], ARGV[9]
-local count = #digests / 22
+local vectors, records = ARGV[11], ARGV[13]
+local count = #ARGV[12] / 4
 local width = #vectors / count
-local first, row = tonumber(state[3]), tonumber(state[3])
 
--- Images from `run` on, with rows from `run_row` on, are still to be written, side by side.
-local run, run_row = 0, row
-local function write(stop)
-  if stop > run then
-    local block, place = math.floor(run_row / 64), run_row % 64
-    local key = base .. 'vectors:' .. block
-    if place == 0 and stop - run < 64 then
-      -- The whole block at once: a string that grows takes twice what it needs.
-      redis.call('SETRANGE', key, 64 * width - 1, '\0')
-    end
-    redis.call('SETRANGE', key, place * width, string.sub(vectors, run * width + 1, stop * width))
-    redis.call('RPUSH', base .. 'records:' .. block, unpack(ARGV, 10 + run, 9 + stop))
-  end
+local function split(joined, format, size)
+  return {unpack_number('<' .. rep(format, #joined / size), joined)}
 end
 
-local call, format, sub = redis.call, string.format, string.sub
-local pack_number, unpack_number = struct.pack, struct.unpack
-local dead, results = {}, {}
-for i = 0, count - 1 do
-  local number, field, fingerprint = unpack_number('>I3c11c8', digests, 22 * i + 1)
-  -- format('%d') drops the fraction, and is several times faster than '..' on a number.
-  local slot = format('%suri:%d', base, number / shift)
-  local packed = pack_number('<I4', row)
-  local entry = nil
-  if call('HSETNX', slot, field, packed .. fingerprint) == 0 then
-    entry = call('HGET', slot, field)
+-- What is there already?
+local hashes, places = split(ARGV[6], 'I4', 4), split(ARGV[9], 'I4', 4)
+local fields, fingerprints = split(ARGV[7], 'c11', 11), split(ARGV[8], 'c8', 8)
+local results, old = {}, {}
+local at = 0
+for i = 1, #ARGV[6] / 4, 2 do
+  local hash, size = base .. 'uris:' .. hashes[i], hashes[i + 1]
+  local entries = call('HMGET', hash, unpack(fields, at + 1, at + size))
+  for j = 1, size do
+    local entry = entries[j]
+    if not entry then
+      results[places[at + j]] = '+'
+    elseif sub(entry, 5) == fingerprints[at + j] and not force then
+      results[places[at + j]] = '='
+    else
+      results[places[at + j]] = '~'
+      old[#old + 1] = unpack_number('<I4', entry)
+    end
   end
-  if entry and sub(entry, 5) == fingerprint and not force then
-    write(i)
-    run, run_row = i + 1, row
-    results[#results + 1] = '='
-  else
-    if entry then
-      -- The old one may be of this very batch.
-      write(i)
-      run, run_row = i, row
-      local old = unpack_number('<I4', entry)
-      local block, place = math.floor(old / 64), old % 64
-      call('SETRANGE', base .. 'vectors:' .. block, place * width, string.rep('\0', width))
-      call('LSET', base .. 'records:' .. block, place, '')
-      call('HSET', slot, field, packed .. fingerprint)
-      dead[#dead + 1] = pack_number('<I4', old)
-    end
-    results[#results + 1] = entry and '~' or '+'
-    for t, prefix in ipairs(tables) do
-      local bucket = unpack_number('<I4', buckets, 4 * (i * #tables + t) - 3)
-      call('APPEND', format('%s%d', prefix, bucket), packed)
-    end
+  at = at + size
+end
+
+-- The others get the next rows.
+local first, row, rows = tonumber(state[3]), tonumber(state[3]), {}
+local numbers = {}
+for place = 1, count do
+  if results[place] ~= '=' then
+    rows[place] = row
     row = row + 1
-    if row % 64 == 0 then
-      write(i + 1)
-      run, run_row = i + 1, row
+    numbers[row - first] = row - 1
+  end
+end
+if row == first then
+  return table.concat(results)
+end
+local packed = pack_number('<' .. rep('I4', #numbers), unpack(numbers))
+at = 0
+for i = 1, #ARGV[6] / 4, 2 do
+  local size, pairs_of = hashes[i + 1], {}
+  for j = at + 1, at + size do
+    local new = rows[places[j]]
+    if new then
+      local n = #pairs_of
+      pairs_of[n + 1], pairs_of[n + 2] = fields[j], pack_number('<I4c8', new, fingerprints[j])
+    end
+  end
+  if #pairs_of > 0 then
+    call('HSET', base .. 'uris:' .. hashes[i], unpack(pairs_of))
+  end
+  at = at + size
+end
+
+bury(base, old, width)
+
+-- Buckets.
+local kinds = {ARGV[1], ARGV[2], ARGV[3], ARGV[4]}
+local at_table = 0
+for side = 1, 3, 2 do
+  for t = 0, kinds[side + 1] - 1 do
+    local prefix = base .. 'bucket:' .. kinds[side] .. ':' .. t .. ':%d'
+    local joined = sub(ARGV[10], 4 * count * at_table + 1, 4 * count * (at_table + 1))
+    local buckets = split(joined, 'I4', 4)
+    local bucket, start = nil, first
+    for place = 1, count do
+      if rows[place] and buckets[place] ~= bucket then
+        if bucket then
+          call('APPEND', string.format(prefix, bucket),
+               sub(packed, 4 * (start - first) + 1, 4 * (rows[place] - first)))
+        end
+        bucket, start = buckets[place], rows[place]
+      end
+    end
+    call('APPEND', string.format(prefix, bucket), sub(packed, 4 * (start - first) + 1))
+    at_table = at_table + 1
+  end
+end
+
+-- Vectors and records, as many side by side as lie in one block.
+local lengths, ends, last = split(ARGV[12], 'I4', 4), {[0] = 0}, 0
+for place = 1, count do
+  last = last + lengths[place]
+  ends[place] = last
+end
+local function write(from, till)
+  local block, place, size = math.floor(rows[from] / 64), rows[from] % 64, till - from + 1
+  local key, values = base .. 'vectors:' .. block, sub(vectors, (from - 1) * width + 1, till * width)
+  local sizes, texts = sub(ARGV[12], 4 * from - 3, 4 * till), sub(records, ends[from - 1] + 1, ends[till])
+  if size == 64 then
+    call('SET', key, values)
+  else
+    if place == 0 then
+      -- The whole block at once: a string that grows takes twice what it needs.
+      call('SETRANGE', key, 64 * width - 1, '\0')
+    end
+    call('SETRANGE', key, place * width, values)
+  end
+  key = base .. 'records:' .. block
+  if place == 0 then
+    call('SET', key, sizes .. rep('\0', 256 - 4 * size) .. texts)
+  else
+    call('SETRANGE', key, 4 * place, sizes)
+    call('APPEND', key, texts)
+    if place + size == 64 then
+      -- It has grown, and will not any more.
+      call('SET', key, call('GET', key))
     end
   end
 end
-write(count)
-if row > first then
-  if #dead > 0 then
-    redis.call('APPEND', base .. 'dead', table.concat(dead))
+local from = nil
+for place = 1, count do
+  local new = rows[place]
+  if new then
+    from = from or place
+    if new % 64 == 63 then
+      write(from, place)
+      from = nil
+    end
+  elseif from then
+    write(from, place - 1)
+    from = nil
   end
-  redis.call('HSET', KEYS[1], 'rows', row)
-  redis.call('HINCRBY', KEYS[1], 'live', row - first - #dead)
-  redis.call('HINCRBY', KEYS[1], 'epoch', 1)
 end
+if from then
+  write(from, count)
+end
+
+if #old > 0 then
+  call('APPEND', base .. 'dead', pack_number('<' .. rep('I4', #old), unpack(old)))
+end
+call('HSET', KEYS[1], 'rows', row)
+call('HINCRBY', KEYS[1], 'live', row - first - #old)
+call('HINCRBY', KEYS[1], 'epoch', 1)
 return table.concat(results)

@@ -293,5 +293,7 @@ def _wants_password(place: str) -> StoreError:
 @cache
 def _script(name: str) -> tuple[str, str]:
     """A script, and the digest by which a server knows it once it has run."""
-    source = _ALL_KEYS_HERE + resources.files("simdist.store").joinpath(f"{name}.lua").read_text()
+    folder = resources.files("simdist.store")
+    parts = ["bury", name] if name in {"commit", "delete"} else [name]
+    source = "".join([_ALL_KEYS_HERE, *(folder.joinpath(f"{p}.lua").read_text() for p in parts)])
     return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

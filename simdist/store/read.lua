@@ -4,7 +4,8 @@
 --       (table, bucket, number of rows that are known) u32 each, end to end
 -- Returns nil if the collection has another generation by now; otherwise
 --   epoch, dead rows, then for each bucket until the limit is reached a list:
---   the rows read of it, end to end, and the stored vector of each, all zeros of a dead one.
+--   the rows read of it, end to end, then their stored vectors, in strings of one or more of them,
+--   all zeros of a dead one.
 local base = string.sub(KEYS[1], 1, -5)
 local state = redis.call('HMGET', KEYS[1], 'generation', 'epoch')
 if state[1] ~= ARGV[1] then
@@ -21,14 +22,25 @@ for at = 1, #ARGV[5], 12 do
   end
   local t, bucket, known = unpack_number('<I4I4I4', ARGV[5], at)
   local packed = call('GETRANGE', prefix .. t .. ':' .. bucket, 4 * known, 4 * (known + left) - 1)
-  local found = {packed}
-  for place = 1, #packed, 4 do
-    local row = unpack_number('<I4', packed, place)
-    local first = row % 64 * width
+  local found, size = {packed}, #packed
+  local start, place = nil, 1
+  while place < size do
+    -- Rows that were written together follow each other.
+    start = unpack_number('<I4', packed, place)
+    local row = start
+    place = place + 4
+    while place < size and row % 64 < 63 and unpack_number('<I4', packed, place) == row + 1 do
+      row = row + 1
+      place = place + 4
+    end
     -- format drops the fraction.
-    found[#found + 1] = call('GETRANGE', format(blocks, row / 64), first, first + width - 1)
+    local vectors =
+      call('GETRANGE', format(blocks, start / 64), start % 64 * width, (row % 64 + 1) * width - 1)
+    -- A block whose rows are all dead is gone.
+    found[#found + 1] =
+      vectors == '' and string.rep('\0', (row - start + 1) * width) or vectors
   end
-  left = left - #packed / 4
+  left = left - size / 4
   answer[#answer + 1] = found
 end
 return answer

@@ -9,6 +9,18 @@ for at = 1, #ARGV[2], 4 do
   local first = place * width
   answer[#answer + 1] =
     redis.call('GETRANGE', base .. 'vectors:' .. block, first, first + width - 1)
-  answer[#answer + 1] = redis.call('LINDEX', base .. 'records:' .. block, place) or ''
+  local key = base .. 'records:' .. block
+  local sizes = redis.call('GETRANGE', key, 0, 4 * place + 3)
+  local record = ''
+  if sizes ~= '' then
+    local lengths, start = {struct.unpack('<' .. string.rep('I4', place + 1), sizes)}, 256
+    for i = 1, place do
+      start = start + lengths[i] % 2 ^ 31
+    end
+    if lengths[place + 1] > 0 and lengths[place + 1] < 2 ^ 31 then
+      record = redis.call('GETRANGE', key, start, start + lengths[place + 1] - 1)
+    end
+  end
+  answer[#answer + 1] = record
 end
 return answer

@@ -10,24 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simdist.kernels import PAGE_ROWS, rank_pages
+from simdist.kernels import PAGE_ROWS, rank_pages, round_rows
 
 DIM = 24
 
 
 def by_numpy(
-    query: NDArray[np.float32],
-    values: NDArray[Any],
-    rows: NDArray[np.uint32],
-    dead: set[int],
-    limit: int,
-) -> tuple[list[int], list[float]]:
-    """The best rows and their cosines: the oracle."""
+    query: NDArray[np.float32], values: NDArray[Any], rows: NDArray[np.uint32], dead: set[int]
+) -> dict[int, float]:
+    """The cosine of each row that is alive: the oracle."""
     stored = values.astype(np.float64)
     scores = stored @ query.astype(np.float64) / np.linalg.norm(stored, axis=1)
-    found = {int(row): float(s) for row, s in zip(rows, scores, strict=True) if row not in dead}
-    best = sorted(found, key=lambda row: (-round(found[row], 5), row))[:limit]
-    return best, [found[row] for row in best]
+    return {int(row): float(s) for row, s in zip(rows, scores, strict=True) if row not in dead}
 
 
 @settings(max_examples=100, deadline=None)
@@ -84,6 +78,31 @@ def test_the_best_of_some_buckets(
         *(query, np.array(first, np.int32), following, fill, paged_rows, paged_values),
         *(inverse_lengths, bitmap, 0, best_rows, best_scores),
     )
-    wanted_rows, wanted_scores = by_numpy(query, values, rows, dead, limit)
-    assert best_rows[:found].tolist() == wanted_rows
-    np.testing.assert_allclose(best_scores[:found], wanted_scores, atol=2e-6)
+    wanted = by_numpy(query, values, rows, dead)
+    best = best_rows[:found].tolist()
+    assert len(set(best)) == found == min(limit, len(wanted))
+    highest = sorted(wanted.values(), reverse=True)[:found]
+    np.testing.assert_allclose(best_scores[:found], highest, atol=2e-6)
+    np.testing.assert_allclose(best_scores[:found], [wanted[row] for row in best], atol=2e-6)
+    listed = list(zip((-best_scores[:found]).tolist(), best, strict=True))
+    assert listed == sorted(listed)
+    # Of equal images those with the lowest rows are kept.
+    images = {int(row): value.tobytes() for row, value in zip(rows, values, strict=True)}
+    for row in best:
+        equal = [other for other in wanted if images[other] == images[row] and other < row]
+        assert set(equal) <= set(best)
+
+
+@given(count=st.integers(1, 5), dim=st.integers(1, 70), seed=st.integers(0, 99))
+def test_rounding_equals_numpy(count: int, dim: int, seed: int) -> None:
+    rows = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
+    # As they lie in Redis, behind their inverse lengths.
+    packed = np.zeros((count, dim + 4), np.uint8)
+    values, inverse_lengths = packed[:, 4:].view(np.int8), np.empty(count, np.float32)
+    round_rows()(rows, values, inverse_lengths)
+    peaks = np.abs(rows).max(axis=1, keepdims=True)
+    # The product may be rounded otherwise by a hair, and a half then to the other side.
+    assert np.abs(values - rows * (127 / peaks)).max() < 0.5 + 1e-4
+    assert (np.abs(values).max(axis=1) == 127).all()
+    lengths = np.linalg.norm(values.astype(np.float64), axis=1)
+    np.testing.assert_allclose(inverse_lengths, 1 / lengths, rtol=1e-6)

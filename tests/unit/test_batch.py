@@ -1,0 +1,70 @@
+"""Images on their way into the commit script."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from simdist import batch
+from simdist.batch import COMMIT_BATCH, Batch
+from simdist.sources import ImageRef
+from simdist.store import layout
+
+
+def batch_of(names: list[int]) -> Batch:
+    refs = [ImageRef(f"file:///{name}", str(i), 0, None) for i, name in enumerate(names)]
+    packed = np.arange(len(names), dtype=np.uint8)[:, None].repeat(8, axis=1)
+    return Batch.pack(packed, refs, [{}] * len(names))
+
+
+@given(names=st.lists(st.integers(0, 9), min_size=1, max_size=40), seed=st.integers(0, 99))
+def test_in_no_part_a_uri_comes_twice_and_what_replaces_comes_later(
+    names: list[int], seed: int
+) -> None:
+    generator = np.random.default_rng(seed)
+    buckets = generator.integers(0, 4, (len(names), 1)).astype(np.uint32)
+    left = np.flatnonzero(generator.random(len(names)) < 0.8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(batch, "COMMIT_BATCH", 5)
+        parts = [part.tolist() for part in batch_of(names).parts(left, buckets)]
+    assert sorted(i for part in parts for i in part) == left.tolist()
+    for part in parts:
+        assert len({names[i] for i in part}) == len(part) <= 5
+        assert np.all(np.diff(buckets[part, 0].astype(int)) >= 0)
+    for name in set(names):
+        order = [i for part in parts for i in part if names[i] == name]
+        assert order == sorted(order)
+
+
+def test_the_more_tables_the_fewer_images_at_once() -> None:
+    whole = batch_of(list(range(600)))
+    sizes = {
+        tables: max(
+            len(part) for part in whole.parts(np.arange(600), np.zeros((600, tables), np.uint32))
+        )
+        for tables in (1, 16)
+    }
+    assert sizes[1] == COMMIT_BATCH
+    assert 0 < sizes[16] < COMMIT_BATCH / 4
+
+
+def test_what_the_script_takes_is_in_the_order_of_the_hashes() -> None:
+    names = list(range(50))
+    members = np.random.default_rng(0).permutation(50)[:30]
+    buckets = np.arange(100, dtype=np.uint32).reshape(50, 2)
+    groups, fields, _, places, columns, vectors, lengths, records = batch_of(names).arguments(
+        members, buckets, uri_bits=3
+    )
+    numbers, sizes = np.frombuffer(groups, layout.ROW_DTYPE).reshape(-1, 2).T
+    expected = [
+        (digest[0] >> 5, digest[layout.PREFIX :])
+        for digest in (layout.uri_digest(f"file:///{name}") for name in members)
+    ]
+    order = np.frombuffer(places, layout.ROW_DTYPE) - 1
+    assert np.repeat(numbers, sizes).tolist() == [expected[i][0] for i in order]
+    assert fields == b"".join(expected[i][1] for i in order)
+    assert np.frombuffer(columns, layout.ROW_DTYPE).tolist() == buckets[members].T.ravel().tolist()
+    assert np.frombuffer(vectors, np.uint8)[::8].tolist() == members.tolist()
+    assert np.frombuffer(lengths, layout.ROW_DTYPE).sum() == len(records)
