@@ -22,6 +22,7 @@ def thumbnail(data: bytes) -> bytes:
     picture.thumbnail((SIDE, SIDE))
     out = io.BytesIO()
     # Nothing of the original's metadata: it may say where and when a photograph was taken.
+    picture.info.clear()
     picture.save(out, "JPEG", quality=QUALITY)
     return out.getvalue()
 
