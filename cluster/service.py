@@ -6,6 +6,7 @@ cluster, and a search by image one, to the embedder.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -181,14 +182,13 @@ def run(
         ClusterError: Ray cannot be had, the port is taken, or the application does not start.
     """
     stop = threading.Event()
-    # What Serve tells its developers is in its log files.
-    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
     # A logical CPU for each worker and the embedder, however many there are.
     cpus = max(os.cpu_count() or 1, config.workers[1] + 1)
     with haproxy_for_serve(seconds=config.deadline), ray_session(settings, cpus=cpus):
         from ray import serve
         from ray.serve.exceptions import RayServeException
 
+        logging.getLogger("ray.serve").setLevel(logging.ERROR)
         serve.start(http_options={"host": address.host, "port": address.port})
         try:
             serve.run(application(config), name=APPLICATION, route_prefix="/")

@@ -26,6 +26,7 @@ class ServiceMetrics:
     simdist_requests_under_way: requests that the worker has at the moment.
     simdist_searches_total: by `collection` and the `recall` that was asked for ("default": none).
     simdist_rows_read: vectors scored by the worker's searches so far, by `collection`.
+    simdist_cache_misses: searches that had to read buckets from Redis so far, by `collection`.
     """
 
     def __init__(self, worker: str) -> None:
@@ -66,6 +67,12 @@ class ServiceMetrics:
             ["worker", "collection"],
             registry=self._registry,
         )
+        self._cache_misses = Gauge(
+            "simdist_cache_misses",
+            "Searches that read from Redis",
+            ["worker", "collection"],
+            registry=self._registry,
+        )
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -87,6 +94,7 @@ class ServiceMetrics:
         name = searcher.collection.name
         self._searches.labels(self._worker, name, wish).inc()
         self._rows_read.labels(self._worker, name).set(searcher.rows_read)
+        self._cache_misses.labels(self._worker, name).set(searcher.cache_misses)
 
     def collect(self) -> list[Metric]:
         """All of them, as they are now."""

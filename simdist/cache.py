@@ -35,7 +35,11 @@ class _Bucket:
 
 
 class BucketCache:
-    """Buckets of one generation of one partition's tables."""
+    """Buckets of one generation of one partition's tables.
+
+    Attributes:
+        readings: how often something had to be read from Redis.
+    """
 
     def __init__(self, tables: HashTables, *, generation: int, memory: int) -> None:
         """An empty cache.
@@ -48,6 +52,7 @@ class BucketCache:
         pages = max(1, memory // page_bytes)
         self.generation = generation
         self.epoch = -1
+        self.readings = 0
         self._tables = tables
         self._rank = rank_pages()
         self._values = np.empty((pages, PAGE_ROWS, tables.dim), tables.dtype)
@@ -170,6 +175,7 @@ class BucketCache:
                 bucket.used = self._clock
                 if bucket.epoch < self.epoch:
                     missing[place] = bucket.known
+        self.readings += bool(missing)
         while missing:
             reading = self._tables.read(self.generation, missing, dead_known=self._dead_known)
             if reading is None:

@@ -51,6 +51,7 @@ class Searcher:
 
     Attributes:
         rows_read: vectors scored so far, by all queries.
+        cache_misses: times that buckets had to be read from Redis so far.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class Searcher:
         """
         self.collection = collection
         self.rows_read = 0
+        self.cache_misses = 0
         self._tuned = ProbeChooser(collection)
         memory = cache_memory // len(collection.partitions)
         self._partitions = [
@@ -119,12 +121,13 @@ class Searcher:
         if len(self._partitions) == 1:
             [only] = self._partitions
             found = only.search(queries, n=n, choose=choose)
-            self.rows_read = only.rows_read
+            self.rows_read, self.cache_misses = only.rows_read, only.cache_misses
             return found
         parts = [
             part.search(queries, n=n, choose=choose) for part in self._partitions if part.fitted
         ]
         self.rows_read = sum(part.rows_read for part in self._partitions)
+        self.cache_misses = sum(part.cache_misses for part in self._partitions)
         if not parts:
             self.collection.require_images()
         if len(parts) == 1:
@@ -161,6 +164,7 @@ class _PartitionSearcher:
         self._cache: BucketCache | None = None
         self._checked_at = 0.0
         self.rows_read = 0
+        self.cache_misses = 0
 
     @property
     def fitted(self) -> bool:
@@ -172,9 +176,14 @@ class _PartitionSearcher:
         turned = self._tables.turned(queries)
         while True:
             try:
-                return self._search(self._synced(), turned, n, choose)
+                cache = self._synced()
+                before = cache.readings
+                found = self._search(cache, turned, n, choose)
             except OutdatedError:
                 self._cache = None
+            else:
+                self.cache_misses += cache.readings - before
+                return found
 
     def _synced(self) -> BucketCache:
         """The cache, as new as it must be."""

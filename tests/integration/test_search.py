@@ -214,3 +214,13 @@ def test_records_are_kept_in_bounded_number(store: Store, monkeypatch: pytest.Mo
     searcher = Searcher(collection, cache_memory=1)
     first = answers(searcher, probes=50, n=5)
     assert answers(searcher, probes=50, n=5) == first
+
+
+def test_what_the_cache_lacked_is_counted(store: Store) -> None:
+    collection = create(store)
+    data = vectors(300)
+    collection.add(data, [ref(i) for i in range(300)])
+    searcher = Searcher(collection, max_staleness=60)
+    for _ in range(3):
+        searcher.search(data[0])
+    assert searcher.cache_misses == 1
