@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LSHASH3 := .venv-lshash3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench-ingest bench-network bench-scaling bench-decoding bench-index clean
+.PHONY: help demo test lint format bench-ingest bench-memory bench-network bench-scaling bench-decoding bench-index bench-serve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ format: $(VENV)/.installed-test ## Format the code
 bench-ingest: $(VENV)/.installed-test ## Measure the pipeline, its parts and its peers
 	@$(BIN)/python -m bench.ingest $(ARGS)
 
+bench-memory: $(VENV)/.installed-test ## Measure whether an ingest's memory grows with the images
+	@$(BIN)/python -m bench.memory $(ARGS)
+
 bench-scaling: $(VENV)/.installed-test ## Measure ingest with one to four (sleeping) GPUs
 	@$(BIN)/python -m bench.scaling $(ARGS)
 
@@ -45,6 +48,9 @@ bench-network: $(VENV)/.installed-test ## Measure what each measure for the netw
 
 bench-index: $(VENV)/.installed-bench $(LSHASH3)/.installed ## Measure search beside its peers (SIZE=1000000 for scale)
 	@$(BIN)/python -m bench.index $(if $(SIZE),--size $(SIZE)) $(ARGS)
+
+bench-serve: $(VENV)/.installed-test ## Measure the service beside an empty one
+	@$(BIN)/python -m bench.serve $(ARGS)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) $(LSHASH3) bench/out similar.png

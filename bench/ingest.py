@@ -1,14 +1,16 @@
 """How fast is ingest, how much of its parts' speed does it reach, and what do its peers reach?
 
-Measured on a seeded sample of a folder, from there and from an S3 endpoint (moto's, a process on
-this machine, which is sent the same files):
+Measured on a seeded sample of a folder, from there and from two S3 endpoints, processes on this
+machine that are sent the same files: moto's, and a cache before it (`bench.cached_s3`):
 
 - decode: fetching and decoding alone, on all decoders;
-- network: the embedding actors alone, on batches that lie ready; before, between and after the
-  rounds of the whole, and averaged, so that a noisy machine treats both alike;
+- network: the embedding actors alone, on batches that lie ready; right before
+  and right after each whole, and averaged, so that a noisy machine treats both alike;
 - whole: `cluster.ingest` from the listing to the commit in an embedded server, hash family and
   all, from the first finished shard to the end. What comes before (actors that start and load the
   model) is printed apart, in seconds; starting Ray is in neither.
+- core seconds: what this program and all that it started, servers included, spent on an image; of
+  a machine that other work shares this says more than rates;
 - bound: what is possible where decoding and the network share the cores, 1 / (1/decode + 1/network)
 - the peers (`bench.peers`), on the first images of the same sample, from their first batch on. They
   stop at rows of embeddings: they index nothing.
@@ -33,9 +35,8 @@ from pathlib import Path
 from statistics import mean
 from unittest.mock import patch
 
-import requests
-
-from bench.ingest_parts import decoding, network, sample, whole
+from bench.cached_s3 import running_cache
+from bench.ingest_parts import Place, Speed, decoding, network, sample, whole
 from bench.peers.data_loader import data_loader
 from bench.peers.ray_data import ray_data
 from cluster.runtime import ray_session
@@ -45,7 +46,7 @@ from simdist.embedding.backbones import backbone
 from simdist.embedding.embedder import fast_precision
 from simdist.errors import ModelError
 from simdist.settings import Settings
-from tests.object_store import CREDENTIALS, FORGOTTEN, ObjectStore, running_s3
+from tests.object_store import CREDENTIALS, FORGOTTEN, made_bucket, running_s3
 
 OUT = Path(__file__).parent / "out" / "ingest.json"
 SOURCE = Path("../shared/data/caltech-101")
@@ -61,8 +62,10 @@ class Row:
     """One line of the result; rates in images a second.
 
     Attributes:
-        bound: what the whole can reach; where they share the cores, less than either part.
-        peers: from the folder alone.
+        bound_per_s: what the whole can reach; where they share the cores, less than either part.
+        decode_core_ms: milliseconds of a core that each image takes, as in what follows it.
+        network_of_whole: the network's share of them: what `whole_of_least` is on a quiet machine.
+        peers_per_s: from the folder alone.
     """
 
     when: str
@@ -77,6 +80,10 @@ class Row:
     whole_of_least: float
     bound_per_s: float
     whole_of_bound: float
+    decode_core_ms: float
+    network_core_ms: float
+    whole_core_ms: float
+    network_of_whole: float
     peers_per_s: dict[str, float]
 
 
@@ -85,8 +92,8 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as scratch:
         folder = sample(options.source, options.size, Path(scratch) / "sample")
-        with _object_store(folder) as uri:
-            places = {"folder": str(folder), "s3": uri}
+        with _object_stores(folder, Path(scratch)) as buckets:
+            places = [Place("folder", str(folder)), *buckets]
             rows = [
                 row for name in options.model for row in _measure(options, name, places, scratch)
             ]
@@ -115,48 +122,61 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def _object_store(folder: Path) -> Iterator[str]:
-    """An S3 endpoint with a folder's files in a bucket, and what the environment says of it."""
-    with running_s3() as url, patch.dict(os.environ, CREDENTIALS):
+def _object_stores(folder: Path, scratch: Path) -> Iterator[list[Place]]:
+    """S3 endpoints with a folder's files in a bucket, and credentials in the environment."""
+    with (
+        running_s3() as url,
+        running_cache(url, scratch) as cached,
+        patch.dict(os.environ, CREDENTIALS),
+    ):
         for name in FORGOTTEN:
             os.environ.pop(name, None)
-        os.environ["AWS_ENDPOINT_URL"] = url
-        requests.put(f"{url}/{BUCKET}", timeout=30).raise_for_status()
-        store = ObjectStore(url, BUCKET)
+        store = made_bucket(url, BUCKET)
         store.put_folder(folder, "sample")
-        yield f"{store.uri}/sample"
+        uri = f"{store.uri}/sample"
+        yield [Place("S3", uri, url), Place("S3 cached", uri, cached)]
 
 
 def _measure(
-    options: argparse.Namespace, name: str, places: dict[str, str], scratch: str
+    options: argparse.Namespace, name: str, places: list[Place], scratch: str
 ) -> list[Row]:
     import ray
 
     model, label = _model(name, untrained=options.untrained)
     print(label, flush=True)
     settings = Settings.resolve()
+    wholes: dict[Place, list[Speed]] = {place: [] for place in places}
+    networks: dict[Place, list[Speed]] = {place: [] for place in places}
     with ray_session(settings):
         plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
-        decoded = {place: decoding(plan, where, model) for place, where in places.items()}
-        batches = decoded["folder"][1]
-        networks, wholes = [network(plan, model, batches)], []
+        # Twice: the first time fills caches, also the operating system's.
+        decoded = [[decoding(plan, place, model) for place in places] for _ in range(2)][1]
+        batches = decoded[0][1]
+        before = network(plan, model, batches)
         for _ in range(options.rounds):
-            wholes.append({place: whole(settings, at, model) for place, at in places.items()})
-            networks.append(network(plan, model, batches))
-    peers = _peers(model, places["folder"], options.peer_size, Path(scratch))
+            for place in places:
+                wholes[place].append(whole(settings, place, model))
+                after = network(plan, model, batches)
+                networks[place] += [before, after]
+                before = after
+    peers = _peers(model, places[0].uri, options.peer_size, Path(scratch))
     return [
         _row(
             options.source,
-            place,
+            place.name,
             label,
             plan,
-            decode=decoded[place][0],
-            network=mean(networks),
-            whole=mean(rates[place] for rates in wholes),
+            decode=decode,
+            network=_mean(networks[place]),
+            whole=_mean(wholes[place]),
             peers=peers,
         )
-        for place in places
+        for place, (decode, _) in zip(places, decoded, strict=True)
     ]
+
+
+def _mean(speeds: list[Speed]) -> Speed:
+    return Speed(mean(s.per_s for s in speeds), mean(s.core_s for s in speeds))
 
 
 def _model(name: str, *, untrained: bool) -> tuple[Model, str]:
@@ -194,14 +214,14 @@ def _row(
     model: str,
     plan: Plan,
     *,
-    decode: float,
-    network: float,
-    whole: float,
+    decode: Speed,
+    network: Speed,
+    whole: Speed,
     peers: dict[str, float],
 ) -> Row:
-    least = min(decode, network)
+    least = min(decode.per_s, network.per_s)
     # A GPU takes the network off the cores: then the slower of the two is the bound.
-    bound = least if plan.actor_gpus else 1 / (1 / decode + 1 / network)
+    bound = least if plan.actor_gpus else 1 / (1 / decode.per_s + 1 / network.per_s)
     kind = "cuda" if plan.actor_gpus else "cpu"
     numbers = str(fast_precision(kind)).removeprefix("torch.")
     return Row(
@@ -211,12 +231,16 @@ def _row(
         source=source.name,
         place=place,
         model=model,
-        decode_per_s=round(decode, 1),
-        network_per_s=round(network, 1),
-        whole_per_s=round(whole, 1),
-        whole_of_least=round(whole / least, 3),
+        decode_per_s=round(decode.per_s, 1),
+        network_per_s=round(network.per_s, 1),
+        whole_per_s=round(whole.per_s, 1),
+        whole_of_least=round(whole.per_s / least, 3),
         bound_per_s=round(bound, 1),
-        whole_of_bound=round(whole / bound, 3),
+        whole_of_bound=round(whole.per_s / bound, 3),
+        decode_core_ms=round(1000 * decode.core_s, 2),
+        network_core_ms=round(1000 * network.core_s, 2),
+        whole_core_ms=round(1000 * whole.core_s, 2),
+        network_of_whole=round(network.core_s / whole.core_s, 3),
         peers_per_s={name: round(rate, 1) for name, rate in peers.items()},
     )
 
@@ -232,17 +256,21 @@ def _machine() -> str:
 def _print(rows: list[Row]) -> None:
     print(f"\n{rows[0].machine}; {rows[0].device}; the peers: 32-bit floats, eager")
     print(
-        f"{'model':28}{'from':8}{'decode/s':>9}{'network/s':>10}{'whole/s':>9}{'of least':>9}"
-        f"{'bound/s':>9}{'of bound':>9}" + "".join(f"{'x ' + name:>14}" for name in PEERS)
+        f"{'model':28}{'from':10}{'decode/s':>9}{'network/s':>10}{'whole/s':>9}{'of least':>9}"
+        f"{'bound/s':>9}{'of bound':>9}{'core ms':>9}{'network':>9}"
+        + "".join(f"{'x ' + name:>14}" for name in PEERS)
     )
     for row in rows:
         print(
-            f"{row.model:28}{row.place:8}{row.decode_per_s:9.0f}{row.network_per_s:10.1f}"
+            f"{row.model:28}{row.place:10}{row.decode_per_s:9.0f}{row.network_per_s:10.1f}"
             f"{row.whole_per_s:9.1f}{row.whole_of_least:9.2f}{row.bound_per_s:9.1f}"
-            f"{row.whole_of_bound:9.2f}"
+            f"{row.whole_of_bound:9.2f}{row.whole_core_ms:9.1f}{row.network_of_whole:9.2f}"
             + "".join(f"{row.whole_per_s / rate:14.1f}" for rate in row.peers_per_s.values())
         )
     print("of least: whole / min(decode, network); x PEER: whole / what the peer does, from files")
+    print(
+        "core ms: milliseconds of a core that an image takes; network: the network's share of them"
+    )
 
 
 if __name__ == "__main__":

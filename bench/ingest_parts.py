@@ -6,22 +6,27 @@ All with the same actors, threads and allocator.
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from cluster.ingest import ingest
-from cluster.pipeline import ACTOR_SHARDS
+from cluster.pipeline import ACTOR_SHARDS, actor_class
 from cluster.progress import Progress
 from cluster.shards import Shard
 from cluster.stages import EmbedActor, Plan, decode_shard
 from simdist.collection import Collection
 from simdist.embedding import Model
 from simdist.settings import Settings
-from simdist.sources import ImageRef, list_folder, open_source, uri_path
+from simdist.sources import Access, ImageRef, Source, list_folder, open_source, uri_path
 from simdist.store import open_store
 
 NETWORK_SECONDS = 10.0
@@ -29,6 +34,58 @@ READY_SHARDS = 16
 SEED = 0
 
 Batches = list[tuple[Shard, Any]]
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images a second, and the seconds of a core that each took; other programs do not count."""
+
+    per_s: float
+    core_s: float
+
+    @classmethod
+    def of(cls, images: int, start: Mark) -> Speed:
+        """What was done since a mark, by processes that are there still."""
+        end = Mark.now()
+        core_s = sum(spent - start.core_s.get(who, 0.0) for who, spent in end.core_s.items())
+        return cls(images / (end.at - start.at), core_s / images)
+
+    def __str__(self) -> str:
+        return f"{self.per_s:.1f}/s ({1000 * self.core_s:.2f} ms of a core each)"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment: seconds, and those of a core that this process and all that it started had.
+
+    `core_s` is by process, for Ray loses count of those that have ended.
+    """
+
+    at: float
+    core_s: Mapping[psutil.Process, float]
+
+    @classmethod
+    def now(cls) -> Mark:
+        """The present one."""
+        core_s = {}
+        this = psutil.Process()
+        for process in [this, *this.children(recursive=True)]:
+            with suppress(psutil.NoSuchProcess):
+                core_s[process] = sum(process.cpu_times()[:2])
+        return cls(time.perf_counter(), core_s)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the sample is read from: `uri`, and of a bucket its endpoint."""
+
+    name: str
+    uri: str
+    endpoint: str | None = None
+
+    def open(self) -> Source:
+        """A listing of it."""
+        return open_source(self.uri, access=Access.resolve(endpoint_url=self.endpoint))
 
 
 def sample(source: Path, size: int, folder: Path) -> Path:
@@ -42,11 +99,11 @@ def sample(source: Path, size: int, folder: Path) -> Path:
     return folder
 
 
-def decoding(plan: Plan, place: str, model: Model) -> tuple[float, Batches]:
+def decoding(plan: Plan, place: Place, model: Model) -> tuple[Speed, Batches]:
     """Images fetched and decoded a second, and some shards with their pixels in Ray's store."""
     import ray
 
-    source = open_source(place)
+    source = place.open()
     refs = [ref for ref in source.entries if isinstance(ref, ImageRef)]
     shards = [
         Shard(tuple(refs[start : start + plan.shard]), access=source.access)
@@ -61,57 +118,58 @@ def decoding(plan: Plan, place: str, model: Model) -> tuple[float, Batches]:
         return outcomes
 
     run(shards[: 4 * plan.decoders])  # starts the workers
-    start = time.perf_counter()
+    start = Mark.now()
     outcomes = run(shards)
-    seconds = time.perf_counter() - start
+    speed = Speed.of(len(refs), start)
     ready = [(ray.get(done), pixels) for done, pixels in outcomes[:READY_SHARDS]]
     failed = sum(len(shard.failures) for shard, _ in ready)
-    assert not failed, f"{failed} images of {place} cannot be decoded"
-    rate = len(refs) / seconds
-    print(f"  decode {rate:.0f}/s from {_kind(place)}", flush=True)
-    return rate, ready
+    assert not failed, f"{failed} images from {place.name} cannot be decoded"
+    print(f"  decode {speed} from {place.name}", flush=True)
+    return speed, ready
 
 
-def _kind(place: str) -> str:
-    return "S3" if "://" in place else "the folder"
-
-
-def network(plan: Plan, model: Model, batches: Batches) -> float:
+def network(plan: Plan, model: Model, batches: Batches) -> Speed:
     """Images embedded a second by the actors alone, from pixels that lie ready."""
     import ray
 
-    actor_class: Any = ray.remote(num_cpus=plan.actor_cpus, num_gpus=plan.actor_gpus)(EmbedActor)
-    actors = [actor_class.remote() for _ in range(plan.actors)]
+    started: Any = actor_class(plan, EmbedActor)
+    actors = [started.remote() for _ in range(plan.actors)]
     weights = ray.put(model)
     ray.get([actor.load.remote(weights) for actor in actors])
-    turns = itertools.cycle(batches)
+    turns = map(_as_new, itertools.cycle(batches))
     pending = {
         actor.embed.remote(*next(turns)): actor for actor in actors for _ in range(ACTOR_SHARDS)
     }
-    done, start = 0, 0.0
-    while not start or time.perf_counter() - start < NETWORK_SECONDS:
+    done, start = 0, None
+    while start is None or time.perf_counter() - start.at < NETWORK_SECONDS:
         (ref,), _ = ray.wait(list(pending))
         actor = pending.pop(ref)
         pending[actor.embed.remote(*next(turns))] = actor
         if start:
             done += len(ray.get(ref)[1])
         else:
-            start = time.perf_counter()
-    rate = done / (time.perf_counter() - start)
+            start = Mark.now()
+    speed = Speed.of(done, start)
     for actor in actors:
         ray.kill(actor)
-    print(f"  network {rate:.1f}/s", flush=True)
-    return rate
+    print(f"  network {speed}", flush=True)
+    return speed
 
 
-def whole(settings: Settings, place: str, model: Model) -> float:
-    """Images ingested a second, once the first is."""
-    first: Progress | None = None
+def _as_new(batch: tuple[Shard, Any]) -> tuple[Shard, Any]:
+    """The batch under digests that no actor has met: it would not embed the same bytes again."""
+    shard, pixels = batch
+    return replace(shard, digests=tuple(os.urandom(16) for _ in shard.refs)), pixels
+
+
+def whole(settings: Settings, place: Place, model: Model) -> Speed:
+    """Images ingested, once the first is."""
+    first: tuple[Progress, Mark] | None = None
 
     def note(progress: Progress) -> None:
         nonlocal first
         if first is None and progress.done:
-            first = progress
+            first = progress, Mark.now()
 
     # An empty data folder each time: an embedded server of its own.
     with (
@@ -121,17 +179,18 @@ def whole(settings: Settings, place: str, model: Model) -> float:
     ):
         collection = Collection.ensure(store, "bench", model=model)
         summary = ingest(
-            open_source(place),
+            place.open(),
             collection=collection,
             model=model,
             settings=settings,
             on_progress=note,
         )
-    assert first is not None, summary
-    rate = (summary.added - first.done) / (summary.seconds - first.seconds)
+        assert first is not None, summary
+        progress, start = first
+        speed = Speed.of(summary.added - progress.done, start)
     print(
-        f"  whole {rate:.1f}/s from {_kind(place)}; {summary.added} images in "
-        f"{summary.seconds:.1f} s, the first after {first.seconds:.1f} s; {summary.failed} failed",
+        f"  whole {speed} from {place.name}; {summary.added} images in {summary.seconds:.1f} s, "
+        f"the first after {progress.seconds:.1f} s; {summary.failed} failed",
         flush=True,
     )
-    return rate
+    return speed

@@ -172,7 +172,8 @@ class _Run:
         """Commit a shard; before the collection is fitted, hold it back for the sample."""
         if self._clock:
             self._clock.add(shard.work)
-        failures.keep(self._collection, shard.failures, source=self._source.name)
+        source = self._source
+        failures.keep(self._collection, shard.failures, source=source.name, access=source.access)
         self._failed += len(shard.failures)
         self._failures += shard.failures[: NAMED_FAILURES - len(self._failures)]
         if shard.refs:

@@ -27,6 +27,19 @@ ACTOR_SHARDS = 2
 ACTOR_LOSSES = 3
 
 
+def actor_class(plan: Plan, actor: type[EmbedActor]) -> Any:
+    """What embeds, as a Ray actor."""
+    import ray
+
+    remote: Any = ray.remote
+    return remote(
+        num_cpus=plan.actor_cpus,
+        num_gpus=plan.actor_gpus,
+        max_restarts=0,
+        max_concurrency=ACTOR_SHARDS if plan.actors_decode else 1,
+    )(actor)
+
+
 class Pipeline:
     """Decoding tasks and embedding actors on a Ray cluster, and the shards that they have."""
 
@@ -44,9 +57,7 @@ class Pipeline:
         # Ray tries a decoder whose process was killed once more; then `_isolate` takes over.
         decoder: Any = ray.remote(num_cpus=plan.decoder_cpus, num_returns=2, max_retries=1)
         self._decode: Any = decoder(decode_shard).remote
-        self._actor_class: Any = ray.remote(
-            num_cpus=plan.actor_cpus, num_gpus=plan.actor_gpus, max_restarts=0
-        )(actor or EmbedActor)
+        self._actor_class = actor_class(plan, actor or EmbedActor)
         # What is under way, by Ray's reference to the outcome. Pixels are known here by reference
         # only: they go from the decoder straight to the actor.
         self._loading: dict[Any, Any] = {}

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import ctypes
-import sys
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
+from itertools import chain, islice
+from threading import Lock
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.shards import Shard, Work
+from simdist.embedding.memory import keep_freed_memory
 from simdist.errors import ImageError, SimdistError
 from simdist.failures import Failure
 from simdist.images import Pixels, decode
@@ -95,12 +96,17 @@ def decode_shard(shard: Shard, *, size: int) -> tuple[Shard, Pixels]:
         The shard as it is now, and the (n, size, size, 3) pixels of its `refs`. Apart, so that the
         driver can look at the one and leave the other where it is.
     """
+    return _decode_fetched(shard, read_many(shard.refs, shard.access), size)
+
+
+def _decode_fetched(
+    shard: Shard, fetched: Iterable[bytes | Exception], size: int
+) -> tuple[Shard, Pixels]:
     refs: list[ImageRef] = []
     digests: list[bytes] = []
     failures = list(shard.failures)
     pixels = np.empty((len(shard.refs), size, size, 3), dtype=np.uint8)
     start, decoding = time.monotonic(), 0.0
-    fetched = read_many(shard.refs, shard.access)
     for ref, data in zip(shard.refs, fetched, strict=True):
         read = time.monotonic()
         outcome = _decode(ref, data, size)
@@ -114,6 +120,12 @@ def decode_shard(shard: Shard, *, size: int) -> tuple[Shard, Pixels]:
     work = Work(fetch=time.monotonic() - start - decoding, decode=decoding)
     found = Shard(tuple(refs), tuple(failures), work=work, digests=tuple(digests))
     return found, pixels[: len(refs)]
+
+
+def _begin_to_fetch(shard: Shard) -> Iterator[bytes | Exception]:
+    """Fetch a shard; the requests are under way when this returns, and the first is answered."""
+    fetched = read_many(shard.refs, shard.access)
+    return chain(list(islice(fetched, 1)), fetched)
 
 
 def _digest(data: bytes | Exception) -> bytes:
@@ -138,7 +150,11 @@ def _decode(ref: ImageRef, data: bytes | Exception, size: int) -> Pixels | Failu
 
 
 class EmbedActor:
-    """Pixels -> embeddings: a Ray actor that keeps the model on its device."""
+    """Pixels -> embeddings: a Ray actor that keeps the model on its device.
+
+    Where it decodes for itself it has a thread for each of its shards, so that it fetches the next
+    one while it embeds; they decode and embed in turn.
+    """
 
     def load(self, model: Model) -> None:
         """Put the model on the device.
@@ -152,6 +168,7 @@ class EmbedActor:
 
         tune_process()
         self._embedder = Embedder(model)
+        self._turn = Lock()
         self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
 
     def embed(self, shard: Shard, pixels: Pixels | None) -> tuple[Shard, NDArray[np.float32]]:
@@ -160,8 +177,15 @@ class EmbedActor:
         Returns:
             The shard as it is now, and the (n, dim) float32 embeddings of its `refs`.
         """
-        if pixels is None:
-            shard, pixels = decode_shard(shard, size=self._embedder.model.preprocessing.size)
+        if pixels is not None:
+            with self._turn:
+                return self._embed_decoded(shard, pixels)
+        fetched = _begin_to_fetch(shard)
+        with self._turn:
+            size = self._embedder.model.preprocessing.size
+            return self._embed_decoded(*_decode_fetched(shard, fetched, size))
+
+    def _embed_decoded(self, shard: Shard, pixels: Pixels) -> tuple[Shard, NDArray[np.float32]]:
         start = time.monotonic()
         vectors = self._embed(shard.digests, pixels)
         work = replace(shard.work, embed=time.monotonic() - start)
@@ -181,18 +205,9 @@ class EmbedActor:
         return np.stack([known[digest] for digest in digests]) if digests else fresh
 
 
-def tune_process() -> None:
-    """Set up a process that embeds on a CPU: one thread, and memory that is kept.
-
-    glibc gives a layer's output back to the kernel each time and takes it anew, page fault by page
-    fault: without this a network is 1.5 times slower.
-    """
+def tune_process(*, threads: int = 1) -> None:
+    """Set up a process that embeds on a CPU: its threads, and memory that is kept."""
     import torch
 
-    torch.set_num_threads(1)
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        if hasattr(libc, "mallopt"):
-            m_trim_threshold, m_mmap_max = -1, -4
-            libc.mallopt(m_mmap_max, 0)
-            libc.mallopt(m_trim_threshold, 2**31 - 1)
+    torch.set_num_threads(threads)
+    keep_freed_memory()

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from simdist.client import Client
     from simdist.collection import Collection
     from simdist.embedding import Embedder
     from simdist.errors import SimdistError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "Client",
     "Collection",
     "Embedder",
     "Hit",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Client": "simdist.client",
     "Collection": "simdist.collection",
     "Embedder": "simdist.embedding",
     "Hit": "simdist.search",

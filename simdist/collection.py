@@ -212,6 +212,10 @@ class Collection:
         if not self.fitted:
             self.partitions[0].hashing()
 
+    def count(self) -> int:
+        """Images that are indexed now."""
+        return sum(tables.state("live")[0] for tables in self.partitions)
+
     def known(self, refs: Sequence[ImageRef]) -> NDArray[np.bool_]:
         """Which images are indexed with the content that their fingerprints stand for.
 
@@ -288,7 +292,10 @@ class Collection:
 
     def get(self, uri: str) -> IndexedImage | None:
         """What is stored of one image, or None if it is not indexed."""
-        digest = layout.uri_digest(uri)
+        return self.get_by_digest(layout.uri_digest(uri))
+
+    def get_by_digest(self, digest: bytes) -> IndexedImage | None:
+        """As `get`, by `layout.uri_digest`."""
         tables = self.partitions[layout.partition_of(digest, len(self.partitions))]
         row = tables.row_of(digest)
         stored = tables.rows(np.array([row], np.uint32))[0] if row is not None else None

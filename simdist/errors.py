@@ -9,8 +9,11 @@ SimdistError
 ├── VectorError           vectors that cannot be indexed or searched with
 ├── StoreError            Redis cannot be reached, started or used
 ├── CollectionError       a collection is missing or is not what was assumed
-│   └── ModelMismatchError   another model made its embeddings
-└── ClusterError          Ray cannot be reached, or lost a part of the work
+│   ├── ModelMismatchError   another model made its embeddings
+│   └── UnknownImageError    an image is not indexed in it
+├── ClusterError          Ray cannot be reached, or lost a part of the work
+│   └── BusyError            a service has no room or no time for a request now
+└── ServiceError          a simdist service cannot be reached, or refuses a request
 
 A message is one sentence for a person: what is wrong, then what to do next.
 """
@@ -69,5 +72,24 @@ class ModelMismatchError(CollectionError):
     """The collection's embeddings were made by another model."""
 
 
+class UnknownImageError(CollectionError):
+    """An image is not indexed in the collection."""
+
+
 class ClusterError(SimdistError):
     """Ray cannot be reached or started, or lost a part of the work."""
+
+
+class BusyError(ClusterError):
+    """A service has no room or no time for a request now; a moment later it may."""
+
+
+class ServiceError(SimdistError):
+    """A simdist service cannot be reached, or refuses a request.
+
+    `status` is the HTTP status code; 0 where there was no answer.
+    """
+
+    def __init__(self, message: str, *, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status

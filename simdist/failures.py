@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal, TypeVar
 
 from simdist.collection import Collection
-from simdist.sources import ImageRef
+from simdist.sources import Access, ImageRef
 from simdist.store.connection import Argument
 
 Stage = Literal["list", "fetch", "decode", "embed"]
@@ -52,14 +52,24 @@ class Failure:
 
 @dataclass(frozen=True)
 class KeptFailure:
-    """A failure as it is kept: with the source that led to it, and when, in Unix seconds."""
+    """A failure as it is kept: with the source that led to it, and when, in Unix seconds.
+
+    `access` is how the image's object store was reached.
+    """
 
     failure: Failure
     source: str
     at: float
+    access: Access
 
 
-def keep(collection: Collection, failures: Sequence[Failure], *, source: str) -> None:
+def keep(
+    collection: Collection,
+    failures: Sequence[Failure],
+    *,
+    source: str,
+    access: Access | None = None,
+) -> None:
     """Keep failures with the collection, `MAX_KEPT` at the most.
 
     Raises:
@@ -70,7 +80,7 @@ def keep(collection: Collection, failures: Sequence[Failure], *, source: str) ->
     for part in _batches(failures[: max(room, 0)]):
         fields: list[Argument] = []
         for failure in part:
-            fields += [failure.uri, _pack(failure, source)]
+            fields += [failure.uri, _pack(failure, source, access or Access())]
         store.call("HSET", key, *fields)
 
 
@@ -127,16 +137,16 @@ def _scan(collection: Collection) -> Iterator[KeptFailure]:
             return
 
 
-def _pack(failure: Failure, source: str) -> bytes:
+def _pack(failure: Failure, source: str, access: Access) -> bytes:
     ref = asdict(failure.ref) if failure.ref else None
     if ref:
         del ref["uri"]
-    fields = [failure.stage, failure.reason, source, time.time(), ref]
+    settings = access.of(failure.uri).settings
+    fields = [failure.stage, failure.reason, source, time.time(), ref, settings]
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
 def _unpack(uri: str, packed: bytes) -> KeptFailure:
-    stage, reason, source, at, ref = json.loads(packed)
-    return KeptFailure(
-        Failure(uri, stage, reason, ImageRef(uri, **ref) if ref else None), source, at
-    )
+    stage, reason, source, at, ref, settings = json.loads(packed)
+    failure = Failure(uri, stage, reason, ImageRef(uri, **ref) if ref else None)
+    return KeptFailure(failure, source, at, Access(tuple(map(tuple, settings))))

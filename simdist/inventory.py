@@ -41,7 +41,7 @@ def describe(collection: Collection) -> Description:
     family = first.hashing().family if first.fitted else None
     return Description(
         name=collection.name,
-        images=sum(tables.state("live")[0] for tables in collection.partitions),
+        images=collection.count(),
         model=collection.model_id,
         dim=collection.dim,
         family=family.kind if family else None,

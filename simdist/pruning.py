@@ -39,9 +39,13 @@ class Census:
         return [
             uri
             for tables, rows in zip(self._collection.partitions, self._rows, strict=True)
-            for uris in tables.uris(rows)
-            for uri in _unseen([uri for uri in uris if uri.startswith(below)], seen)
+            for records in tables.records(rows)
+            for uri in _unseen(_below(records, below), seen)
         ]
+
+
+def _below(records: Sequence[layout.Record], start: str) -> list[str]:
+    return [record.uri for record in records if record.uri.startswith(start)]
 
 
 def _digests(uris: Sequence[str]) -> NDArray[np.uint64]:

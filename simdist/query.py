@@ -1,10 +1,11 @@
-"""What a user searches by -> the vectors that are searched with."""
+"""What a user searches by -> the vectors that are searched with, or a service's answer."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +13,10 @@ from PIL import Image
 
 from simdist.collection import Collection
 from simdist.embedding import Embedder
-from simdist.errors import ImageError, SourceError, UsageError
+from simdist.errors import ImageError, SourceError, UnknownImageError, UsageError
 from simdist.images import decode, open_image
+from simdist.search import Hit
+from simdist.settings import DEFAULT_RESULTS
 from simdist.sources import file_uri, is_web_address, read_bytes
 
 _READABLE = ("file://", "s3://", "gs://", "az://")
@@ -26,13 +29,11 @@ class Query:
     Attributes:
         name: what the user called it.
         uri: where its bytes are.
-        vector: (dim,) float32.
         data: its bytes, where they were read already.
     """
 
     name: str
     uri: str
-    vector: NDArray[np.float32]
     data: bytes | None
 
     def picture(self) -> Image.Image | None:
@@ -45,8 +46,8 @@ class Query:
 
 def resolve_queries(
     images: Sequence[str], collection: Collection, *, load_embedder: Callable[[], Embedder]
-) -> list[Query]:
-    """Find the vector of each image: stored already, or embedded now.
+) -> list[tuple[Query, NDArray[np.float32]]]:
+    """Find the vector of each image, (dim,) float32: stored already, or embedded now.
 
     Args:
         images: URIs of indexed images, http(s) addresses, or paths of files.
@@ -57,14 +58,14 @@ def resolve_queries(
         ImageError: one is not an acceptable image.
         ModelMismatchError: the embedder's model is not the collection's.
     """
-    found: dict[str, Query] = {}
+    found: dict[str, tuple[Query, NDArray[np.float32]]] = {}
     unknown: dict[str, tuple[str, bytes]] = {}
     for image in images:
         record = collection.get(image) if "://" in image else None
         if record is not None:
-            found[image] = Query(image, image, record.vector, None)
+            found[image] = Query(image, image, None), record.vector
         else:
-            uri = _readable_uri(image, collection)
+            uri = _readable_uri(image, collection.name)
             unknown[image] = uri, _checked_bytes(uri, image)
     if unknown:
         embedder = load_embedder()
@@ -74,16 +75,58 @@ def resolve_queries(
         for (image, (uri, data)), vector in zip(
             unknown.items(), embedder.embed(pixels), strict=True
         ):
-            found[image] = Query(image, uri, vector, data)
+            found[image] = Query(image, uri, data), vector
     return [found[image] for image in images]
 
 
-def _readable_uri(image: str, collection: Collection) -> str:
+class Service(Protocol):
+    """What answers searches elsewhere: `simdist.Client`, `cluster.pool.Pool`."""
+
+    def search(
+        self,
+        *,
+        image: bytes | None = None,
+        uri: str | None = None,
+        url: str | None = None,
+        n: int = DEFAULT_RESULTS,
+        recall: float | None = None,
+        collection: str | None = None,
+    ) -> list[Hit]:
+        """The images most similar to one, by its bytes, its URI or its address.
+
+        Raises:
+            UnknownImageError: no image of that URI is indexed.
+        """
+
+
+def ask(
+    service: Service, image: str, *, n: int, recall: float | None, collection: str
+) -> tuple[Query, list[Hit]]:
+    """Have a service search by what `resolve_queries` takes too.
+
+    Raises:
+        SimdistError: as `resolve_queries`, or as the service.
+    """
+    if "://" in image:
+        try:
+            hits = service.search(uri=image, n=n, recall=recall, collection=collection)
+            return Query(image, image, None), hits
+        except UnknownImageError:
+            if is_web_address(image):
+                hits = service.search(url=image, n=n, recall=recall, collection=collection)
+                return Query(image, image, None), hits
+    uri = _readable_uri(image, collection)
+    data = _checked_bytes(uri, image)
+    hits = service.search(image=data, n=n, recall=recall, collection=collection)
+    return Query(image, uri, data), hits
+
+
+def _readable_uri(image: str, collection: str) -> str:
     if is_web_address(image) or image.startswith(_READABLE):
         return image
     if "://" in image:
         raise SourceError(
-            f"{image} is not indexed in the collection {collection.name!r}: give the URI of an "
+            f"{image} is not indexed in the collection {collection!r}: give the URI of an "
             "indexed image, a file, or an http(s), s3, gs or az address"
         )
     return file_uri(Path(image).expanduser())

@@ -295,8 +295,8 @@ class HashTables:
             rows = start + np.flatnonzero(layout.alive(packed[start - base : stop - base]))
             yield rows, self.restore(packed[rows - base])
 
-    def uris(self, last: int) -> Iterator[list[str]]:
-        """The URIs of all images with rows up to `last`, in batches."""
+    def records(self, last: int) -> Iterator[list[layout.Record]]:
+        """What is stored of all images with rows up to `last`, in batches."""
         for start in range(0, last, _BLOCKS * layout.BLOCK):
             numbers = range(start, min(start + _BLOCKS * layout.BLOCK, last), layout.BLOCK)
             blocks = self.store.call_many(
@@ -305,7 +305,7 @@ class HashTables:
             records = [
                 record for block in blocks for record in layout.unpack_records(block or b"")
             ][: last - start]
-            yield [layout.unpack_record(record).uri for record in records if record]
+            yield [layout.unpack_record(record) for record in records if record]
 
     def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Vectors turned into the space in which they are stored, hashed and compared."""

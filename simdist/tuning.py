@@ -155,7 +155,7 @@ def tune(
     """
     collection.require_images()
     while True:
-        sides = _sides(collection, following=following)
+        sides = measured_sides(collection, following=following)
         generations = _generations(collection, sides)
         drawn = draw_queries(list(sides.values()), queries, np.random.default_rng(seed))
         if not len(drawn.rows):
@@ -165,7 +165,7 @@ def tune(
             )
         points = _points(list(sides.values()), drawn, on_progress)
         # Tables that were replaced meanwhile have lost their buckets.
-        if _generations(collection, _sides(collection, following=following)) == generations:
+        if _generations(collection, measured_sides(collection, following=following)) == generations:
             images = sum(side.live for side in sides.values())
             tuning = Tuning(generations, images, len(drawn.rows), points)
             _store(collection, tuning)
@@ -178,7 +178,7 @@ def retune(collection: Collection) -> None:
         tune(collection, following=True)
 
 
-def _sides(collection: Collection, *, following: bool) -> dict[int, Side]:
+def measured_sides(collection: Collection, *, following: bool) -> dict[int, Side]:
     """The tables to measure, by the number of their partition."""
     sides = {}
     for tables in collection.partitions:

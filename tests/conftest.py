@@ -8,8 +8,10 @@ from uuid import uuid4
 
 import pytest
 
+from simdist.embedding import Embedder
 from simdist.store import Store, connect
 from simdist.store.embedded import embedded_server
+from tests.command_line import CommandLine
 from tests.object_store import CREDENTIALS, FORGOTTEN, ObjectStore, made_bucket, running_s3
 from tests.servers import Server, redis7, redis8, running, running_cluster, valkey
 
@@ -88,3 +90,22 @@ def valkey_tcp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A port of this machine on which a Valkey listens."""
     with running(valkey(), tmp_path_factory.mktemp("valkey-tcp")) as server:
         yield server.port
+
+
+@pytest.fixture(scope="session")
+def embedder() -> Embedder:
+    return Embedder.load("efficientnet-lite0", device="cpu")
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], valkey_url: str
+) -> CommandLine:
+    """`simdist` on an empty embedded server."""
+    store = connect(valkey_url)
+    store.call("FLUSHALL")
+    store.close()
+    monkeypatch.setenv("SIMDIST_REDIS_URL", valkey_url)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    return CommandLine(monkeypatch, capsys)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,11 +62,10 @@ def failures(
     with open_store(settings) as store:
         opened = Collection.open(store, collection)
         found = kept(opened)
-        sources = list(
-            _sources(
-                found, Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous)
-            )
+        flags = partial(
+            Access.resolve, endpoint_url=endpoint_url, region=region, anonymous=anonymous
         )
+        sources = list(_sources(found, lambda before: flags(before=before)))
         if not retry or not sources:
             _render(found, as_json=as_json)
             return
@@ -90,17 +90,24 @@ def failures(
             show_summary(summary, collection)
 
 
-def _sources(found: Sequence[KeptFailure], access: Access) -> Iterator[Source]:
-    """The images that may be tried again, by the sources that led to them."""
+def _sources(found: Sequence[KeptFailure], access: Callable[[Access], Access]) -> Iterator[Source]:
+    """The images that may be tried again, by the sources that led to them.
+
+    Args:
+        access: how to reach now what was reached so before.
+    """
     from simdist.sources import Source
 
-    def source_of(kept: KeptFailure) -> str:
-        return kept.source
+    def way(kept: KeptFailure) -> tuple[str, Access]:
+        return kept.source, kept.access
 
-    for name, group in groupby(sorted(found, key=source_of), key=source_of):
+    def settings(kept: KeptFailure) -> tuple[str, tuple[tuple[str, str, str], ...]]:
+        return kept.source, kept.access.settings
+
+    for (name, before), group in groupby(sorted(found, key=settings), key=way):
         refs = [kept.failure.ref for kept in group if kept.failure.ref]
         if refs:
-            yield Source(iter(refs), access, name)
+            yield Source(iter(refs), access(before), name)
 
 
 def _render(found: Sequence[KeptFailure], *, as_json: bool) -> None:

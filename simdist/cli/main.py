@@ -9,11 +9,15 @@ import typer
 from rich.console import Console
 
 import simdist
+from simdist.cli.convert import convert
+from simdist.cli.eval import evaluate
 from simdist.cli.failures import failures
 from simdist.cli.ingest import ingest
 from simdist.cli.rehash import rehash
 from simdist.cli.search import search
+from simdist.cli.serve import serve
 from simdist.cli.status import status
+from simdist.cli.train import train
 from simdist.cli.tune import tune
 from simdist.errors import SimdistError
 
@@ -30,10 +34,14 @@ app = typer.Typer(
 )
 app.command()(ingest)
 app.command()(search)
+app.command()(serve)
 app.command()(failures)
 app.command()(status)
 app.command()(tune)
 app.command()(rehash)
+app.command()(train)
+app.command()(convert)
+app.command("eval")(evaluate)
 
 
 def _show_version(wanted: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,11 +12,17 @@ import typer
 
 from simdist.cli import options
 from simdist.cli.render import console, plain, short_uri, show, table
-from simdist.settings import DEFAULT_COLLECTION, DEFAULT_RESULTS, MAX_RESULTS, Settings
+from simdist.settings import (
+    DEFAULT_COLLECTION,
+    DEFAULT_RESULTS,
+    MAX_RESULTS,
+    RAY_ADDRESS_VARIABLE,
+    Settings,
+)
 
 if TYPE_CHECKING:
     from simdist.embedding import Embedder
-    from simdist.query import Query
+    from simdist.query import Query, Service
     from simdist.search import Hit
 
 
@@ -51,28 +59,42 @@ def search(
     ] = None,
     weights: options.Weights = None,
     redis: options.RedisUrl = None,
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            "--ray-address",
+            metavar="HOST:PORT",
+            help=f"Ask the query workers on this Ray cluster, where 'simdist serve' has any "
+            f"[env var: {RAY_ADDRESS_VARIABLE}].",
+        ),
+    ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="SIMDIST_SERVER",
+            help="Ask the service there; its token is taken from SIMDIST_TOKEN.",
+        ),
+    ] = None,
 ) -> None:
     """Find the images most similar to one, or to each of several."""
-    from simdist.collection import Collection
     from simdist.contact_sheet import check_target, contact_sheet, show_picture, write_picture
-    from simdist.query import resolve_queries
-    from simdist.search import Searcher
-    from simdist.store import open_store
+    from simdist.query import ask
     from simdist.tuning import check_recall
 
     if recall is not None:
         check_recall(recall)
     if out is not None:
         check_target(out)
-    with open_store(Settings.resolve(redis_url=redis)) as store:
-        opened = Collection.open(store, collection)
-        # Before a model is loaded: an empty collection says so at once.
-        opened.require_images()
-        queries = resolve_queries(
-            images, opened, load_embedder=lambda: _load(model or opened.model, weights)
-        )
-        searcher = Searcher(opened)
-        found = [(query, searcher.search(query.vector, n=n, recall=recall)) for query in queries]
+    settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
+    with ExitStack() as stack:
+        service = _service(stack, server, settings)
+        if service is not None:
+            found = [
+                ask(service, image, n=n, recall=recall, collection=collection) for image in images
+            ]
+        else:
+            found = _search_here(images, settings, collection, model, weights, n=n, recall=recall)
     # The sheet first: whoever reads the output may stop reading (`... | head`).
     sheet = contact_sheet(found) if out is not None or show else None
     if sheet is not None and out is not None:
@@ -87,6 +109,47 @@ def search(
         typer.echo(f"Contact sheet: {out}", err=as_json)
     if sheet is not None and show:
         show_picture(sheet)
+
+
+def _service(stack: ExitStack, server: str | None, settings: Settings) -> Service | None:
+    """What to ask in place of searching here."""
+    if server is not None:
+        from simdist.client import Client
+
+        return stack.enter_context(Client(server, token=os.environ.get("SIMDIST_TOKEN")))
+    if settings.ray_address is None:
+        return None
+    from cluster.pool import Pool
+    from cluster.runtime import ray_session
+
+    stack.enter_context(ray_session(settings))
+    return Pool.find()
+
+
+def _search_here(
+    images: list[str],
+    settings: Settings,
+    collection: str,
+    model: str | None,
+    weights: Path | None,
+    *,
+    n: int,
+    recall: float | None,
+) -> list[tuple[Query, list[Hit]]]:
+    from simdist.collection import Collection
+    from simdist.query import resolve_queries
+    from simdist.search import Searcher
+    from simdist.store import open_store
+
+    with open_store(settings) as store:
+        opened = Collection.open(store, collection)
+        # Before a model is loaded: an empty collection says so at once.
+        opened.require_images()
+        queries = resolve_queries(
+            images, opened, load_embedder=lambda: _load(model or opened.model, weights)
+        )
+        searcher = Searcher(opened)
+        return [(query, searcher.search(vector, n=n, recall=recall)) for query, vector in queries]
 
 
 def _load(model: str, weights: Path | None) -> Embedder:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from http.client import HTTPException
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING
-from urllib.error import URLError
 
-from simdist.errors import ModelError, UsageError
+from simdist.embedding import torchvision_networks
+from simdist.errors import UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -35,10 +33,13 @@ class Backbone:
     """A network, where its published weights are, and the layer whose output is the embedding.
 
     Attributes:
-        tap: dotted name of the layer that the forward hook taps.
-        dim: length of the tapped output, flattened.
+        tap: dotted name of the layer that the forward hook taps; with `:input` behind it, what is
+            tapped is what the layer is given.
+        dim: length of what is tapped, flattened.
         build: makes the network without weights.
         published_weights: gets the weights it is used with by default; may download them.
+        body: cuts the network that `build` made: its output is (n, channels, height, width), what
+            a new head is trained on. None where there is no such layer.
     """
 
     name: str
@@ -47,43 +48,38 @@ class Backbone:
     preprocessing: Preprocessing
     build: Callable[[], nn.Module]
     published_weights: Callable[[], Mapping[str, Tensor]]
+    body: Callable[[nn.Module], nn.Module] | None
 
 
 # The usual ImageNet statistics, as torchvision's weights document them, on the 0 to 255 scale.
-_IMAGENET = Preprocessing(224, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+_MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+# Pixels from -1 to 1.
+_CENTRED = (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)
 
 
-def _build_resnet34() -> nn.Module:
-    from torchvision.models import resnet34
+def _torchvision(
+    name: str,
+    tap: str,
+    dim: int,
+    *,
+    size: int = 224,
+    scale: tuple[tuple[float, float, float], tuple[float, float, float]] = (_MEAN, _STD),
+    cut: str | None = "avgpool",
+) -> Backbone:
+    """An entry for a classifier of torchvision.
 
-    network: nn.Module = resnet34(weights=None)
-    return network
-
-
-def _resnet34_weights() -> Mapping[str, Tensor]:
-    import torch.hub
-    from torchvision.models import ResNet34_Weights
-
-    try:
-        weights: Mapping[str, Tensor] = ResNet34_Weights.IMAGENET1K_V1.get_state_dict(
-            progress=False, check_hash=True, weights_only=True
-        )
-    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
-        raise ModelError(
-            "the weights of resnet34 cannot be downloaded (no network?): give a file with "
-            "--weights FILE, or use the bundled model with --model efficientnet-lite0"
-        ) from error
-    except OSError as error:
-        raise ModelError(
-            f"the weights of resnet34 cannot be kept in the cache ({error}): free some space or "
-            "give a file with --weights FILE"
-        ) from error
-    except (RuntimeError, EOFError, UnpicklingError, ValueError, KeyError) as error:
-        raise ModelError(
-            f"the weights of resnet34 below {torch.hub.get_dir()} are damaged: delete that file "
-            "and try again, or give another with --weights FILE"
-        ) from error
-    return weights
+    Args:
+        cut: the first of its children that is no part of the body.
+    """
+    return Backbone(
+        name,
+        tap,
+        dim,
+        Preprocessing(size, *scale),
+        build=lambda: torchvision_networks.build(name),
+        published_weights=lambda: torchvision_networks.published_weights(name),
+        body=None if cut is None else lambda network: torchvision_networks.before(network, cut),
+    )
 
 
 def _build_efficientnet_lite0() -> nn.Module:
@@ -103,10 +99,27 @@ def _efficientnet_lite0_weights() -> Mapping[str, Tensor]:
     return weights
 
 
+def _efficientnet_lite0_body(network: nn.Module) -> nn.Module:
+    from torch import nn
+
+    class Body(nn.Module):
+        """The network up to its map of features: its children cannot simply be put in a row."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            del network._fc
+            self.network = network
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            maps: Tensor = self.network.extract_features(inputs)  # type: ignore[operator]
+            return maps
+
+    return Body()
+
+
 BACKBONES = {
     backbone.name: backbone
     for backbone in (
-        Backbone("resnet34", "avgpool", 512, _IMAGENET, _build_resnet34, _resnet34_weights),
         Backbone(
             "efficientnet-lite0",
             "_avg_pooling",
@@ -114,7 +127,81 @@ BACKBONES = {
             Preprocessing(224, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
             _build_efficientnet_lite0,
             _efficientnet_lite0_weights,
+            _efficientnet_lite0_body,
         ),
+        _torchvision("alexnet", "classifier.5", 4096),
+        _torchvision("convnext_tiny", "classifier.1", 768),
+        _torchvision("convnext_small", "classifier.1", 768),
+        _torchvision("convnext_base", "classifier.1", 1024),
+        _torchvision("convnext_large", "classifier.1", 1536),
+        _torchvision("densenet121", "classifier:input", 1024, cut="classifier"),
+        _torchvision("densenet161", "classifier:input", 2208, cut="classifier"),
+        _torchvision("densenet169", "classifier:input", 1664, cut="classifier"),
+        _torchvision("densenet201", "classifier:input", 1920, cut="classifier"),
+        _torchvision("efficientnet_b0", "avgpool", 1280),
+        _torchvision("efficientnet_b1", "avgpool", 1280, size=240),
+        _torchvision("efficientnet_b2", "avgpool", 1408, size=288),
+        _torchvision("efficientnet_b3", "avgpool", 1536, size=300),
+        _torchvision("efficientnet_b4", "avgpool", 1792, size=380),
+        _torchvision("efficientnet_b5", "avgpool", 2048, size=456),
+        _torchvision("efficientnet_b6", "avgpool", 2304, size=528),
+        _torchvision("efficientnet_b7", "avgpool", 2560, size=600),
+        _torchvision("efficientnet_v2_s", "avgpool", 1280, size=384),
+        _torchvision("efficientnet_v2_m", "avgpool", 1280, size=480),
+        _torchvision("efficientnet_v2_l", "avgpool", 1280, size=480, scale=_CENTRED),
+        # These two scale their input once more, to what `_CENTRED` is.
+        _torchvision("googlenet", "avgpool", 1024, scale=_CENTRED),
+        _torchvision("inception_v3", "avgpool", 2048, size=299, scale=_CENTRED),
+        _torchvision("maxvit_t", "classifier.4", 512, cut=None),
+        _torchvision("mobilenet_v2", "classifier.0", 1280, cut="classifier"),
+        _torchvision("mobilenet_v3_small", "classifier.2", 1024),
+        _torchvision("mobilenet_v3_large", "classifier.2", 1280),
+        _torchvision("regnet_x_400mf", "avgpool", 400),
+        _torchvision("regnet_x_800mf", "avgpool", 672),
+        _torchvision("regnet_x_1_6gf", "avgpool", 912),
+        _torchvision("regnet_x_3_2gf", "avgpool", 1008),
+        _torchvision("regnet_x_8gf", "avgpool", 1920),
+        _torchvision("regnet_x_16gf", "avgpool", 2048),
+        _torchvision("regnet_x_32gf", "avgpool", 2520),
+        _torchvision("regnet_y_400mf", "avgpool", 440),
+        _torchvision("regnet_y_800mf", "avgpool", 784),
+        _torchvision("regnet_y_1_6gf", "avgpool", 888),
+        _torchvision("regnet_y_3_2gf", "avgpool", 1512),
+        _torchvision("regnet_y_8gf", "avgpool", 2016),
+        _torchvision("regnet_y_16gf", "avgpool", 3024),
+        _torchvision("regnet_y_32gf", "avgpool", 3712),
+        _torchvision("resnet18", "avgpool", 512),
+        _torchvision("resnet34", "avgpool", 512),
+        _torchvision("resnet50", "avgpool", 2048),
+        _torchvision("resnet101", "avgpool", 2048),
+        _torchvision("resnet152", "avgpool", 2048),
+        _torchvision("resnext50_32x4d", "avgpool", 2048),
+        _torchvision("resnext101_32x8d", "avgpool", 2048),
+        _torchvision("resnext101_64x4d", "avgpool", 2048),
+        _torchvision("shufflenet_v2_x0_5", "fc:input", 1024, cut="fc"),
+        _torchvision("shufflenet_v2_x1_0", "fc:input", 1024, cut="fc"),
+        _torchvision("shufflenet_v2_x1_5", "fc:input", 1024, cut="fc"),
+        _torchvision("shufflenet_v2_x2_0", "fc:input", 2048, cut="fc"),
+        _torchvision("swin_t", "avgpool", 768),
+        _torchvision("swin_s", "avgpool", 768),
+        _torchvision("swin_b", "avgpool", 1024),
+        _torchvision("swin_v2_t", "avgpool", 768, size=256),
+        _torchvision("swin_v2_s", "avgpool", 768, size=256),
+        _torchvision("swin_v2_b", "avgpool", 1024, size=256),
+        _torchvision("vgg11", "classifier.5", 4096),
+        _torchvision("vgg11_bn", "classifier.5", 4096),
+        _torchvision("vgg13", "classifier.5", 4096),
+        _torchvision("vgg13_bn", "classifier.5", 4096),
+        _torchvision("vgg16", "classifier.5", 4096),
+        _torchvision("vgg16_bn", "classifier.5", 4096),
+        _torchvision("vgg19", "classifier.5", 4096),
+        _torchvision("vgg19_bn", "classifier.5", 4096),
+        _torchvision("vit_b_16", "heads:input", 768, cut=None),
+        _torchvision("vit_b_32", "heads:input", 768, cut=None),
+        _torchvision("vit_l_16", "heads:input", 1024, cut=None),
+        _torchvision("vit_l_32", "heads:input", 1024, cut=None),
+        _torchvision("wide_resnet50_2", "avgpool", 2048),
+        _torchvision("wide_resnet101_2", "avgpool", 2048),
     )
 }
 
@@ -129,6 +216,6 @@ def backbone(name: str) -> Backbone:
         return BACKBONES[name]
     except KeyError:
         raise UsageError(
-            f"there is no model {name!r}: use {' or '.join(sorted(BACKBONES))}, "
-            "or the folder of a model bundle"
+            f"there is no model {name!r}: use efficientnet-lite0 or resnet34, or the folder of a "
+            "model bundle; docs/models.md lists all models"
         ) from None

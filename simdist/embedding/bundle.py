@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simdist.embedding.backbones import BACKBONES, Preprocessing
 from simdist.errors import ModelError
@@ -19,15 +20,33 @@ CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 VERSION = 1
 MAX_SIZE = 4096
+MAX_CLASSES = 100_000
 
 
 @dataclass(frozen=True)
 class Card:
-    """What a bundle says of its weights."""
+    """What a bundle says of its weights.
+
+    Attributes:
+        classes: what it was trained to tell apart; empty for a backbone as it was published.
+        model_id: the id of the model that the weights make; empty where the card does not say.
+        about: for people: data, figures, versions.
+    """
 
     backbone: str
     preprocessing: Preprocessing
     tap: str
+    classes: tuple[str, ...] = ()
+    model_id: str = ""
+    about: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+
+def check_out(out: Path) -> None:
+    """Raise a ModelError if a bundle cannot be written there."""
+    if os.path.lexists(out):
+        raise ModelError(f"{out} exists already, and is not overwritten: choose another --out")
+    if not out.absolute().parent.is_dir():
+        raise ModelError(f"there is no folder {out.absolute().parent}: make it first")
 
 
 def write(folder: Path, card: Card, weights: Mapping[str, Tensor]) -> None:
@@ -44,9 +63,12 @@ def write(folder: Path, card: Card, weights: Mapping[str, Tensor]) -> None:
     save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / WEIGHTS)
     content = {
         "version": VERSION,
+        "id": card.model_id,
         "backbone": card.backbone,
         "tap": card.tap,
         "preprocessing": card.preprocessing.as_json(),
+        "about": card.about,
+        "classes": card.classes,
     }
     (folder / CARD).write_text(json.dumps(content, indent=2) + "\n")
 
@@ -91,7 +113,14 @@ def _read_card(path: Path) -> Card:
             int(values["size"]), _triple(values["mean"]), _triple(values["std"])
         )
         _check(preprocessing)
-        card = Card(str(content["backbone"]), preprocessing, str(content["tap"]))
+        card = Card(
+            str(content["backbone"]),
+            preprocessing,
+            str(content["tap"]),
+            _classes(content.get("classes", [])),
+            str(content.get("id", "")),
+            dict(content.get("about", {})),
+        )
     except OSError as error:
         raise ModelError(f"{path.parent} is not a model bundle: no readable {CARD}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -110,6 +139,14 @@ def _check(preprocessing: Preprocessing) -> None:
         raise ValueError("size or mean or std out of range")
     if min(preprocessing.std) <= 0:
         raise ValueError("std must be above zero")
+
+
+def _classes(names: Any) -> tuple[str, ...]:
+    if not isinstance(names, list) or len(names) > MAX_CLASSES:
+        raise ValueError("classes must be a list")
+    if not all(isinstance(name, str) for name in names):
+        raise ValueError("a class must be a string")
+    return tuple(names)
 
 
 def _triple(values: list[float]) -> tuple[float, float, float]:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.embedding.backbones import backbone
 from simdist.embedding.folding import fold_batch_norms
-from simdist.embedding.model import Model, load_model
+from simdist.embedding.model import Model, load_model, misfit
 from simdist.errors import ModelError, UsageError
 from simdist.images import Pixels, decode
 
@@ -55,16 +54,12 @@ class Embedder:
 
         self.model = model
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        network = backbone(model.backbone).build()
+        network = model.network()
+        layer, _, side = model.tap.partition(":")
         try:
-            network.load_state_dict(dict(model.weights))
-            tap = network.get_submodule(model.tap)
-        except (RuntimeError, AttributeError) as error:
-            reason = str(error).splitlines()[-1].strip()
-            raise ModelError(
-                f"the weights or the tap do not fit the backbone {model.backbone}: {reason}"
-            ) from error
-        network.eval().requires_grad_(False)
+            tap = network.get_submodule(layer)
+        except AttributeError as error:
+            raise misfit(model, error) from error
         if self.device == "cpu":
             size = model.preprocessing.size
             fold_batch_norms(network, torch.zeros(1, 3, size, size))
@@ -73,7 +68,10 @@ class Embedder:
         network.to(self.device, self._dtype)
         self._network = network.to(memory_format=torch.channels_last)
         self._tapped: torch.Tensor | None = None
-        tap.register_forward_hook(self._keep)
+        if side == "input":
+            tap.register_forward_pre_hook(self._keep_input)
+        else:
+            tap.register_forward_hook(self._keep)
         self._mean = torch.tensor(model.preprocessing.mean, device=self.device).view(1, 3, 1, 1)
         self._std = torch.tensor(model.preprocessing.std, device=self.device).view(1, 3, 1, 1)
 
@@ -166,15 +164,20 @@ class Embedder:
     def _keep(self, _layer: object, _inputs: object, output: torch.Tensor) -> None:
         self._tapped = output
 
+    def _keep_input(self, _layer: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        self._tapped = inputs[0]
+
 
 def fast_precision(device: str) -> torch.dtype:
-    """The numbers to calculate with: float16 on a GPU, bfloat16 on a CPU with a unit for it (AMX).
+    """The numbers to calculate with: float16 on a GPU, bfloat16 on a CPU that multiplies them.
 
-    There it is two to four times as fast, and finds the same images (docs/performance.md).
+    That is with AMX or AVX-512's BF16: two to four times as fast, and it finds the same images
+    (docs/performance.md).
     """
     import torch
 
     if device != "cpu":
         return torch.float16
-    has_unit = torch.cpu.get_capabilities().get("amx_bf16")
-    return torch.bfloat16 if has_unit else torch.float32
+    able = torch.cpu.get_capabilities()
+    fast = able.get("amx_bf16") or able.get("avx512_bf16")
+    return torch.bfloat16 if fast else torch.float32

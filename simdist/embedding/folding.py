@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import Counter
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -10,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def fold_batch_norms(network: nn.Module, example: torch.Tensor) -> None:
-    """Fold, in place, every batch norm whose input is a convolution's output.
+    """Fold, in place, every batch norm whose input is a convolution's output, and nobody else's.
 
     Which convolution that is shows when the network runs once on `example`; torch's own
     `fx` fusion knows only plain `Conv2d`, not the subclasses that pad as TensorFlow does.
@@ -20,24 +21,30 @@ def fold_batch_norms(network: nn.Module, example: torch.Tensor) -> None:
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
-    made_by: dict[int, tuple[torch.Tensor, nn.Conv2d]] = {}
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d, int]] = []
+    # Each convolution's output and its version: while a tensor lives, no other can have its id,
+    # and a layer that works in place gives it a new version.
+    made_by: dict[int, tuple[torch.Tensor, int, nn.Conv2d]] = {}
+    users: Counter[int] = Counter()
 
-    def note(layer: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> None:
+    def note(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        users.update(id(one) for one in inputs)
         if isinstance(layer, nn.Conv2d):
-            # The tensor is kept too: while it lives, no other can have its id.
-            made_by[id(output)] = output, layer
+            made_by[id(output)] = output, output._version, layer
         elif isinstance(layer, nn.BatchNorm2d) and id(inputs[0]) in made_by:
-            pairs.append((made_by[id(inputs[0])][1], layer))
+            _, version, convolution = made_by[id(inputs[0])]
+            if inputs[0]._version == version:
+                pairs.append((convolution, layer, id(inputs[0])))
 
-    hooks = [layer.register_forward_hook(note) for layer in network.modules()]
-    with torch.inference_mode():
+    layers = [layer for layer in network.modules() if not any(layer.children())]
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    with torch.inference_mode(False), torch.no_grad():  # inference mode keeps no versions
         network(example)
     for hook in hooks:
         hook.remove()
     folded: dict[nn.Module, nn.Identity] = {}
-    for convolution, norm in pairs:
-        if norm.running_mean is None or norm.running_var is None:
+    for convolution, norm, made in pairs:
+        if norm.running_mean is None or norm.running_var is None or users[made] > 1:
             continue
         convolution.weight, convolution.bias = fuse_conv_bn_weights(
             convolution.weight,

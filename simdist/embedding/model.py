@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from simdist.embedding import bundle
+from simdist.embedding import bundle, head
 from simdist.embedding.backbones import BACKBONES, Preprocessing, backbone
-from simdist.errors import ModelError
+from simdist.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,36 @@ class Model:
         backbone: its name in the table of backbones.
         weights: the network's state, by parameter name.
         preprocessing: from uint8 pixels to the network's input.
-        tap: dotted name of the layer whose output is the embedding.
+        tap: dotted name of the layer whose output is the embedding; with `:input` behind it, the
+            embedding is what that layer is given.
+        classes: what it has learned to tell apart; empty for a backbone as it was published.
     """
 
     backbone: str
     weights: Mapping[str, Tensor]
     preprocessing: Preprocessing
     tap: str
+    classes: tuple[str, ...] = ()
 
     @property
     def dim(self) -> int:
         """Length of an embedding."""
-        return backbone(self.backbone).dim
+        return head.DIM if self.classes else backbone(self.backbone).dim
+
+    def network(self) -> nn.Module:
+        """The network with copies of the weights, in evaluation mode.
+
+        Raises:
+            ModelError: the weights do not fit the backbone.
+        """
+        known = backbone(self.backbone)
+        try:
+            classes = len(self.classes)
+            network = head.with_head(known, classes) if classes else known.build()
+            network.load_state_dict(dict(self.weights))
+        except (RuntimeError, UsageError) as error:
+            raise misfit(self, error) from error
+        return network.eval().requires_grad_(False)
 
     @cached_property
     def id(self) -> str:
@@ -53,6 +71,12 @@ class Model:
             # As bytes: NumPy does not know all of torch's types.
             digest.update(values.flatten().view(torch.uint8).numpy().data)
         return f"{self.backbone}-{digest.hexdigest()[:12]}"
+
+
+def misfit(model: Model, error: Exception) -> ModelError:
+    """The error of a model whose parts do not belong together."""
+    reason = str(error).splitlines()[-1].strip()
+    return ModelError(f"the weights or the tap do not fit the backbone {model.backbone}: {reason}")
 
 
 def load_model(name: str, *, weights: Path | None = None) -> Model:
@@ -73,15 +97,27 @@ def load_model(name: str, *, weights: Path | None = None) -> Model:
         raise ModelError(f"cannot read the model {name}: {error}") from error
     if is_bundle:
         card, state = bundle.read(folder)
-        return Model(card.backbone, state, card.preprocessing, card.tap)
+        model = Model(card.backbone, state, card.preprocessing, card.tap, card.classes)
+        if card.model_id and card.model_id != model.id:
+            raise ModelError(
+                f"{folder / bundle.WEIGHTS} does not hold the weights that its card describes "
+                f"({card.model_id}): the bundle was changed or mixed up; copy it anew"
+            )
+        return model
     known = backbone(name)
     state = known.published_weights() if weights is None else _read_weights(weights)
     return Model(known.name, state, known.preprocessing, known.tap)
 
 
-def save_bundle(model: Model, folder: Path) -> None:
-    """Write a model as a bundle (see `simdist.embedding.bundle`)."""
-    card = bundle.Card(model.backbone, model.preprocessing, model.tap)
+def save_bundle(model: Model, folder: Path, *, about: Mapping[str, Any] | None = None) -> None:
+    """Write a model as a bundle (see `simdist.embedding.bundle`).
+
+    Args:
+        about: a JSON object for people: where the model comes from, how good it is.
+    """
+    card = bundle.Card(
+        model.backbone, model.preprocessing, model.tap, model.classes, model.id, about or {}
+    )
     bundle.write(folder, card, model.weights)
 
 

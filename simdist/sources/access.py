@@ -51,15 +51,21 @@ class Access:
         endpoint_url: str | None = None,
         region: str | None = None,
         anonymous: bool = False,
+        before: Access | None = None,
     ) -> Access:
-        """From flags, else from the stores' usual environment variables.
+        """From flags, else as it was `before`, else from the stores' usual environment variables.
 
         Raises:
             UsageError: an endpoint that is no http(s) address.
         """
         flags = dict.fromkeys(_ENDPOINTS, endpoint_url)
         flags |= {"region": region, "skip_signature": "true" if anonymous else None}
-        return cls(tuple(_resolved(flags)))
+        return cls(tuple(_resolved(flags, before or cls())))
+
+    def of(self, uri: str) -> Access:
+        """The part of it that matters for a URI."""
+        scheme = uri.partition("://")[0]
+        return Access(tuple(setting for setting in self.settings if setting[0] == scheme))
 
     def config(self, scheme: str) -> dict[str, str]:
         """The settings of one kind of store."""
@@ -71,11 +77,12 @@ class Access:
         return next((config[name] for name in _ENDPOINTS if name in config), None)
 
 
-def _resolved(flags: dict[str, str | None]) -> Iterator[tuple[str, str, str]]:
+def _resolved(flags: dict[str, str | None], before: Access) -> Iterator[tuple[str, str, str]]:
     for scheme, settings in _SETTINGS.items():
         for name, variables in settings.items():
             found = (os.environ.get(variable) for variable in variables)
-            value = flags.get(name) or next(filter(None, found), None)
+            value = flags.get(name) or before.config(scheme).get(name)
+            value = value or next(filter(None, found), None)
             if value:
                 yield scheme, name, _checked(value) if name in _ENDPOINTS else value
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from threading import Thread
+from threading import Thread, current_thread, main_thread
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
@@ -27,3 +27,13 @@ def in_background(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fu
 
     Thread(target=run, name="simdist-request", daemon=True).start()
     return future
+
+
+def interruptibly(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call something that waits for a store, so that Ctrl-C is heard meanwhile.
+
+    Only the main thread hears it: anywhere else a second thread would be for nothing.
+    """
+    if current_thread() is not main_thread():
+        return call(*args, **kwargs)
+    return in_background(call, *args, **kwargs).result()

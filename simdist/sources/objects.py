@@ -14,7 +14,7 @@ from urllib.parse import quote, unquote
 
 from simdist.errors import ImageError, SourceError, UsageError
 from simdist.sources.access import SCHEMES, Access
-from simdist.sources.background import in_background
+from simdist.sources.background import interruptibly
 from simdist.sources.reference import Found
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def check(place: Address, access: Access) -> None:
     with translated(place, access):
         store = bucket_store(place.scheme, place.bucket, access, FIRST)
         page = store.list(place.key.rstrip("/") or None, chunk_size=1)
-        if in_background(next, page, None).result():
+        if interruptibly(next, page, None):
             return
     raise SourceError(
         f"there is nothing under {place.uri}: check the prefix (whole names between slashes), "
@@ -148,7 +148,7 @@ def describe(place: Address, access: Access, patience: Patience | None = None) -
     """
     with translated(place, access):
         store = bucket_store(place.scheme, place.bucket, access, patience)
-        return found(place, in_background(store.head, place.key).result())
+        return found(place, interruptibly(store.head, place.key))
 
 
 def found(place: Address, meta: ObjectMeta) -> Found:
@@ -168,12 +168,12 @@ def read_object(uri: str, access: Access, *, limit: int) -> bytes:
     place = Address.parse(uri)
     with translated(place, access):
         store = bucket_store(place.scheme, place.bucket, access)
-        answer = in_background(store.get, place.key).result()
+        answer = interruptibly(store.get, place.key)
         if answer.meta["size"] > limit:
             raise ImageError(
                 f"the object has {answer.meta['size']:,} bytes; at most {limit:,} are read"
             )
-        return bytes(in_background(answer.bytes).result())
+        return bytes(interruptibly(answer.bytes))
 
 
 def read_range(uri: str, access: Access, *, start: int, length: int) -> bytes:
@@ -186,7 +186,7 @@ def read_range(uri: str, access: Access, *, start: int, length: int) -> bytes:
     with translated(place, access):
         store = bucket_store(place.scheme, place.bucket, access)
         read = partial(store.get_range, place.key, start=start, length=length)
-        return bytes(in_background(read).result())
+        return bytes(interruptibly(read))
 
 
 def write_object(uri: str, access: Access, data: bytes) -> None:
@@ -198,7 +198,7 @@ def write_object(uri: str, access: Access, data: bytes) -> None:
     place = Address.parse(uri)
     with translated(place, access):
         store = bucket_store(place.scheme, place.bucket, access)
-        in_background(store.put, place.key, data).result()
+        interruptibly(store.put, place.key, data)
 
 
 def delete_object(uri: str, access: Access) -> None:
@@ -210,7 +210,7 @@ def delete_object(uri: str, access: Access) -> None:
     place = Address.parse(uri)
     with translated(place, access):
         store = bucket_store(place.scheme, place.bucket, access)
-        in_background(store.delete, place.key).result()
+        interruptibly(store.delete, place.key)
 
 
 class ObjectFile(io.RawIOBase):

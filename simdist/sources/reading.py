@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
 
 from simdist.errors import FetchError, ImageError, SourceError, UsageError
 from simdist.images import MAX_BYTES
@@ -20,9 +21,10 @@ from simdist.sources.table import read_rows
 from simdist.sources.tar import find_member
 from simdist.sources.web import fetch
 
-# Requests in flight in one process, and bytes that they may bring.
+# Requests in flight in one process, and bytes that those of one shard may bring: an embedding actor
+# fetches two shards at a time.
 IN_FLIGHT = 32
-MAX_IN_FLIGHT = 256 * 1024 * 1024
+MAX_IN_FLIGHT = 128 * 1024 * 1024
 # Members of an archive that lie close together are read with one request of so many bytes.
 RUN_BYTES = 8 * 1024 * 1024
 MAX_GAP = 256 * 1024
@@ -68,7 +70,7 @@ def read_many(refs: Sequence[ImageRef], access: Access) -> Iterator[Outcome]:
     Files of this machine are read one by one. Of all else up to `IN_FLIGHT` requests are under
     way, and what is busy for the moment is tried again: by obstore, or here for web addresses.
     """
-    pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="simdist-fetch")
+    pool = _pool()
     waiting: deque[tuple[int, Future[Sequence[Outcome]]]] = deque()
     try:
         for run in _runs(refs):
@@ -87,7 +89,14 @@ def read_many(refs: Sequence[ImageRef], access: Access) -> Iterator[Outcome]:
         while waiting:
             yield from waiting.popleft()[1].result()
     finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+        for _, left in waiting:
+            left.cancel()
+
+
+@lru_cache(maxsize=1)
+def _pool() -> ThreadPoolExecutor:
+    """The threads of this process that wait for requests: starting some for each costs more."""
+    return ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="simdist-fetch")
 
 
 def _runs(refs: Sequence[ImageRef]) -> Iterator[list[ImageRef]]:

@@ -40,26 +40,18 @@ def fetch(url: str, *, allow_loopback: bool = False) -> bytes:
     """
     import requests
     from requests.exceptions import ChunkedEncodingError
-    from requests_hardened import Config, HTTPSession
     from requests_hardened.ip_filter import InvalidIPAddress
 
     from simdist.sources.deadline import Deadline
 
-    config = Config(
-        ip_filter_enable=True,
-        ip_filter_allow_loopback_ips=allow_loopback,
-        never_redirect=False,
-        default_timeout=(CONNECT_SECONDS, READ_SECONDS),
-        user_agent_override="simdist",
-    )
     try:
-        with HTTPSession(config) as session, Deadline(session, TOTAL_SECONDS):
-            session.trust_env = False
-            session.max_redirects = MAX_REDIRECTS
-            session.hooks["response"].append(_close_redirect)
-            with session.get(url, stream=True) as response:
-                response.raise_for_status()
-                return _read(response)
+        with (
+            _session(allow_loopback=allow_loopback) as session,
+            Deadline(session, TOTAL_SECONDS),
+            session.get(url, stream=True) as response,
+        ):
+            response.raise_for_status()
+            return _read(response)
     except FetchError as error:
         raise FetchError(f"cannot fetch {url}: {error}") from error
     except InvalidIPAddress as error:
@@ -79,6 +71,29 @@ def fetch(url: str, *, allow_loopback: bool = False) -> bytes:
             f"cannot fetch {url}: check the address and the network connection",
             passing=isinstance(error, requests.ConnectionError | ChunkedEncodingError),
         ) from error
+
+
+def _session(*, allow_loopback: bool) -> requests.Session:
+    """A session that connects to public addresses only."""
+    from requests_hardened import Config, HTTPSession
+
+    from simdist.sources.public import PublicAdapter
+
+    config = Config(
+        ip_filter_enable=True,
+        ip_filter_allow_loopback_ips=allow_loopback,
+        never_redirect=False,
+        default_timeout=(CONNECT_SECONDS, READ_SECONDS),
+        user_agent_override="simdist",
+    )
+    session: requests.Session = HTTPSession(config)
+    for scheme in ("http", "https"):
+        adapter = PublicAdapter(scheme == "https", allow_loopback=allow_loopback)
+        session.mount(f"{scheme}://", adapter)
+    session.trust_env = False
+    session.max_redirects = MAX_REDIRECTS
+    session.hooks["response"].append(_close_redirect)
+    return session
 
 
 def _read(response: requests.Response) -> bytes:

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from simdist.collection import Collection
-from simdist.embedding import Model, load_model
+from simdist.embedding import Embedder, Model, load_model
 from simdist.sources import ImageRef, list_folder
 from simdist.store import connect
 from tests.conftest import PHOTOS
 from tests.index_contents import contents
+from tests.servers import running, valkey
+from tests.service import Service, index_photos, running_service
 
 
 @pytest.fixture(scope="session")
@@ -56,3 +58,12 @@ def without_servers(**more: str) -> dict[str, str]:
     """The environment without a server or a cluster that the caller may have named."""
     kept = {k: v for k, v in os.environ.items() if k not in ("SIMDIST_REDIS_URL", "RAY_ADDRESS")}
     return kept | more
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Service]:
+    """A service of the example photographs, on a Valkey of its own."""
+    with running(valkey(), tmp_path_factory.mktemp("service")) as server:
+        index_photos(server.url, embedder)
+        with running_service(server.url, SIMDIST_FETCH_LOOPBACK="1") as started:
+            yield started

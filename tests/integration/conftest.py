@@ -14,25 +14,6 @@ from tests.command_line import CommandLine
 from tests.conftest import PHOTOS
 
 
-@pytest.fixture
-def cli(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], valkey_url: str
-) -> CommandLine:
-    """`simdist` on an empty embedded server."""
-    store = connect(valkey_url)
-    store.call("FLUSHALL")
-    store.close()
-    monkeypatch.setenv("SIMDIST_REDIS_URL", valkey_url)
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
-    monkeypatch.setenv("COLUMNS", "80")
-    return CommandLine(monkeypatch, capsys)
-
-
-@pytest.fixture(scope="session")
-def embedder() -> Embedder:
-    return Embedder.load("efficientnet-lite0", device="cpu")
-
-
 @pytest.fixture(scope="session")
 def photo_dump(embedder: Embedder, valkey_url: str) -> dict[bytes, bytes]:
     """The keys of a collection `photos` of all example photographs, made once."""

@@ -21,6 +21,7 @@ from simdist.store import connect
 from simdist.store.embedded import embedded_server
 from tests.command_line import CommandLine
 from tests.conftest import PHOTOS, QUERIES
+from tests.object_store import ObjectStore
 
 HORSES = PHOTOS / "animals" / "horses.jpg"
 
@@ -293,6 +294,17 @@ class TestFailures:
         assert "1 listed: 1 added, 0 replaced, 0 skipped, 0 failed" in again.out
         assert cli.run("failures", "-c", "some").out == "No failures.\n"
         assert cli.run("failures", "-c", "some", "--retry").out == "No failures.\n"
+
+    def test_a_retry_asks_the_store_that_the_ingest_asked(
+        self, cli: CommandLine, s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("AWS_ENDPOINT_URL")
+        s3.put("a.jpg", b"no picture")
+        options = ("-c", "stored", "--model", "efficientnet-lite0", "--endpoint-url", s3.url)
+        assert "0 added" in cli.run("ingest", s3.uri, *options).out
+        s3.put("a.jpg", HORSES.read_bytes())
+        again = cli.run("failures", "-c", "stored", "--retry")
+        assert "1 listed: 1 added" in again.out, again
 
     def test_bad_options(self, cli: CommandLine) -> None:
         assert "there is no collection 'none'" in cli.fail("failures", "-c", "none")

@@ -130,7 +130,8 @@ def test_a_block_whose_images_are_all_replaced_or_deleted_gives_its_memory_back(
     assert not store.call("EXISTS", *(tables.key("records", block) for block in (0, 1)))
     alive = sorted(refs[i].uri for i in range(0, count, 2))
     assert contents(collection) == alive
-    assert sorted(uri for uris in tables.uris(tables.state("rows")[0]) for uri in uris) == alive
+    records = tables.records(tables.state("rows")[0])
+    assert sorted(record.uri for some in records for record in some) == alive
     hits = Searcher(collection).search(data[0], n=1000, probes=1000)
     assert sorted(hit.uri for hit in hits) == alive
     rebuilt = rehash(collection, kind="hyperplanes", size=4, tables=2)

@@ -42,6 +42,8 @@ def test_the_commands_work(page: str, cli: CommandLine, folder: Path, s3: Object
     for bucket in ("bucket", "public-bucket"):
         made_bucket(s3.url, bucket).put_folder(folder / "photos", "photos")
     for arguments in commands(page):
+        if arguments[0] == "serve" or "--server" in arguments:
+            continue  # tests/cluster/test_serving_page.py
         if arguments[0] == "ingest":
             # Without it the weights of the default model would be downloaded.
             arguments += ["--model", "efficientnet-lite0"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -60,10 +61,29 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return kept | {"SIMDIST_DATA_DIR": str(data), "PATH": path}
 
 
+def assert_serves(command: str, expected: str, environment: dict[str, str]) -> None:
+    """It says that it is ready, and nothing else; Ctrl-C stops it."""
+    with subprocess.Popen(
+        ["/bin/sh", "-c", f"exec {command}"],
+        cwd=ROOT,
+        env=environment | {"PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == expected
+        process.send_signal(signal.SIGINT)
+        assert (process.stdout.read(), process.wait()) == ("Stopped.\n", 0)
+
+
 def test_the_examples_print_what_the_readme_shows(environment: dict[str, str]) -> None:
     commands = list(examples())
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command, expected in commands:
+        if command.startswith("simdist serve"):
+            assert_serves(command, expected, environment)
+            continue
         result = subprocess.run(
             ["/bin/sh", "-c", command.replace("--out ", "--out .venv/")],
             cwd=ROOT,

@@ -60,3 +60,16 @@ def resnet34_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def untrained(resnet34_weights: Path) -> Model:
     return load_model("resnet34", weights=resnet34_weights)
+
+
+@pytest.fixture
+def torch_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and nobody to download from."""
+    from torchvision.models import ResNet34_Weights
+
+    entry = ResNet34_Weights.IMAGENET1K_V1.value
+    monkeypatch.setattr(entry, "url", "http://127.0.0.1:9/resnet34-b627a593.pth")
+    for proxy in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    return tmp_path / "torch"

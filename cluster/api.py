@@ -1,0 +1,380 @@
+"""The HTTP API and the page: routes, thin; `guard` has seen every request before."""
+
+from __future__ import annotations
+
+import hashlib
+from http import HTTPStatus
+from importlib import resources
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp
+
+import simdist
+from cluster import service_metrics
+from cluster.api_models import (
+    AddAnswer,
+    AddRequest,
+    BatchAnswer,
+    BatchError,
+    BatchRequest,
+    CollectionAnswer,
+    CollectionsAnswer,
+    DeleteAnswer,
+    HitAnswer,
+    ImageAnswer,
+    ProblemAnswer,
+    SearchAnswer,
+    SearchOptions,
+    SearchRequest,
+    StatusAnswer,
+    UploadOptions,
+)
+from cluster.api_models import Collection as CollectionName
+from cluster.api_models import ImageId as Id
+from cluster.guard import FAILED, Guard
+from cluster.openapi import BINARY, IMAGE_TYPES, body, describe, problems
+from cluster.problems import ProblemError
+from cluster.thumbnails import ThumbnailCache, thumbnail
+from cluster.workers import QueryWorker
+from simdist.collection import Collection
+from simdist.errors import ImageError, SimdistError, SourceError, UnknownImageError, UsageError
+from simdist.search import Hit
+from simdist.tuning import stored_tunings
+
+_TAGS = [
+    {"name": "search", "description": "Find similar images."},
+    {"name": "images", "description": "Look at, add and delete single images."},
+    {"name": "service", "description": "What is served, and how it is."},
+]
+_RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99)
+_PAGE_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"} | {
+    ".svg": "image/svg+xml"
+}
+M = TypeVar("M", bound=BaseModel)
+
+
+def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
+    """The whole application of a worker.
+
+    Args:
+        peers: the handle by which all workers are reached, for `/metrics`.
+    """
+    app = FastAPI(
+        title="simdist",
+        version=simdist.__version__,
+        description="Similar images from collections of any size.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        # A path is right or wrong: a redirect would lead to wherever the caller's Host header says.
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        openapi_tags=_TAGS,
+    )
+    app.include_router(_search_routes(worker))
+    app.include_router(_image_routes(worker))
+    app.include_router(_service_routes(worker, peers))
+    app.include_router(_page_routes())
+    app.openapi = describe(app, tokens=bool(worker.config.tokens))  # type: ignore[method-assign]
+    app.add_exception_handler(SimdistError, _answer_error)
+    app.add_exception_handler(ProblemError, _answer_problem)
+    app.add_exception_handler(RequestValidationError, _answer_invalid)
+    app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(Exception, _answer_defect)
+    return Guard(app, config=worker.config, metrics=worker.metrics)
+
+
+def _search_routes(worker: QueryWorker) -> APIRouter:
+    routes = APIRouter(
+        prefix="/v1", tags=["search"], responses=problems(408, 413, 414, 415, 422, 503)
+    )
+
+    @routes.post(
+        "/search",
+        openapi_extra=body(SearchRequest, images=True),
+        response_model=SearchAnswer,
+        responses=problems(404, 409),
+    )
+    async def search(request: Request, options: Annotated[SearchOptions, Query()]) -> Response:
+        """Search by a JSON object, or by an image's bytes with the options in the address."""
+        if _is_json(request):
+            question = _parsed(SearchRequest, await request.body(), options).asked()
+        else:
+            question = options.question(image=await _image(request))
+        hits = await worker.search(question)
+        return _json(_search_answer(worker, question.collection, hits))
+
+    @routes.post("/search/batch", openapi_extra=body(BatchRequest), response_model=BatchAnswer)
+    async def search_batch(request: Request) -> Response:
+        """Several searches in one request; one that fails does not stop the others."""
+        if not _is_json(request):
+            raise ProblemError(415, "send application/json")
+        batch = _parsed(BatchRequest, await request.body())
+        questions = [query.asked() for query in batch.queries]
+        found = await worker.search_many(questions)
+        results = [
+            _search_answer(worker, question.collection, hits)
+            if not isinstance(hits, SimdistError)
+            else BatchError(error=ProblemAnswer(**ProblemError.of(hits).as_json()))
+            for question, hits in zip(questions, found, strict=True)
+        ]
+        return _json(BatchAnswer(results=results))
+
+    return routes
+
+
+def _image_routes(worker: QueryWorker) -> APIRouter:
+    routes = APIRouter(
+        prefix="/v1/images", tags=["images"], responses=problems(404, 409, 414, 422, 503)
+    )
+    thumbnails = ThumbnailCache()
+
+    @routes.get("/{image_id}", response_model=ImageAnswer)
+    async def get_image(image_id: Id, collection: CollectionName = None) -> Response:
+        """What is stored of an image."""
+        image = await worker.image(bytes.fromhex(image_id), collection)
+        name = worker.collection(collection).name
+        return _json(
+            ImageAnswer(
+                id=image_id,
+                uri=image.uri,
+                label=image.label,
+                metadata=dict(image.metadata),
+                collection=name,
+            )
+        )
+
+    @routes.get(
+        "/{image_id}/thumbnail",
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": BINARY}}, 304: {"description": "Unchanged"}},
+    )
+    async def get_thumbnail(
+        request: Request, image_id: Id, collection: CollectionName = None
+    ) -> Response:
+        """A JPEG of an indexed image, its longer side at most 256 pixels."""
+        image = await worker.image(bytes.fromhex(image_id), collection)
+        # With the vector: an image whose content was replaced looks otherwise.
+        state = hashlib.blake2b(image.vector.tobytes() + image.uri.encode(), digest_size=12)
+        key = state.hexdigest()
+        headers = {"ETag": f'"{key}"', "Cache-Control": "private, max-age=300"}
+        if f'"{key}"' in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        made = thumbnails.get(key)
+        if made is None:
+            try:
+                data = await worker.read(image.uri)
+                made = await worker.decoded(lambda: thumbnail(data))
+            except (SourceError, ImageError, UsageError) as error:
+                raise ProblemError(
+                    404, "the image can no longer be read from its source"
+                ) from error
+            thumbnails.keep(key, made)
+        return Response(made, media_type="image/jpeg", headers=headers)
+
+    @routes.post(
+        "",
+        status_code=201,
+        response_model=AddAnswer,
+        openapi_extra=body(AddRequest, images=True),
+        responses=problems(408, 413, 415),
+    )
+    async def add_image(request: Request, options: Annotated[UploadOptions, Query()]) -> Response:
+        """Index an image: one that the service fetches, or the body's bytes under `uri`."""
+        if _is_json(request):
+            if options.uri is not None:
+                raise ProblemError(422, "uri: it is for an image in the body; give its url only")
+            given = _parsed(AddRequest, await request.body(), options)
+            uri, metadata = given.url, given.metadata
+            data = await worker.fetch(uri)
+            label, collection = given.label, given.collection
+        else:
+            data = await _image(request)
+            if options.uri is None:
+                raise ProblemError(422, "uri: say what the image is to be known by")
+            uri, metadata = options.uri, {}
+            label, collection = options.label, options.collection
+        added = await worker.add(uri, data, label=label, metadata=metadata, collection=collection)
+        return _json(AddAnswer.of(uri, added), status=201)
+
+    @routes.delete("", response_model=DeleteAnswer)
+    async def delete_image(
+        uri: Annotated[str, Query(min_length=1, max_length=2048)],
+        collection: CollectionName = None,
+    ) -> Response:
+        """Delete an image from the collection; its source is left alone."""
+        deleted = await worker.delete(uri, collection)
+        if not deleted:
+            raise UnknownImageError(f"{uri} is not indexed")
+        return _json(DeleteAnswer(deleted=deleted))
+
+    return routes
+
+
+def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
+    routes = APIRouter(tags=["service"])
+
+    @routes.get("/v1/collections", response_model=CollectionsAnswer, responses=problems(409, 503))
+    async def list_collections() -> Response:
+        """The collections that are served."""
+        return _json(CollectionsAnswer(collections=await worker.collections(_describe)))
+
+    @routes.get("/healthz", response_model=StatusAnswer)
+    async def healthz() -> Response:
+        """The worker runs."""
+        return _json(StatusAnswer(status="ok"))
+
+    @routes.get("/readyz", response_model=StatusAnswer, responses=problems(503))
+    async def readyz() -> Response:
+        """Redis answers, and the worker, which is warm when it starts, can search."""
+        await worker.check()
+        return _json(StatusAnswer(status="ready"))
+
+    @routes.get(
+        "/metrics",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            **problems(503),
+        },
+    )
+    async def metrics() -> Response:
+        """The metrics of all workers, for Prometheus."""
+        collected = await peers.broadcast("collect_metrics").results_async()
+        return Response(
+            service_metrics.exposition(collected), media_type=service_metrics.MEDIA_TYPE
+        )
+
+    return routes
+
+
+def _page_routes() -> APIRouter:
+    routes = APIRouter(include_in_schema=False)
+    files = {
+        file.name: file.read_bytes()
+        for file in resources.files("cluster").joinpath("page").iterdir()
+        if file.name.endswith(tuple(_PAGE_TYPES))
+    }
+
+    @routes.get("/")
+    async def page() -> Response:
+        return _file("index.html")
+
+    @routes.get("/page/{name}")
+    async def file(name: str) -> Response:
+        return _file(name)
+
+    def _file(name: str) -> Response:
+        if name not in files:
+            raise ProblemError(404, "there is no such page")
+        media_type = _PAGE_TYPES["." + name.rpartition(".")[2]]
+        # Asked for again each time: a service that was brought up to date shows its new page.
+        return Response(files[name], media_type=media_type, headers={"Cache-Control": "no-cache"})
+
+    return routes
+
+
+def _describe(collection: Collection) -> CollectionAnswer:
+    generations = tuple(part.state("generation")[0] for part in collection.partitions)
+    tuned = [one for one in stored_tunings(collection) if one.generations == generations]
+    recalls = [recall for recall in _RECALLS if any(one.probes_for(recall) for one in tuned)]
+    return CollectionAnswer(
+        name=collection.name,
+        images=collection.count(),
+        dim=collection.dim,
+        model=collection.model_id,
+        recalls=recalls,
+    )
+
+
+def _search_answer(worker: QueryWorker, collection: str | None, hits: list[Hit]) -> SearchAnswer:
+    name = worker.collection(collection).name
+    return SearchAnswer.model_construct(collection=name, hits=[HitAnswer.of(hit) for hit in hits])
+
+
+def _is_json(request: Request) -> bool:
+    return _media_type(request) == "application/json"
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _image(request: Request) -> bytes:
+    """The body as an image's bytes."""
+    media_type = _media_type(request)
+    if not media_type.startswith("image/") and media_type != "application/octet-stream":
+        raise ProblemError(415, f"send application/json, or an image as {' or '.join(IMAGE_TYPES)}")
+    return await request.body()
+
+
+def _parsed(model: type[M], body: bytes, options: BaseModel | None = None) -> M:
+    """A JSON body as its model; options of the address count where it does not say otherwise."""
+    try:
+        parsed = model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise RequestValidationError(
+            error.errors(include_url=False, include_context=False)
+        ) from None
+    if options is not None and options.model_fields_set:
+        more = options.model_fields_set - parsed.model_fields_set
+        parsed = parsed.model_copy(update={name: getattr(options, name) for name in more})
+    return parsed
+
+
+def _json(answer: BaseModel, status: int = 200) -> Response:
+    return Response(answer.model_dump_json(), status, media_type="application/json")
+
+
+async def _answer_error(_: Request, error: Exception) -> Response:
+    return ProblemError.of(error).response() if isinstance(error, SimdistError) else _lost(error)
+
+
+async def _answer_defect(_: Request, __: Exception) -> Response:
+    return FAILED.response()  # the guard writes it to the log
+
+
+async def _answer_problem(_: Request, error: Exception) -> Response:
+    return error.response() if isinstance(error, ProblemError) else _lost(error)
+
+
+async def _answer_http(request: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        return _lost(error)
+    detail, headers = error.detail, error.headers
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        detail = "there is no such address; /v1/openapi.json lists them"
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        methods = ", ".join(_methods(request))
+        detail, headers = f"this address takes {methods} only", {"Allow": methods}
+    return ProblemError(error.status_code, detail, headers=headers).response()
+
+
+def _methods(request: Request) -> list[str]:
+    """All that a path takes: Starlette names those of the first of its routes only."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    found = [
+        route.methods or () for route in routes if route.matches(request.scope)[0] != Match.NONE
+    ]
+    return sorted({method for methods in found for method in methods})
+
+
+async def _answer_invalid(_: Request, error: Exception) -> Response:
+    if not isinstance(error, RequestValidationError):
+        return _lost(error)
+    errors = [
+        {"field": ".".join(str(part) for part in one["loc"]), "detail": str(one["msg"])}
+        for one in error.errors()
+    ]
+    first = errors[0]
+    detail = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
+    return ProblemError(422, detail, errors=errors).response()
+
+
+def _lost(error: Exception) -> Response:
+    raise error

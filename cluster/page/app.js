@@ -1,0 +1,256 @@
+// The page: an image is given, its question goes into the address, the answer into the gallery.
+
+import { chosen, chosenCollection, offerCollections, showChosen, whenChosen } from "./controls.js";
+import { showAnswer, showNothing } from "./gallery.js";
+import { whenGiven } from "./intake.js";
+import { addressed, addressOf, parsed, readable } from "./question.js";
+import * as service from "./service.js";
+import { showBlob, showThumbnail } from "./thumbnails.js";
+
+const at = (id) => document.getElementById(id);
+
+// The files that this tab was given, and the answers it got: going back asks nobody.
+const uploads = new Map();
+const answers = new Map();
+const MAX_ANSWERS = 50;
+
+// Whether the service has said what it serves.
+let started = false;
+let running = new AbortController();
+
+/** Answer the question in the address; `anew` even if its answer is known. */
+async function arrive({ anew = false } = {}) {
+  if (!started) {
+    // The question waits in the address: start() comes here again.
+    return;
+  }
+  running.abort();
+  running = new AbortController();
+  const { signal } = running;
+  const question = parsed(location.hash);
+  at("trouble").replaceChildren();
+  at("asked").hidden = true;
+  document.body.classList.toggle("asking", question !== null);
+  if (!question) {
+    busy(false);
+    showStart();
+    return;
+  }
+  showChosen(question);
+  try {
+    const by = asked(question);
+    showQuestion(question, by, signal);
+    const address = location.hash;
+    if (anew || !answers.has(address)) {
+      busy(true);
+      const { n, label, recall, collection } = question;
+      remember(address, await service.search(by, { n, label, recall, collection }, { signal }));
+    }
+    busy(false);
+    const hits = answers.get(address);
+    say(showAnswer(hits, question));
+    const own = hits.find(({ uri }) => uri === question.uri);
+    if (own) {
+      showThumbnail(pictureAsked(), own.id, question.collection);
+    }
+  } catch (error) {
+    if (!signal.aborted) {
+      busy(false);
+      showNothing();
+      showTrouble(error);
+    }
+  }
+}
+
+/** What the service is asked by: `{file}`, or `{id}`, `{uri}` or `{url}`. */
+function asked({ upload, id, uri, url }) {
+  if (!upload) {
+    return id ? { id } : uri ? { uri } : { url };
+  }
+  if (!uploads.has(upload)) {
+    throw new service.ServiceError(
+      "The image was kept only until the page was loaded anew. Please choose it again.", 410,
+    );
+  }
+  return { file: uploads.get(upload) };
+}
+
+function remember(address, hits) {
+  answers.delete(address);
+  answers.set(address, hits);
+  if (answers.size > MAX_ANSWERS) {
+    answers.delete(answers.keys().next().value);
+  }
+}
+
+/** Ask something: with the controls as they are, but in place of what was asked by before. */
+function ask(by) {
+  go(addressOf({ ...by, ...chosen() }));
+}
+
+function go(address) {
+  if (address === location.hash) {
+    arrive({ anew: true });
+  } else {
+    location.hash = address;
+  }
+}
+
+// What is shown
+
+function showStart() {
+  showNothing();
+  document.title = "simdist";
+  at("about").textContent = about(chosenCollection());
+  say("");
+}
+
+function about(collection) {
+  if (!collection?.images) {
+    return `${collection ? `The collection ${collection.name}` : "This service"} has no images yet: add some with simdist ingest.`;
+  }
+  return `${collection.images.toLocaleString("en")} images in the collection ${collection.name}`;
+}
+
+/** Show what is asked by. */
+async function showQuestion({ upload, id, uri, url, collection }, { file }, signal) {
+  at("asked").hidden = false;
+  const picture = pictureAsked();
+  if (upload) {
+    name({ name: file.name, place: "" });
+    showBlob(picture, file);
+  } else if (id) {
+    name({ name: "", place: "" });
+    showThumbnail(picture, id, collection);
+    const record = await service.image(id, collection, { signal }).catch(() => null);
+    if (record && !signal.aborted) {
+      name(readable(record.uri));
+    }
+  } else {
+    // Where it is among its results, it is shown then.
+    picture.classList.add("missing");
+    name(readable(uri ?? url));
+  }
+}
+
+/** A new <img> for what is asked by: nothing that still loads can come into it. */
+function pictureAsked() {
+  const picture = document.createElement("img");
+  picture.id = "asked-image";
+  picture.alt = "The image that is searched by";
+  picture.draggable = false;
+  at("asked-image").replaceWith(picture);
+  return picture;
+}
+
+function name({ name, place }) {
+  const [strong, rest] = [document.createElement("strong"), document.createElement("bdi")];
+  strong.textContent = name;
+  rest.textContent = place;
+  at("asked-name").replaceChildren(strong, rest);
+  document.title = name ? `${name} · simdist` : "simdist";
+}
+
+function showTrouble(error) {
+  if (error.status === 401) {
+    showToken();
+    return;
+  }
+  const said = document.createElement("p");
+  said.textContent = error.message;
+  at("trouble").replaceChildren(said);
+  if (error.passing) {
+    const again = document.createElement("button");
+    again.textContent = "Try again";
+    again.addEventListener("click", () => (started ? arrive({ anew: true }) : start()));
+    at("trouble").append(again);
+  }
+  say("");
+}
+
+function showToken() {
+  if (service.hasToken()) {
+    const said = document.createElement("p");
+    said.textContent = "The service does not accept this token.";
+    at("trouble").replaceChildren(said);
+    service.forgetToken();
+  }
+  at("token-form").hidden = false;
+  at("query").hidden = true;
+  at("token").select();
+}
+
+function busy(yes) {
+  document.body.classList.toggle("busy", yes);
+  at("results").setAttribute("aria-busy", yes);
+  if (yes) {
+    say("Searching…");
+  }
+}
+
+function say(text) {
+  at("status").textContent = text;
+}
+
+// The beginning
+
+async function start() {
+  at("trouble").replaceChildren();
+  busy(true);
+  try {
+    offerCollections(await service.collections());
+  } catch (error) {
+    busy(false);
+    showTrouble(error);
+    return;
+  }
+  started = true;
+  at("token-form").hidden = true;
+  at("query").hidden = false;
+  await arrive();
+}
+
+window.addEventListener("hashchange", () => arrive());
+
+at("token-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  service.useToken(at("token").value.trim());
+  at("token").value = "";
+  start();
+});
+
+whenGiven({
+  onFile(file) {
+    const key = Date.now().toString(36);
+    uploads.set(key, file);
+    ask({ upload: key });
+  },
+  onAddress(text) {
+    const by = addressed(text);
+    if (by) {
+      ask(by);
+    } else {
+      at("address").setAttribute("aria-invalid", "true");
+      showTrouble(new Error("That is no address of an image: it begins like https://, s3:// or file://"));
+    }
+  },
+});
+
+whenChosen({
+  onCollection() {
+    const question = parsed(location.hash);
+    // An indexed image belongs to its collection; anything else can be asked in another, too.
+    if (!question) {
+      showStart();
+    } else if (question.id) {
+      location.hash = "";
+    } else {
+      go(addressOf({ ...question, ...chosen(), label: undefined }));
+    }
+  },
+  onOther() {
+    go(addressOf({ ...parsed(location.hash), ...chosen() }));
+  },
+});
+
+start();

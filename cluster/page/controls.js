@@ -1,0 +1,76 @@
+// How to search: the collection, the number of results, the label, the recall.
+
+const at = (id) => document.getElementById(id);
+
+let collections = [];
+
+/** Offer the collections that the service serves; there is nothing to choose where it is one. */
+export function offerCollections(served) {
+  collections = served;
+  at("collection").replaceChildren(...served.map(({ name }) => new Option(name, name)));
+  at("collection-field").hidden = served.length < 2;
+  offerRecalls();
+}
+
+/** The collection that is chosen, as the service describes it; undefined where there is none. */
+export function chosenCollection() {
+  return collections.find(({ name }) => name === at("collection").value);
+}
+
+/** What is chosen, as fields of a question. */
+export function chosen() {
+  const recall = at("recall").value;
+  const { value: name } = at("collection");
+  return {
+    n: Number(at("n").value),
+    label: at("label").value.trim() || undefined,
+    recall: recall ? Number(recall) : undefined,
+    // The first one need not be said: addresses stay short.
+    collection: name && name !== collections[0]?.name ? name : undefined,
+  };
+}
+
+/** Show what a question says. */
+export function showChosen({ n, label, recall, collection }) {
+  choose(at("collection"), collection ?? collections[0]?.name ?? "");
+  offerRecalls();
+  choose(at("n"), n);
+  choose(at("recall"), recall ?? "");
+  at("label").value = label ?? "";
+}
+
+/** Call `onCollection` when another collection is chosen, `onOther` when anything else is. */
+export function whenChosen({ onCollection, onOther }) {
+  at("collection").addEventListener("change", () => {
+    offerRecalls();
+    onCollection();
+  });
+  at("controls").addEventListener("submit", (event) => event.preventDefault());
+  at("controls").addEventListener("change", onOther);
+  // A label that was picked from the list, or taken away with the field's own button.
+  at("label").addEventListener("input", (event) => {
+    if (!(event instanceof InputEvent) || event.inputType === "insertReplacementText") {
+      onOther();
+    }
+  });
+}
+
+/** Choose a value of a list; what the list lacks came with an address, and is added. */
+function choose(select, value) {
+  const text = String(value);
+  if (![...select.options].some((option) => option.value === text)) {
+    select.add(new Option(text, text));
+  }
+  select.value = text;
+}
+
+/** Offer the recalls that the collection's tables were measured to reach. */
+function offerRecalls() {
+  const recalls = chosenCollection()?.recalls ?? [];
+  const percent = (recall) => `${+(100 * recall).toFixed(2)} %`;
+  at("recall").replaceChildren(
+    new Option("usual", ""),
+    ...recalls.map((recall) => new Option(percent(recall), String(recall))),
+  );
+  at("recall-field").hidden = !recalls.length;
+}

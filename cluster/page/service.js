@@ -1,0 +1,140 @@
+// The service: its address is the page's own, its answers and its troubles.
+
+// Kept for as long as the tab: what asks for a token may be another service tomorrow.
+const TOKEN = "simdist-token";
+const MAX_BYTES = 20 * 1024 * 1024;
+
+/** Why a question was not answered, as a sentence for a person. */
+export class ServiceError extends Error {
+  /**
+   * @param {string} message what to show
+   * @param {number} status of HTTP, 0 where there was no answer
+   */
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+
+  /** Whether the same question may be answered later. */
+  get passing() {
+    return [0, 429, 502, 503, 504].includes(this.status);
+  }
+}
+
+/** Whether requests carry a token. */
+export function hasToken() {
+  return sessionStorage.getItem(TOKEN) !== null;
+}
+
+/** Send this token from now on. */
+export function useToken(token) {
+  sessionStorage.setItem(TOKEN, token);
+}
+
+/** Send no token any more. */
+export function forgetToken() {
+  sessionStorage.removeItem(TOKEN);
+}
+
+/** What the service serves: `[{name, images, recalls, ...}]`. */
+export async function collections() {
+  return (await json("v1/collections")).collections;
+}
+
+/** The record of an indexed image: `{id, uri, label, ...}`. */
+export function image(id, collection, { signal } = {}) {
+  return json(`v1/images/${encodeURIComponent(id)}${query({ collection })}`, { signal });
+}
+
+/** Where an indexed image's thumbnail is. */
+export function thumbnailPath(id, collection) {
+  return `v1/images/${encodeURIComponent(id)}/thumbnail${query({ collection })}`;
+}
+
+/** An indexed image's thumbnail, as a Blob. */
+export async function thumbnail(path) {
+  return (await request(path)).blob();
+}
+
+/**
+ * The images most similar to what is asked by: `[{id, uri, score, label}]`, the best first.
+ *
+ * @param {object} by `{file}`, or one of `{id}`, `{uri}`, `{url}`
+ * @param {object} how `n`, and where wished `recall`, `label`, `collection`
+ */
+export async function search(by, how, { signal } = {}) {
+  if (!by.file) {
+    const headers = { "Content-Type": "application/json" };
+    const body = JSON.stringify({ ...by, ...how });
+    return (await json("v1/search", { method: "POST", headers, body, signal })).hits;
+  }
+  await check(by.file);
+  const headers = { "Content-Type": by.file.type || "application/octet-stream" };
+  return (await json(`v1/search${query(how)}`, { method: "POST", headers, body: by.file, signal })).hits;
+}
+
+/** Refuse what cannot be read or the service would refuse, before it is sent there. */
+async function check(file) {
+  if (file.type && !file.type.startsWith("image/")) {
+    throw new ServiceError(`${file.name} is not an image: it is ${file.type}.`, 415);
+  }
+  if (file.size > MAX_BYTES) {
+    const size = Math.ceil(file.size / 1024 / 1024).toLocaleString("en");
+    throw new ServiceError(`${file.name} has ${size} MB; images may have at most ${MAX_BYTES / 1024 / 1024} MB.`, 413);
+  }
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new ServiceError(`${file.name} cannot be read: is it a folder, or was it moved?`, 415);
+  }
+}
+
+function query(parameters) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== undefined);
+  return given.length ? `?${new URLSearchParams(given)}` : "";
+}
+
+async function json(path, options) {
+  const answer = await request(path, options);
+  return reached(() => answer.json());
+}
+
+async function request(path, { headers, ...options } = {}) {
+  const sent = new Headers(headers);
+  if (hasToken()) {
+    sent.set("Authorization", `Bearer ${sessionStorage.getItem(TOKEN)}`);
+  }
+  const answer = await reached(() => fetch(path, { ...options, headers: sent }));
+  if (!answer.ok) {
+    throw new ServiceError(await reason(answer), answer.status);
+  }
+  return answer;
+}
+
+async function reached(act) {
+  try {
+    return await act();
+  } catch (error) {
+    if (error.name === "AbortError") {
+      throw error;
+    }
+    throw new ServiceError("The service cannot be reached. It may have been stopped, or the network is down.");
+  }
+}
+
+async function reason(answer) {
+  let detail;
+  try {
+    ({ detail } = await answer.json());
+  } catch {
+    // Not the service's own words: those of a proxy before it.
+  }
+  const sentence = typeof detail === "string" ? capitalised(detail) : `The service answered ${answer.status}.`;
+  return answer.status === 503 ? `The service is busy, or a part of it is missing. ${sentence}` : sentence;
+}
+
+function capitalised(text) {
+  // Not where it begins with a URI or a name.
+  const sentence = text.replace(/^[a-z]+(?= )/, (word) => word.charAt(0).toUpperCase() + word.slice(1));
+  return /[.!?]$/.test(sentence) ? sentence : `${sentence}.`;
+}

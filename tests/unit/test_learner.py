@@ -1,0 +1,225 @@
+"""fastai's part of a training, on a network small enough to train in no time."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from simdist.embedding.backbones import Preprocessing
+from simdist.embedding.checkpoint import Checkpoint, Epoch
+from simdist.embedding.learner import (
+    Data,
+    Progress,
+    find_learning_rate,
+    fit,
+    is_stuck,
+    make_learner,
+)
+from simdist.errors import ModelError
+
+SIZE, CLASSES = 16, 3
+PREPROCESSING = Preprocessing(SIZE, (120.0, 120.0, 120.0), (60.0, 60.0, 60.0))
+EPOCHS = (2, 3)
+
+
+def network() -> nn.Sequential:
+    """A body and a head, with all that has a state or draws at random."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        body = nn.Sequential(
+            *(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1))
+        )
+        head = nn.Sequential(
+            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(8), nn.Dropout(0.2)),
+            nn.Linear(8, CLASSES),
+        )
+    return nn.Sequential(OrderedDict(body=body, head=head))
+
+
+@pytest.fixture(scope="module")
+def data() -> Data:
+    """Noise, brighter in one channel or another: 33 pictures, so that batches do not come out."""
+    generator = np.random.default_rng(0)
+    labels = np.arange(33) % CLASSES
+    pixels = generator.integers(0, 200, (33, SIZE, SIZE, 3), np.uint8)
+    pixels[np.arange(33), ..., labels] += 55
+    return Data(pixels, labels, np.arange(24), np.arange(24, 33))
+
+
+def run(
+    data: Data,
+    path: Path,
+    *,
+    stop: Callable[[Progress], bool] = lambda _: False,
+    patience: int = 9,
+    rate: float = 1e-2,
+) -> Checkpoint:
+    """Train, from the checkpoint where there is one, as `training.train` does."""
+    learner = make_learner(network(), data, PREPROCESSING, batch=5, device="cpu")
+    state = Checkpoint.read(path) if path.exists() else Checkpoint(rate)
+
+    def show(progress: Progress) -> None:
+        if stop(progress):
+            raise KeyboardInterrupt
+
+    fit(
+        learner,
+        state,
+        epochs=EPOCHS,
+        seed=7,
+        patience=patience,
+        after_epoch=lambda: state.write(path),
+        on_progress=show,
+    )
+    return state
+
+
+def stopping_at(epoch: int, batch: int) -> Callable[[Progress], bool]:
+    return lambda progress: (progress.epoch, progress.batch) == (epoch, batch)
+
+
+def equal(one: Checkpoint, other: Checkpoint) -> bool:
+    return (
+        one.losses == other.losses
+        and one.weights.keys() == other.weights.keys()
+        and all(torch.equal(one.weights[name], other.weights[name]) for name in one.weights)
+        and all(
+            torch.equal(one.best_weights[name], other.best_weights[name])
+            for name in one.best_weights
+        )
+    )
+
+
+@pytest.fixture(scope="module")
+def undisturbed(data: Data, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    return run(data, tmp_path_factory.mktemp("undisturbed") / "checkpoint.pt")
+
+
+def test_it_learns(undisturbed: Checkpoint) -> None:
+    assert [epoch.phase for epoch in undisturbed.epochs] == [0, 0, 1, 1, 1]
+    assert undisturbed.epochs[-1].validation_loss < undisturbed.epochs[0].validation_loss
+    assert undisturbed.epochs[-1].accuracy > 0.6
+    assert len(undisturbed.losses) == 5 * (24 // 5)
+
+
+def test_it_comes_to_the_same_wherever_it_is_stopped(
+    data: Data, undisturbed: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    for epoch in range(1, sum(EPOCHS) + 1):
+        # Once in the training and once in the validation of each epoch.
+        for batch in (2, 5):
+            with pytest.raises(KeyboardInterrupt):
+                run(data, path, stop=stopping_at(epoch, batch))
+        if epoch < sum(EPOCHS):
+            with pytest.raises(KeyboardInterrupt):
+                run(data, path, stop=stopping_at(epoch + 1, 1))
+    assert equal(run(data, path), undisturbed)
+    # Nothing is left to do.
+    assert equal(run(data, path, stop=lambda _: True), undisturbed)
+
+
+def test_another_seed_or_a_lost_optimizer_comes_to_something_else(
+    data: Data, undisturbed: Checkpoint, tmp_path: Path
+) -> None:
+    """What the test above compares does depend on what is restored."""
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        run(data, path, stop=lambda progress: progress.epoch == 5)
+    state = Checkpoint.read(path)
+    state.optimizer = [{} for _ in state.optimizer]
+    learner = make_learner(network(), data, PREPROCESSING, batch=5, device="cpu")
+    fit(
+        *(learner, state),
+        epochs=EPOCHS,
+        seed=7,
+        patience=9,
+        after_epoch=lambda: None,
+        on_progress=lambda _: None,
+    )
+    assert not equal(state, undisturbed)
+
+
+def test_first_only_the_head_changes_then_everything(data: Data, tmp_path: Path) -> None:
+    before = copy.deepcopy(network().state_dict())
+    path = tmp_path / "checkpoint.pt"
+    with pytest.raises(KeyboardInterrupt):
+        run(data, path, stop=lambda progress: progress.phase == 1)
+    weights = Checkpoint.read(path).weights
+    for name, tensor in before.items():
+        assert torch.equal(weights[name], tensor) == name.startswith("body."), name
+    after = run(data, path).weights
+    changed = [name for name in before if name.startswith("body.")]
+    assert not any(torch.equal(after[name], before[name]) for name in changed)
+
+
+def test_the_first_layers_learn_more_slowly(data: Data) -> None:
+    learner = make_learner(network(), data, PREPROCESSING, batch=5, device="cpu")
+    seen: list[list[float]] = []
+    fit(
+        *(learner, Checkpoint(1e-2)),
+        epochs=(0, 1),
+        seed=0,
+        patience=9,
+        after_epoch=lambda: None,
+        on_progress=lambda _: seen.append([group["lr"] for group in learner.opt.hypers]),
+    )
+    highest = np.array(seen).max(axis=0)
+    assert highest[2] == pytest.approx(5e-3, rel=0.1)
+    assert highest[0] == pytest.approx(highest[2] / 100, rel=0.01)
+    assert highest[0] < highest[1] < highest[2]
+    # One cycle: up, and down again.
+    rates = [row[2] for row in seen]
+    assert rates[0] < max(rates) > rates[-1]
+
+
+def test_it_stops_when_nothing_becomes_better(
+    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a learning rate of nearly nothing: an epoch that is not better ends the phase."""
+    state = run(data, tmp_path / "checkpoint.pt", patience=1, rate=1e-12)
+    losses = [epoch.validation_loss for epoch in state.in_phase(1)]
+    assert len(losses) < EPOCHS[1] or min(losses) == losses[-1]
+    worse = [Epoch(0, 1, loss, 0, 0) for loss in (3, 2, 2.5, 2.1)]
+    assert [is_stuck(worse, patience) for patience in (1, 2, 3)] == [True, True, False]
+    assert not is_stuck([], 1)
+
+
+def test_the_finder_suggests_a_rate_and_leaves_the_network_alone(data: Data) -> None:
+    learner = make_learner(network(), data, PREPROCESSING, batch=5, device="cpu")
+    before = copy.deepcopy(learner.model.state_dict())
+    rate = find_learning_rate(learner, seed=0)
+    assert 1e-6 < rate < 10
+    after: dict[str, Tensor] = learner.model.state_dict()
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+    again = make_learner(network(), data, PREPROCESSING, batch=5, device="cpu")
+    assert find_learning_rate(again, seed=0) == rate
+
+
+@pytest.mark.parametrize("keep", [0, 100, 5000])
+def test_a_damaged_checkpoint_says_what_to_do(
+    keep: int, undisturbed: Checkpoint, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    undisturbed.write(path)
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ModelError, match=r"checkpoint.pt is damaged: delete it"):
+        Checkpoint.read(path)
+
+
+def test_a_hostile_checkpoint_runs_no_code(tmp_path: Path) -> None:
+    class Hostile:
+        def __reduce__(self) -> tuple[Callable[[str], None], tuple[str]]:
+            return Path.mkdir, (tmp_path / "trap",)  # type: ignore[return-value]
+
+    torch.save({"epochs": Hostile()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="is damaged"):
+        Checkpoint.read(tmp_path / "checkpoint.pt")
+    assert not (tmp_path / "trap").exists()

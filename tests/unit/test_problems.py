@@ -1,0 +1,75 @@
+"""Errors -> problem details."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from cluster.problems import ProblemError
+from simdist import errors
+from simdist.errors import SimdistError
+
+
+def _all(kind: type[SimdistError]) -> list[type[SimdistError]]:
+    return [kind, *(one for child in kind.__subclasses__() for one in _all(child))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [
+        (errors.UnknownImageError, 404),
+        (errors.SourceError, 404),
+        (errors.CollectionError, 409),
+        (errors.ModelMismatchError, 409),
+        (errors.UsageError, 422),
+        (errors.VectorError, 422),
+        (errors.ImageError, 422),
+        (errors.FetchError, 422),
+        (errors.BusyError, 503),
+        (errors.ClusterError, 503),
+        (errors.StoreError, 503),
+        (errors.ModelError, 503),
+    ],
+)
+def test_the_status_of_an_error(kind: type[SimdistError], status: int) -> None:
+    problem = ProblemError.of(kind("what is wrong"))
+    assert problem.status == status
+    assert problem.headers.get("Retry-After") == ("1" if status == 503 else None)
+
+
+def test_every_error_that_a_service_meets_has_a_status() -> None:
+    """But for the base itself, and for what only a client of a service raises."""
+    kinds = set(_all(SimdistError)) - {SimdistError, errors.ServiceError}
+    assert [kind for kind in kinds if ProblemError.of(kind("x")).status >= 504] == []
+    assert [kind for kind in kinds if ProblemError.of(kind("x")).status == 500] == []
+
+
+@pytest.mark.parametrize("kind", [errors.StoreError, errors.ClusterError, errors.ModelError])
+def test_what_an_operator_has_to_mend_is_not_told_to_callers(kind: type[SimdistError]) -> None:
+    problem = ProblemError.of(kind("redis://user:secret@10.0.0.1:6379 does not answer"))
+    assert "secret" not in problem.detail
+    assert "10.0.0.1" not in problem.detail
+
+
+@pytest.mark.parametrize("kind", [errors.BusyError, errors.VectorError, errors.UsageError])
+def test_what_a_caller_can_mend_is_told(kind: type[SimdistError]) -> None:
+    assert ProblemError.of(kind("send less")).detail == "send less"
+
+
+def test_the_answer_is_as_rfc_9457_has_it() -> None:
+    problem = ProblemError(
+        422, "n: too large", headers={"X-A": "b"}, errors=[{"field": "n", "detail": "too large"}]
+    )
+    answer = problem.response()
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["x-a"] == "b"
+    assert json.loads(bytes(answer.body)) == {
+        "type": "about:blank",
+        "title": "Unprocessable Entity",
+        "status": 422,
+        "detail": "n: too large",
+        "errors": [{"field": "n", "detail": "too large"}],
+    }
+    assert "errors" not in ProblemError(404, "no such image").as_json()

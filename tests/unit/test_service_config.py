@@ -1,0 +1,145 @@
+"""What a service is told when it is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.config import (
+    READ_TOKENS_VARIABLE,
+    WRITE_TOKENS_VARIABLE,
+    ServiceConfig,
+    Tokens,
+    require_tokens,
+    token_digest,
+)
+from simdist.errors import UsageError
+
+ONE, TWO, THREE = "one-token-of-many", "two-tokens-of-many", "three-tokens-of-many"
+
+
+@pytest.fixture(autouse=True)
+def no_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (READ_TOKENS_VARIABLE, WRITE_TOKENS_VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_tokens_come_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"# of the shop\nread {ONE}\n\nwrite  {TWO} \nread {THREE}\n")
+
+    tokens = Tokens.resolve(file)
+    assert tokens.read == (token_digest(ONE), token_digest(THREE))
+    assert tokens.write == (token_digest(TWO),)
+
+
+def test_tokens_come_from_the_environment_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "tokens"
+    file.write_text(f"read {ONE}\n")
+    monkeypatch.setenv(READ_TOKENS_VARIABLE, f"{TWO}, {THREE}")
+    monkeypatch.setenv(WRITE_TOKENS_VARIABLE, f"{ONE},")
+    tokens = Tokens.resolve(file)
+    assert sorted(tokens.read) == sorted(map(token_digest, (ONE, TWO, THREE)))
+    assert tokens.write == (token_digest(ONE),)
+
+
+def test_without_tokens_there_are_none() -> None:
+    assert not Tokens.resolve()
+
+
+def test_no_token_is_kept() -> None:
+    tokens = Tokens((token_digest(ONE),), (token_digest(TWO),))
+    config = ServiceConfig(redis_url="redis://localhost", tokens=tokens)
+    assert ONE not in repr(config)
+    assert TWO not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("read short\n", "at least 16 characters"),
+        ("admin a-token-that-is-long\n", "line 1 of .* is neither"),
+        ("a-token-that-is-long-enough\n", "line 1 of .* is neither"),
+        (f"read {ONE}\nwrite\n", "line 2 of .* is neither"),
+        ("read \n", "line 1 of .* is neither"),
+        (b"read \xff\xfe\n", "cannot read the tokens"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path: Path, text: str | bytes, reason: str) -> None:
+    file = tmp_path / "tokens"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UsageError, match=reason) as caught:
+        Tokens.resolve(file)
+    assert "a-token-that-is-long" not in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot read the tokens in .*nowhere"):
+        Tokens.resolve(tmp_path / "nowhere")
+
+
+def test_beyond_loopback_it_takes_tokens() -> None:
+    with pytest.raises(UsageError, match="needs tokens: give a file with --tokens"):
+        require_tokens(Tokens())
+    with pytest.raises(UsageError, match="needs tokens"):
+        ServiceConfig(redis_url="redis://localhost")
+    require_tokens(Tokens((token_digest(ONE),)))
+    assert not ServiceConfig(redis_url="redis://localhost", loopback=True).tokens
+
+
+def test_only_a_service_of_this_machine_may_fetch_from_it() -> None:
+    with pytest.raises(UsageError, match="only a service of its own machine"):
+        ServiceConfig(
+            redis_url="redis://localhost",
+            tokens=Tokens((token_digest(ONE),)),
+            fetch_loopback=True,
+        )
+
+
+@pytest.mark.parametrize("workers", [(0, 1), (2, 1), (-1, -1), (0, 0)])
+def test_workers_that_cannot_be(workers: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match="2:16"):
+        ServiceConfig(redis_url="redis://localhost", loopback=True, workers=workers)
+
+
+def test_a_serve_config_file_says_it_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(READ_TOKENS_VARIABLE, ONE)
+    config = ServiceConfig.of(
+        {
+            "redis_url": "redis://redis:6379",
+            "collections": ["photos", "others"],
+            "workers": [2, 16],
+            "cache_memory": 4_000_000_000,
+            "deadline": 5,
+        }
+    )
+    assert config.collections == ("photos", "others")
+    assert config.workers == (2, 16)
+    assert config.deadline == 5.0
+    assert config.tokens.read == (token_digest(ONE),)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({}, "needs the setting 'redis_url'"),
+        ({"redis_url": "redis://x", "worker": 2}, "no setting 'worker', only .*'workers'"),
+        ({"redis_url": "redis://x", "tokens": {}}, "no setting 'tokens'"),
+        ({"redis_url": 5}, "the setting redis_url of the service"),
+        ({"redis_url": "redis://x", "workers": "two"}, "the setting workers of the service"),
+        ({"redis_url": "redis://x", "workers": [1, 2, 3]}, "the setting workers"),
+        ({"redis_url": "redis://x", "deadline": "soon"}, "the setting deadline of the service"),
+        ({"redis_url": "redis://x", "collections": []}, "name a collection"),
+        ({"redis_url": "redis://x", "workers": [3, 2]}, "2:16"),
+    ],
+)
+def test_a_bad_serve_config_file_is_refused(
+    arguments: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(READ_TOKENS_VARIABLE, ONE)
+    with pytest.raises(UsageError, match=reason):
+        ServiceConfig.of(arguments)
