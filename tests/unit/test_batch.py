@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simdist import batch
@@ -19,6 +19,7 @@ def batch_of(names: list[int]) -> Batch:
     return Batch.pack(packed, refs, [{}] * len(names))
 
 
+@settings(deadline=None)
 @given(names=st.lists(st.integers(0, 9), min_size=1, max_size=40), seed=st.integers(0, 99))
 def test_in_no_part_a_uri_comes_twice_and_what_replaces_comes_later(
     names: list[int], seed: int

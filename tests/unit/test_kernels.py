@@ -93,6 +93,7 @@ def test_the_best_of_some_buckets(
         assert set(equal) <= set(best)
 
 
+@settings(deadline=None)
 @given(count=st.integers(1, 5), dim=st.integers(1, 70), seed=st.integers(0, 99))
 def test_rounding_equals_numpy(count: int, dim: int, seed: int) -> None:
     rows = np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simdist.store import layout
@@ -15,6 +15,7 @@ from simdist.vectors import normalised
 TEXT = st.text(st.characters(codec="utf-8"), max_size=50)
 
 
+@settings(deadline=None)
 @given(
     uri=TEXT,
     label=st.none() | TEXT,
