@@ -100,7 +100,8 @@ def main() -> None:
         rows.append(_network(embedder, paths[0]))
         del embedder
         port = free_port()
-        cpus = max(WORKERS) + 4
+        # Logical ones, enough for old and new replicas side by side.
+            cpus = 8 * max(WORKERS)
         settings = Settings.resolve(redis_url=url)
         with haproxy_for_serve(seconds=10), ray_session(settings, cpus=cpus):
             for workers in WORKERS:
