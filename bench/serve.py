@@ -101,7 +101,7 @@ def main() -> None:
         del embedder
         port = free_port()
         # Logical ones, enough for old and new replicas side by side.
-            cpus = 8 * max(WORKERS)
+        cpus = 8 * max(WORKERS)
         settings = Settings.resolve(redis_url=url)
         with haproxy_for_serve(seconds=10), ray_session(settings, cpus=cpus):
             for workers in WORKERS:

@@ -141,8 +141,9 @@ def _start(address: str | None, *, cpus: int | None = None) -> None:
             logging_level=logging.CRITICAL,
             log_to_driver=False,
         )
-    # ValueError, RuntimeError: Ray raises them where versions differ or a start-up fails.
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    # Anything: where versions differ or a start-up fails Ray raises ValueError, RuntimeError, and
+    # on a machine that is too busy a bare Exception.
+    except Exception as error:
         ray.shutdown()
         raise _failed_start(address, error) from error
 

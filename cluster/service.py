@@ -186,14 +186,16 @@ def run(
     cpus = max(os.cpu_count() or 1, config.workers[1] + 1)
     with haproxy_for_serve(seconds=config.deadline), ray_session(settings, cpus=cpus):
         from ray import serve
+        from ray.exceptions import RayError
         from ray.serve.exceptions import RayServeException
 
         logging.getLogger("ray.serve").setLevel(logging.ERROR)
-        serve.start(http_options={"host": address.host, "port": address.port})
         try:
+            serve.start(http_options={"host": address.host, "port": address.port})
             serve.run(application(config), name=APPLICATION, route_prefix="/")
-        # RuntimeError: what Serve raises where a deployment does not start.
-        except (RayServeException, RuntimeError) as error:
+        # RuntimeError: what Serve raises where a deployment does not start; RayError: where a part
+        # of Serve itself dies meanwhile.
+        except (RayServeException, RayError, RuntimeError) as error:
             raise ClusterError(f"the service does not start: {_reason(error)}") from error
         on_ready()
         for number in (signal.SIGINT, signal.SIGTERM):

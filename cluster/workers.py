@@ -28,8 +28,10 @@ from simdist.store import connect, layout
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
-# Threads that wait for Redis, web addresses and object stores; and that decode.
+# Threads that wait for Redis; for web addresses, folders and object stores, however slow those
+# are; and that decode.
 _READERS = 16
+_FETCHERS = 16
 _DECODERS = 2
 # Seconds between two attempts to reach an embedder that is not there.
 _PAUSE = 0.2
@@ -86,6 +88,7 @@ class QueryWorker:
         # One thread: a searcher is for one, and on one core two would only take turns.
         self._searching = ThreadPoolExecutor(1, thread_name_prefix="simdist-search")
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="simdist-read")
+        self._fetching = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="simdist-fetch")
         self._decoding = ThreadPoolExecutor(_DECODERS, thread_name_prefix="simdist-decode")
         for collection in config.collections:
             searcher = self._searcher(collection)
@@ -153,13 +156,13 @@ class QueryWorker:
         """
         if is_web_address(uri):
             return await self.fetch(uri)
-        return await self._in(self._reading, lambda: read_bytes(uri), stage="fetch")
+        return await self._in(self._fetching, lambda: read_bytes(uri), stage="fetch")
 
     async def fetch(self, url: str) -> bytes:
         """Fetch an image from a public address, safely."""
         loopback = self.config.fetch_loopback
         return await self._in(
-            self._reading, lambda: fetch(url, allow_loopback=loopback), stage="fetch"
+            self._fetching, lambda: fetch(url, allow_loopback=loopback), stage="fetch"
         )
 
     async def decoded(self, work: Callable[[], T]) -> T:

@@ -113,6 +113,7 @@ def _workers(text: str) -> tuple[int, int]:
 
 def _bytes(text: str) -> int:
     match = _MEMORY.fullmatch(text.strip())
-    if not match:
+    size = int(float(match[1]) * {"MB": 10**6, "GB": 10**9}[match[2].upper()]) if match else 0
+    if not size:
         raise UsageError(f"{text!r} is not an amount of memory: write 512MB or 4GB")
-    return int(float(match[1]) * {"MB": 10**6, "GB": 10**9}[match[2].upper()])
+    return size
