@@ -23,7 +23,7 @@ from simdist.embedding import Embedder, load_model
 from simdist.embedding.learner import Progress
 from simdist.embedding.training import Trained, TrainingOptions, train
 from simdist.errors import ModelError, SimdistError, SourceError, UsageError
-from simdist.sources import open_source
+from simdist.sources import ImageRef, open_source
 from tests.conftest import PHOTOS
 
 OPTIONS = TrainingOptions("efficientnet-lite0", epochs=(1, 2), images=5, batch=4, seed=3)
@@ -80,7 +80,9 @@ def test_the_lists_of_its_images_can_be_ingested(trained: Trained, photos: Path)
     named: list[str] = []
     for part in ("training", "validation", "test"):
         listed = list(open_source(str(trained.folder / f"{part}.csv")).entries)
-        assert listed == list(getattr(trained.split, part))
+        assert all(isinstance(ref, ImageRef) for ref in listed)
+        names = [(ref.uri, getattr(ref, "label", None)) for ref in listed]
+        assert names == [(ref.uri, ref.label) for ref in getattr(trained.split, part)]
         with (trained.folder / f"{part}.csv").open() as file:
             named += [row["uri"] for row in csv.DictReader(file)]
     assert sorted(named) == sorted(path.as_uri() for path in photos.rglob("*.jpg"))
@@ -159,8 +161,8 @@ def test_an_unfinished_training_is_not_gone_on_with_in_another_way(
 ) -> None:
     before = {path: path.read_bytes() for path in stopped.iterdir()}
     out = stopped.with_name("bundle")
-    with pytest.raises(ModelError, match=r"other settings \(batch, seed\): .* or delete"):
-        run(photos, out, replace(OPTIONS, seed=4, batch=5))
+    with pytest.raises(ModelError, match=r"other settings \(batch, patience\): .* or delete"):
+        run(photos, out, replace(OPTIONS, patience=4, batch=5))
     assert {path: path.read_bytes() for path in stopped.iterdir()} == before
     (stopped / "settings.json").write_text("{")
     with pytest.raises(ModelError, match="cannot work in"):
