@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -29,6 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cluster.config import APPLICATION, ServiceConfig
+from cluster.embedding import embedding_threads
 from cluster.runtime import haproxy_for_serve, ray_session
 from cluster.stages import tune_process
 from simdist.collection import Collection
@@ -164,7 +164,7 @@ def _cases(paths: list[Path], dim: int) -> list[Case]:
 
 def _network(embedder: Embedder, path: Path) -> Row:
     """The network's own time for one image, in a process that is set up as the service's."""
-    tune_process(threads=os.cpu_count() or 1)
+    tune_process(threads=embedding_threads())
     pixels = decode(path.read_bytes(), size=embedder.model.preprocessing.size)[None]
     taken = []
     for _ in range(120):

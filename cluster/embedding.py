@@ -24,6 +24,15 @@ MAX_BATCH = 32
 MAX_THREADS = 8
 
 
+def embedding_threads() -> int:
+    """Threads of the embedder on a CPU: a query waits for its image, so several work on one.
+
+    The query workers beside it need cores, too. Threads that share theirs with others wait for each
+    other: on a machine of two cores, two threads took twice as long as one.
+    """
+    return min(MAX_THREADS, max(1, (os.cpu_count() or 1) // 2))
+
+
 class EmbedWorker:
     """Embeds images for query workers, on a GPU where it was given one.
 
@@ -36,8 +45,7 @@ class EmbedWorker:
         from simdist.embedding import Embedder
 
         keep_replica_private()
-        # A query waits for its image: here all cores work on one, not one on each.
-        tune_process(threads=min(MAX_THREADS, os.cpu_count() or 1))
+        tune_process(threads=embedding_threads())
         self._embedder = Embedder.load(model, weights=Path(weights) if weights else None)
         size = self._embedder.model.preprocessing.size
         self._embedder.embed(np.zeros((1, size, size, 3), np.uint8))

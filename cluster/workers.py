@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import io
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from cluster.config import ServiceConfig
 from cluster.service_metrics import ServiceMetrics
@@ -78,7 +80,7 @@ class QueryWorker:
     def __init__(
         self, config: ServiceConfig, embedder: DeploymentHandle[Any], *, name: str
     ) -> None:
-        """Open the collections, and search once in each that has images."""
+        """Open the collections, search once in each that has images, decode once."""
         self.config = config
         self.metrics = ServiceMetrics(name)
         self._embedder = embedder
@@ -94,6 +96,10 @@ class QueryWorker:
             searcher = self._searcher(collection)
             if searcher.collection.fitted:
                 searcher.search(np.ones(searcher.collection.dim, np.float32), n=1)
+        # What decodes is loaded now: the first image would wait for it, two seconds.
+        blank = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(blank, "JPEG")
+        decode(blank.getvalue(), size=32)
 
     async def check(self) -> None:
         """Check that Redis answers.
