@@ -19,6 +19,7 @@ def draw_evaluation(evaluation: Evaluation, path: Path, *, title: str) -> None:
         SourceError: the file cannot be written.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -26,6 +27,7 @@ def draw_evaluation(evaluation: Evaluation, path: Path, *, title: str) -> None:
     left.plot(ranks, evaluation.precision_at, "o-", color=_BLUE, markersize=4)
     left.set_xlabel("hits looked at", color=_INK)
     left.set_ylabel("share with the query's label", color=_INK)
+    left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.grid(alpha=0.3)
     ordered = sorted(evaluation.categories.items(), key=lambda item: item[1].precision)
     places = range(len(ordered))

@@ -106,6 +106,7 @@ def _outputs(
 def _draw_curves(path: Path, trained: Trained, losses: Sequence[float]) -> None:
     """Losses and accuracy over the epochs."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     epochs = trained.epochs
     ends = np.arange(1, len(epochs) + 1)
@@ -122,6 +123,7 @@ def _draw_curves(path: Path, trained: Trained, losses: Sequence[float]) -> None:
     border = sum(epoch.phase == 0 for epoch in epochs)
     for axes in (left, right):
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if 0 < border < len(epochs):
             axes.axvline(border, color=_FAINT, linestyle=":")
