@@ -24,8 +24,12 @@ COMMAND = re.compile(r"^    simdist (.*)$", re.MULTILINE)
 COMMANDS = [shlex.split(line) for line in COMMAND.findall(PAGE.read_text())]
 # Stands in the page for an address of the reader's own.
 ADDRESS = "https://example.com/photo.jpg"
-# Few pictures: of each category 8 to train with, so that some are left for testing.
-SHORT = ["--epochs", "2+1", "--images", "8", "--batch", "4"]
+# What few pictures ask for: 8 of each category to train with, so that some are left for testing,
+# and no more buckets than pictures.
+SHORT = {
+    "train": ["--epochs", "2+1", "--images", "8", "--batch", "4"],
+    "rehash": ["--size", "3"],
+}
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -67,8 +71,7 @@ def test_the_walkthrough_can_be_walked(cli: CommandLine, folder: Path, address: 
     printed = []
     for command in COMMANDS:
         given = [address if argument == ADDRESS else argument for argument in command]
-        if command[0] == "train":
-            given += SHORT
+        given += SHORT.get(command[0], [])
         result = cli.run(*given)
         assert result.code == 0, (given, result)
         printed.append(result.out)
