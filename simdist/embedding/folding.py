@@ -31,12 +31,19 @@ def fold_batch_norms(network: nn.Module, example: torch.Tensor) -> None:
         users.update(id(one) for one in inputs)
         if isinstance(layer, nn.Conv2d):
             made_by[id(output)] = output, output._version, layer
+            # Another tensor, gone by now, may have had its id.
+            users[id(output)] = 0
         elif isinstance(layer, nn.BatchNorm2d) and id(inputs[0]) in made_by:
             _, version, convolution = made_by[id(inputs[0])]
             if inputs[0]._version == version:
                 pairs.append((convolution, layer, id(inputs[0])))
 
-    layers = [layer for layer in network.modules() if not any(layer.children())]
+    # Some convolutions have a layer of their own inside, which pads.
+    layers = [
+        layer
+        for layer in network.modules()
+        if isinstance(layer, nn.Conv2d) or not any(layer.children())
+    ]
     hooks = [layer.register_forward_hook(note) for layer in layers]
     with torch.inference_mode(False), torch.no_grad():  # inference mode keeps no versions
         network(example)

@@ -61,7 +61,8 @@ def test_a_bundle_embeds_as_the_exported_learner_does(export: Path, tmp_path: Pa
     assert model.preprocessing.mean == (0, 0, 0)
     assert load_model(str(tmp_path / "bundle")).id == model.id
     photos = sorted((PHOTOS / "fish").glob("*.jpg"))[:3]
-    rows = Embedder.load(str(tmp_path / "bundle"), device="cpu").embed_files(photos)
+    embedder = Embedder(load_model(str(tmp_path / "bundle")), device="cpu", full_precision=True)
+    rows = embedder.embed_files(photos)
     with quiet_fastai():
         from fastai.learner import load_learner
 
