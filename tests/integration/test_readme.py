@@ -17,7 +17,7 @@ from tests.conftest import ROOT
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"```(\w*)\n(.*?)```", re.DOTALL)
 
-# What differs from run to run: times, and so the slowest stage of so short an ingest; sizes, places.
+# What differs from run to run: times, and so the slowest stage of so short a run; sizes; places.
 _VARYING = [
     (r"in [\d.:]+( s)?$", "in TIME"),
     (r"stage: (list|fetch|decode|embed|commit), busy \d+%", "STAGE, busy SHARE"),
