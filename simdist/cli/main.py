@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -22,6 +26,7 @@ from simdist.cli.tune import tune
 from simdist.errors import SimdistError
 
 INTERRUPTED = 130
+STOPPED = "stopped; run the same command again to go on"
 
 app = typer.Typer(
     name="simdist",
@@ -68,12 +73,40 @@ def main() -> None:
     """Run the command line; an error is one sentence on stderr, and the exit code says its kind."""
     # Typer handles neither of these before the commands run, so the flag is looked for here.
     debug = "--debug" in sys.argv[1:]
+    with _noted_interrupts() as interrupts:
+        _run(interrupts, debug=debug)
+
+
+class _Interrupts:
+    """Ctrl-C as Python handles it, but noted."""
+
+    came = False
+
+    def __call__(self, number: int, frame: FrameType | None) -> NoReturn:
+        self.came = True
+        raise KeyboardInterrupt
+
+
+@contextmanager
+def _noted_interrupts() -> Iterator[_Interrupts]:
+    interrupts = _Interrupts()
+    before = signal.getsignal(signal.SIGINT)
+    # What runs in the background is deaf to Ctrl-C, and stays so.
+    if before is signal.default_int_handler:
+        signal.signal(signal.SIGINT, interrupts)
+    try:
+        yield interrupts
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _run(interrupts: _Interrupts, *, debug: bool) -> None:
     try:
         app()
     except SystemExit as stop:
         # What Typer makes of Ctrl-C, without a word.
         if stop.code == INTERRUPTED:
-            _complain("stopped; run the same command again to go on")
+            _complain(STOPPED)
         raise
     except SimdistError as error:
         if debug:
@@ -83,6 +116,11 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
+        # A library that is cut off in its midst may make another error of Ctrl-C, as numba's
+        # compiler does.
+        if interrupts.came:
+            _complain(STOPPED)
+            sys.exit(INTERRUPTED)
         _complain(f"{type(error).__name__}: {error}; this is a defect: report it with --debug")
         sys.exit(1)
 
