@@ -30,7 +30,16 @@ def session() -> Iterator[None]:
         yield
 
 
-@pytest.mark.usefixtures("session")
+@pytest.fixture
+def afresh() -> Iterator[None]:
+    """Objects that other tests left are out of the collector's sight, and so not counted."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("session", "afresh")
 def test_the_driver_knows_only_what_is_under_way(
     tmp_path: Path, collection: Collection, model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
