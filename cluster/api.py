@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from http import HTTPStatus
 from importlib import resources
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from starlette.exceptions import HTTPException
-from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 import simdist
 from cluster import service_metrics
+from cluster.api_errors import answer_errors
 from cluster.api_models import (
     AddAnswer,
     AddRequest,
@@ -36,7 +34,7 @@ from cluster.api_models import (
 )
 from cluster.api_models import Collection as CollectionName
 from cluster.api_models import ImageId as Id
-from cluster.guard import FAILED, Guard
+from cluster.guard import Guard
 from cluster.openapi import BINARY, IMAGE_TYPES, body, describe, problems
 from cluster.problems import ProblemError
 from cluster.thumbnails import ThumbnailCache, thumbnail
@@ -81,11 +79,7 @@ def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
     app.include_router(_service_routes(worker, peers))
     app.include_router(_page_routes())
     app.openapi = describe(app, tokens=bool(worker.config.tokens))  # type: ignore[method-assign]
-    app.add_exception_handler(SimdistError, _answer_error)
-    app.add_exception_handler(ProblemError, _answer_problem)
-    app.add_exception_handler(RequestValidationError, _answer_invalid)
-    app.add_exception_handler(HTTPException, _answer_http)
-    app.add_exception_handler(Exception, _answer_defect)
+    answer_errors(app)
     return Guard(app, config=worker.config, metrics=worker.metrics)
 
 
@@ -329,52 +323,3 @@ def _parsed(model: type[M], body: bytes, options: BaseModel | None = None) -> M:
 
 def _json(answer: BaseModel, status: int = 200) -> Response:
     return Response(answer.model_dump_json(), status, media_type="application/json")
-
-
-async def _answer_error(_: Request, error: Exception) -> Response:
-    return ProblemError.of(error).response() if isinstance(error, SimdistError) else _lost(error)
-
-
-async def _answer_defect(_: Request, __: Exception) -> Response:
-    return FAILED.response()  # the guard writes it to the log
-
-
-async def _answer_problem(_: Request, error: Exception) -> Response:
-    return error.response() if isinstance(error, ProblemError) else _lost(error)
-
-
-async def _answer_http(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        return _lost(error)
-    detail, headers = error.detail, error.headers
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        detail = "there is no such address; /v1/openapi.json lists them"
-    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        methods = ", ".join(_methods(request))
-        detail, headers = f"this address takes {methods} only", {"Allow": methods}
-    return ProblemError(error.status_code, detail, headers=headers).response()
-
-
-def _methods(request: Request) -> list[str]:
-    """All that a path takes: Starlette names those of the first of its routes only."""
-    routes = [route for route in request.app.routes if isinstance(route, Route)]
-    found = [
-        route.methods or () for route in routes if route.matches(request.scope)[0] != Match.NONE
-    ]
-    return sorted({method for methods in found for method in methods})
-
-
-async def _answer_invalid(_: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestValidationError):
-        return _lost(error)
-    errors = [
-        {"field": ".".join(str(part) for part in one["loc"]), "detail": str(one["msg"])}
-        for one in error.errors()
-    ]
-    first = errors[0]
-    detail = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
-    return ProblemError(422, detail, errors=errors).response()
-
-
-def _lost(error: Exception) -> Response:
-    raise error
