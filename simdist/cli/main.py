@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -17,6 +13,8 @@ from simdist.cli.convert import convert
 from simdist.cli.eval import evaluate
 from simdist.cli.failures import failures
 from simdist.cli.ingest import ingest
+from simdist.cli.interrupts import Interrupts, noted_interrupts
+from simdist.cli.plan import plan
 from simdist.cli.rehash import rehash
 from simdist.cli.search import search
 from simdist.cli.serve import serve
@@ -47,6 +45,7 @@ app.command()(rehash)
 app.command()(train)
 app.command()(convert)
 app.command("eval")(evaluate)
+app.command()(plan)
 
 
 def _show_version(wanted: bool) -> None:
@@ -73,34 +72,11 @@ def main() -> None:
     """Run the command line; an error is one sentence on stderr, and the exit code says its kind."""
     # Typer handles neither of these before the commands run, so the flag is looked for here.
     debug = "--debug" in sys.argv[1:]
-    with _noted_interrupts() as interrupts:
+    with noted_interrupts() as interrupts:
         _run(interrupts, debug=debug)
 
 
-class _Interrupts:
-    """Ctrl-C as Python handles it, but noted."""
-
-    came = False
-
-    def __call__(self, number: int, frame: FrameType | None) -> NoReturn:
-        self.came = True
-        raise KeyboardInterrupt
-
-
-@contextmanager
-def _noted_interrupts() -> Iterator[_Interrupts]:
-    interrupts = _Interrupts()
-    before = signal.getsignal(signal.SIGINT)
-    # What runs in the background is deaf to Ctrl-C, and stays so.
-    if before is signal.default_int_handler:
-        signal.signal(signal.SIGINT, interrupts)
-    try:
-        yield interrupts
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _run(interrupts: _Interrupts, *, debug: bool) -> None:
+def _run(interrupts: Interrupts, *, debug: bool) -> None:
     try:
         app()
     except SystemExit as stop:

@@ -10,28 +10,46 @@ import pytest
 from simdist.cli.main import INTERRUPTED
 
 STRUCK = """
-import signal, sys
+import ctypes, signal, sys, time
 # What is started in the background is deaf to Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from simdist.cli import main
 
 @main.app.command()
 def struck() -> None:
-    try:
-        signal.raise_signal(signal.SIGINT)
-    except KeyboardInterrupt:
-        pass
-    {then}
+    {what}
 
 sys.argv = ["simdist", "struck"]
 main.main()
 """
 
 
-@pytest.mark.parametrize("then", ["raise TypeError('of it')", "raise KeyboardInterrupt"])
-def test_what_ctrl_c_becomes(then: str) -> None:
+PYTHON = """
+    try:
+        signal.raise_signal(signal.SIGINT)
+    except KeyboardInterrupt:
+        raise {error}
+"""
+C = """
+    @ctypes.CFUNCTYPE(None)
+    def called():
+        signal.raise_signal(signal.SIGINT)
+    called()
+    time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        pytest.param(PYTHON.format(error="KeyboardInterrupt"), id="what it is"),
+        pytest.param(PYTHON.format(error="TypeError('of it')"), id="another error"),
+        pytest.param(C, id="nothing"),
+    ],
+)
+def test_what_ctrl_c_becomes(what: str) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", STRUCK.format(then=then)],
+        [sys.executable, "-c", STRUCK.format(what=what)],
         check=False,
         capture_output=True,
         text=True,
