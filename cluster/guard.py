@@ -10,6 +10,7 @@ import hmac
 import logging
 import time
 from collections.abc import MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,9 @@ _OPEN = ("/", "/healthz", "/readyz", "/v1/openapi.json")
 _OPEN_BELOW = "/page/"
 _WRITES = ("POST", "DELETE")
 _IMAGES = "/v1/images"
+# How long, and how much, a body that is refused is read on.
+_REFUSED_SECONDS = 2.0
+_REFUSED_BYTES = 2 * MAX_UPLOAD
 
 FAILED = ProblemError(500, "the service failed; this is a defect: tell its operator")
 
@@ -57,6 +61,11 @@ class _Progress:
     complete: bool = False
     awaited: bool = False
     status: int = 0
+
+    def note(self, message: Message) -> None:
+        """Count what has been received."""
+        self.read += len(message.get("body", b""))
+        self.complete = not message.get("more_body", False)
 
 
 def is_open(path: str) -> bool:
@@ -98,6 +107,9 @@ class Guard:
             await self._pass(scope, path, receive, answer, progress)
         except ProblemError as problem:
             if not progress.status:
+                # Not if it is late already.
+                if not progress.awaited:
+                    await _read_on(receive, progress)
                 await problem.response()(scope, receive, answer)
         except Exception:
             # Never a stack trace to the caller; for the operator it is in the log.
@@ -186,14 +198,24 @@ def _limited(receive: Receive, limit: int, progress: _Progress) -> Receive:
         progress.awaited = not progress.complete
         message = await receive()
         progress.awaited = False
-        if message["type"] == "http.request":
-            progress.read += len(message.get("body", b""))
-            progress.complete = not message.get("more_body", False)
-            if progress.read > limit:
-                raise _too_large(limit)
+        progress.note(message)
+        if progress.read > limit:
+            await _read_on(receive, progress)
+            raise _too_large(limit)
         return message
 
     return receive_some
+
+
+async def _read_on(receive: Receive, progress: _Progress) -> None:
+    """Read what is left of a body that is refused, within bounds.
+
+    A connection that is closed with bytes unread is reset, and the answer may be lost on its way.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_REFUSED_SECONDS):
+            while not progress.complete and progress.read < _REFUSED_BYTES:
+                progress.note(await receive())
 
 
 def _too_large(limit: int) -> ProblemError:

@@ -220,6 +220,32 @@ def test_the_limits_are_those_of_the_body(monkeypatch: pytest.MonkeyPatch) -> No
     within(work)
 
 
+@pytest.mark.parametrize("refused", [401, 413])
+def test_a_body_is_read_before_it_is_refused(refused: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or the connection would be reset, and the answer lost; but no endless one is read."""
+    monkeypatch.setattr(guard, "MAX_UPLOAD", 100)
+    monkeypatch.setattr(guard, "_REFUSED_BYTES", 1000)
+    sent = 0
+
+    async def body(size: int) -> AsyncIterator[bytes]:
+        nonlocal sent
+        sent = 0
+        for _ in range(size):
+            sent += 1
+            yield b"x"
+
+    async def work() -> None:
+        site = Site(tokens=TOKENS)
+        async with site.client() as client:
+            headers = {"Content-Type": "image/png"} | (BEARER if refused == 413 else {})
+            for size, read in {500: 500, 5000: 1000}.items():
+                answer = await client.post("/v1/search", content=body(size), headers=headers)
+                problem(answer, refused)
+                assert sent == read
+
+    within(work)
+
+
 def test_a_busy_worker_says_so_at_once() -> None:
     async def work() -> None:
         site = Site(queue=3)
