@@ -72,9 +72,9 @@ def assert_serves(command: str, expected: str, environment: dict[str, str]) -> N
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline() == expected
+        said = process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        assert (process.stdout.read(), process.wait()) == ("Stopped.\n", 0)
+        assert (said, process.stdout.read(), process.wait()) == (expected, "Stopped.\n", 0)
 
 
 def test_the_examples_print_what_the_readme_shows(environment: dict[str, str]) -> None:
