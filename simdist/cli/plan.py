@@ -1,0 +1,176 @@
+"""`simdist plan`."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simdist.cli.render import console, memory, show, table
+from simdist.errors import UsageError
+
+if TYPE_CHECKING:
+    from simdist.planning import Plan, Workload
+
+_UNITS = {"K": 10**3, "M": 10**6, "G": 10**9}
+_MOST = 10**12
+
+
+def plan(
+    *,
+    images: Annotated[
+        str, typer.Option(metavar="N", help="How many images: 250000, 100M or 1.5G.")
+    ],
+    dim: Annotated[int, typer.Option(metavar="N", min=2, max=16384, help="Of an embedding.")] = 512,
+    uri_bytes: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, max=4096, help="A URI's length, with label and metadata."),
+    ] = 60,
+    megapixels: Annotated[
+        float, typer.Option(metavar="X", min=0.001, max=80, help="Of an image as it comes.")
+    ] = 1.0,
+    qps: Annotated[
+        float, typer.Option(metavar="X", min=0, help="Queries a second, each by an image.")
+    ] = 0.0,
+    gpus: Annotated[int, typer.Option(metavar="N", min=0, help="GPUs that embed; 0: CPUs do.")] = 0,
+    gpu_rate: Annotated[
+        float,
+        typer.Option(
+            metavar="X",
+            min=1,
+            help="Images that one of them embeds in a second. The default is an assumption: "
+            "measure yours with 'make bench-network'.",
+        ),
+    ] = 1000.0,
+    node_memory: Annotated[
+        int, typer.Option(metavar="GB", min=1, help="Memory of a Redis server.")
+    ] = 64,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+) -> None:
+    """Plan on paper: memory, servers, hours and workers for so many images and queries.
+
+    The figures come from measured constants (docs/scale.md names them): memory is right within a
+    tenth, times within a factor of two on another machine. Nothing is connected to.
+    """
+    from simdist.planning import Workload
+    from simdist.planning import plan as planned
+
+    workload = Workload(
+        images=_count(images),
+        dim=dim,
+        uri_bytes=uri_bytes,
+        megapixels=megapixels,
+        queries_per_s=qps,
+        gpus=gpus,
+        images_per_gpu_s=gpu_rate,
+        node_bytes=node_memory * 10**9,
+    )
+    made = planned(workload)
+    if as_json:
+        typer.echo(json.dumps({"workload": asdict(workload), "plan": asdict(made)}, indent=2))
+        return
+    rows = table("for", "it takes", "because")
+    for row in (*_redis(workload, made), *_ingest(workload, made), *_queries(workload, made)):
+        rows.add_row(*row)
+    show(console(), rows)
+
+
+def _redis(workload: Workload, made: Plan) -> list[tuple[str, str, str]]:
+    return [
+        (
+            "Redis",
+            f"{memory(round(made.redis_bytes))} on {_many(made.nodes, 'server')}",
+            f"{made.bytes_an_image:.0f} bytes an image; a server fills two thirds of "
+            f"{memory(workload.node_bytes)}; as many again for replicas",
+        ),
+        (
+            "the collection",
+            f"--expect {workload.images}"
+            + (f" --partitions {made.partitions}" if made.nodes > 1 else ""),
+            f"{made.buckets:,} buckets{' each' if made.nodes > 1 else ''}",
+        ),
+    ]
+
+
+def _ingest(workload: Workload, made: Plan) -> list[tuple[str, str, str]]:
+    fetching = (
+        "fetching, decoding",
+        f"{_hours(made.fetch_decode_hours)} of a core",
+        f"images of {workload.megapixels:g} megapixels",
+    )
+    if made.ingest_hours is None or made.decode_cores is None:
+        embedding = [("embedding", f"{_hours(made.embed_hours)} of a core", "EfficientNet-Lite0")]
+    else:
+        embedding = [
+            (
+                "embedding",
+                f"{_hours(made.embed_hours)} of a GPU: {_hours(made.ingest_hours)} in all",
+                f"{_many(workload.gpus, 'GPU')} at {workload.images_per_gpu_s:g} images/s "
+                "(--gpu-rate)",
+            ),
+            (
+                "the GPUs' decoding",
+                _many(math.ceil(made.decode_cores), "core"),
+                "or the GPUs wait",
+            ),
+        ]
+    writing = (
+        "writing",
+        f"{_hours(made.write_hours)} of a core",
+        "client and server together",
+    )
+    return [fetching, *embedding, writing]
+
+
+def _queries(workload: Workload, made: Plan) -> list[tuple[str, str, str]]:
+    query = (
+        "a query",
+        f"{made.query_ms:.2g} ms of a warm worker",
+        f"{made.rows_a_query:,.0f} vectors scored for recall .95",
+    )
+    cache = (
+        "a warm worker",
+        f"{memory(round(made.cache_bytes))} (--cache-memory)",
+        f"it keeps all vectors; a query of a cold one reads {memory(round(made.cold_bytes))}",
+    )
+    if not workload.queries_per_s:
+        return [query, cache]
+    return [
+        query,
+        cache,
+        (
+            f"{workload.queries_per_s:g} queries/s",
+            f"{_many(made.query_workers, 'query worker')}, a core each",
+            "each busy for three fifths of the time",
+        ),
+        (
+            "their images",
+            f"{_many(made.embed_cores, 'core')}, or a GPU",
+            "EfficientNet-Lite0 on CPUs",
+        ),
+    ]
+
+
+def _count(text: str) -> int:
+    """250000, 250_000, 100M or 1.5G."""
+    digits, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    try:
+        count = float(digits) * (_UNITS[unit] if unit else 1)
+    except (KeyError, ValueError):
+        count = 0.0
+    if not 1 <= count <= _MOST:
+        raise UsageError(f"--images {text}: give a number from 1 to 1000G, as 250000, 100M or 1.5G")
+    return round(count)
+
+
+def _many(count: int, thing: str) -> str:
+    return f"{count:,} {thing}{'s' * (count != 1)}"
+
+
+def _hours(hours: float) -> str:
+    if hours < 1:
+        return _many(max(1, round(60 * hours)), "minute")
+    return f"{hours:,.1f} hours" if hours < 48 else f"{hours / 24:,.1f} days"

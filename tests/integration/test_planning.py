@@ -1,0 +1,96 @@
+"""The plan on paper against what really happens with 10,000 and 100,000 images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from simdist.collection import Collection
+from simdist.planning import Workload, bytes_an_image, plan, rows_a_query
+from simdist.rebuild import rehash
+from simdist.search import Searcher
+from simdist.sources import ImageRef
+from simdist.store import Store, connect
+from tests.command_line import CommandLine
+from tests.servers import running, valkey
+
+BATCH = 4096
+
+
+def embeddings(count: int, dim: int) -> np.ndarray[tuple[int, int], np.dtype[np.float32]]:
+    """Like a network's: in clusters, and no feature below zero."""
+    generator = np.random.default_rng(0)
+    centres = generator.standard_normal((200, dim), np.float32)
+    noise = generator.standard_normal((count, dim), np.float32)
+    return np.maximum(centres[generator.integers(0, 200, count)] + 0.7 * noise, 0)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with running(valkey(), tmp_path) as server:
+        opened = connect(server.url)
+        yield opened
+        opened.close()
+
+
+def filled(store: Store, images: int, dim: int = 512, uri_bytes: int = 60) -> Collection:
+    vectors = embeddings(images, dim)
+    refs = [ImageRef(f"s3://b/{i:0{uri_bytes - 7}d}", f"{i:016x}", 1, None) for i in range(images)]
+    collection = Collection.create(
+        store, "planned", model="m", model_id="m", dim=dim, expect=images
+    )
+    for start in range(0, images, BATCH):
+        part = slice(start, start + BATCH)
+        collection.add(vectors[part], refs[part])
+    return collection
+
+
+@pytest.mark.parametrize(
+    ("images", "dim", "uri_bytes"), [(10_000, 512, 60), (10_000, 1280, 120), (100_000, 512, 60)]
+)
+def test_memory_is_as_planned(store: Store, images: int, dim: int, uri_bytes: int) -> None:
+    before = store.used_memory()
+    filled(store, images, dim, uri_bytes)
+    used = (store.used_memory() - before) / images
+    assert used == pytest.approx(bytes_an_image(images, dim=dim, uri_bytes=uri_bytes), rel=0.1)
+
+
+def test_rows_are_as_planned(store: Store) -> None:
+    collection = filled(store, 10_000)
+    # Between two rebuilds tables may be small for what they hold.
+    rehash(collection)
+    searcher = Searcher(collection)
+    for vector in embeddings(100, 512):
+        searcher.search(vector, probes=24)
+    assert searcher.rows_read / 100 == pytest.approx(rows_a_query(10_000), rel=0.5)
+
+
+def test_more_of_everything_asks_for_more() -> None:
+    small = plan(Workload(10**6, queries_per_s=100, gpus=1))
+    large = plan(Workload(10**9, queries_per_s=100, gpus=1))
+    assert (small.nodes, small.partitions) == (1, 1)
+    assert large.nodes > 10
+    assert large.partitions == 4 * large.nodes
+    assert large.query_workers > small.query_workers
+    assert large.ingest_hours == pytest.approx(1000 * (small.ingest_hours or 0))
+    assert plan(Workload(10**6)).ingest_hours is None
+    # What no cluster holds is planned all the same: the collection has as many parts as it can.
+    assert plan(Workload(10**11)).partitions == 1024
+
+
+def test_the_command(cli: CommandLine) -> None:
+    printed = cli.run("plan", "--images", "100M", "--gpus", "8", "--qps", "500").out
+    assert "--expect 100000000 --partitions 8" in printed
+    assert "27.8 hours of a GPU: 3.5 hours in all" in printed
+    made = json.loads(cli.run("plan", "--images", "1.5K", "--json").out)
+    assert made["workload"]["images"] == 1500
+    assert made["plan"]["nodes"] == 1
+
+
+@pytest.mark.parametrize("images", ["0", "-5", "many", "5X", "1e400", "nan", "", "10000G"])
+def test_numbers_that_are_none(cli: CommandLine, images: str) -> None:
+    assert "100M" in cli.fail("plan", f"--images={images}", code=2)
