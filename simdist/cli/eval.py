@@ -103,8 +103,11 @@ def _as_json(found: Evaluation) -> dict[str, Any]:
     ]
     fields = {name: getattr(found, name) for name in found.__dataclass_fields__}
     scores = {name: asdict(of) for name, of in found.categories.items()}
-    overall = asdict(found.overall) if found.overall else None
-    return fields | {"overall": overall, "categories": scores, "worst": worst}
+    means = {
+        name: asdict(of) if of else None
+        for name, of in (("overall", found.overall), ("mean_category", found.mean_category))
+    }
+    return fields | means | {"categories": scores, "worst": worst}
 
 
 def _show(found: Evaluation, collection: str) -> None:
@@ -117,10 +120,11 @@ def _show(found: Evaluation, collection: str) -> None:
     rows.add_row("candidates a query", f"{found.candidates:,.0f}")
     rows.add_row("milliseconds a query, median", f"{found.median_ms:.2f}")
     rows.add_row("milliseconds a query, 99th percentile", f"{found.slow_ms:.2f}")
-    if found.overall:
-        rows.add_row("nearest neighbour has the same label", f"{found.overall.agreement:.3f}")
-        rows.add_row(f"precision@{found.k}", f"{found.overall.precision:.3f}")
-        rows.add_row(f"mAP@{found.k}", f"{found.overall.average_precision:.3f}")
+    for of, means in ((found.overall, ""), (found.mean_category, ", mean of categories")):
+        if of:
+            rows.add_row(f"nearest neighbour has the same label{means}", f"{of.agreement:.3f}")
+            rows.add_row(f"precision@{found.k}{means}", f"{of.precision:.3f}")
+            rows.add_row(f"mAP@{found.k}{means}", f"{of.average_precision:.3f}")
     show(out, rows)
     if found.overall is None:
         out.print("No two of the images have a label in common: nothing is known of the precision.")

@@ -85,6 +85,9 @@ def test_the_figures_are_those_of_exact_search_where_every_bucket_is_looked_up(
     assert found.precision_at[-1] == found.overall.precision
     assert sorted(found.categories) == ["c0", "c1", "c2", "c3", "c4"]
     assert sum(of.queries for of in found.categories.values()) == 398
+    assert found.mean_category is not None
+    each = [of.agreement for of in found.categories.values()]
+    assert found.mean_category.agreement == pytest.approx(sum(each) / 5)
     assert 0 < found.median_ms <= found.slow_ms
 
 
@@ -160,11 +163,12 @@ def test_the_command_shows_the_figures(cli: CommandLine) -> None:
     assert result.code == 0, result
     lines = result.out.splitlines()
     assert lines[0] == "154 of 154 images of photos searched for:"
-    figures = {line.rsplit(maxsplit=1)[0]: line.rsplit(maxsplit=1)[1] for line in lines[2:9]}
+    figures = {line.rsplit(maxsplit=1)[0]: line.rsplit(maxsplit=1)[1] for line in lines[2:12]}
     assert figures["recall@5 against exact search"] == "1.000"
     assert float(figures["nearest neighbour has the same label"]) > 0.9
     assert float(figures["precision@5"]) > 0.85
-    assert lines[10].split() == [
+    assert float(figures["precision@5, mean of categories"]) > 0.85
+    assert lines[13].split() == [
         "worst",
         "categories",
         "queries",
@@ -172,7 +176,7 @@ def test_the_command_shows_the_figures(cli: CommandLine) -> None:
         "precision@5",
         "mAP@5",
     ]
-    assert lines[11].split()[0] == "animals"
+    assert lines[14].split()[0] == "animals"
     assert all(len(line) <= 80 for line in lines)
 
 
