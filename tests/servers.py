@@ -190,9 +190,9 @@ def is_cluster(store: Store) -> bool:
     return isinstance(store.client, RedisCluster)
 
 
-def eventually(condition: Callable[[], object]) -> None:
+def eventually(condition: Callable[[], object], *, seconds: float = 60) -> None:
     """Wait until it holds, for a time that is ample on the slowest machine."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "in vain"
         time.sleep(0.01)
