@@ -39,13 +39,18 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def redis7_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Debian's Redis, as deploy/redis/ sets it up: TLS, and a user that may do little."""
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedServer]:
+    """Debian's Redis, as deploy/redis/ sets it up."""
     folder = tmp_path_factory.mktemp("redis7")
-    server = DeployedServer(redis7(), folder / "data", etc=set_up(folder))
-    with started(server):
+    with started(DeployedServer(redis7(), folder / "data", etc=set_up(folder))) as server:
         allow_tester(server)
-        yield server.url
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis7_url(deployed: DeployedServer) -> str:
+    """Debian's Redis with TLS, for a user that may do what simdist does, and no more."""
+    return deployed.url
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.servers import TESTER, USER, Server
+from tests.servers import TESTER, USER, Server, eventually, free_port, redis7, started
 
 DEPLOY = Path(__file__).parent.parent / "deploy" / "redis"
 HOST = "localhost"
@@ -63,12 +66,6 @@ class DeployedServer(Server):
             listen += ["--tls-replication", "no", "--tls-cluster", "no"]
         return [str(self.folder / self.configuration), *listen, "--maxmemory", "1gb"]
 
-    def cli(self, *arguments: str, user: str = "admin") -> str:
-        """What redis-cli says, as one of its users, to the arguments that follow the place."""
-        command = ["redis-cli", "-h", HOST, "-p", str(self.port), "--user", user]
-        command += ["--tls", "--cacert", str(self.ca)] if self.tls else []
-        return run(*command, *arguments, REDISCLI_AUTH=password(self.etc, user))
-
 
 def set_up(folder: Path) -> Path:
     """Make the certificate and the secrets of a server by the scripts of deploy/redis/."""
@@ -78,16 +75,66 @@ def set_up(folder: Path) -> Path:
     return folder
 
 
+@contextmanager
+def deployed_cluster(folder: Path, etc: Path, *, nodes: int = 3) -> Iterator[list[DeployedServer]]:
+    """Nodes of Debian's Redis with `cluster.conf`, that the page's command makes a cluster of."""
+    with ExitStack() as stack:
+        servers = []
+        for number in range(nodes):
+            bus = ("--cluster-port", str(free_port()), "--cluster-announce-hostname", HOST)
+            place = folder / f"node-{number}"
+            server = DeployedServer(redis7(), place, bus, etc=etc, configuration="cluster.conf")
+            servers.append(stack.enter_context(started(server)))
+        read = Page(etc, {"10.0.0.1:6379 10.0.0.2:6379 10.0.0.3:6379": addresses(servers)})
+        read.run("Redis Cluster", 1)
+        eventually(lambda: all(whole(server) for server in servers))
+        yield servers
+
+
+def addresses(servers: Sequence[Server]) -> str:
+    """Where nodes are, as redis-cli takes it."""
+    return " ".join(f"127.0.0.1:{server.port}" for server in servers)
+
+
+def whole(node: Server) -> bool:
+    """Whether a node finds its cluster whole."""
+    return b"cluster_state:ok" in node.ask("CLUSTER", "INFO")
+
+
+@dataclass(frozen=True)
+class Page:
+    """The commands of deploy/redis/README.md, for servers of this machine.
+
+    Attributes:
+        etc: the folder made by `set_up`, which is the working folder, too.
+        places: what stands in the page -> what it is here.
+    """
+
+    etc: Path
+    places: Mapping[str, str]
+
+    def run(self, heading: str, number: int, **environment: str) -> str:
+        """Run a block of commands, by its place below a heading; returns what it prints."""
+        text = (DEPLOY / "README.md").read_text()
+        [section] = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
+        block: str = re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[number]
+        for there, here in {**self.places, "/etc/redis/": f"{self.etc}/"}.items():
+            block = block.replace(there, here)
+        default = {"REDISCLI_AUTH": password(self.etc, "admin")}
+        return run("sh", "-euc", block, cwd=self.etc, **(default | environment))
+
+
 def password(etc: Path, user: str) -> str:
     """The password of a user; the tests' own has the one of simdist's."""
     name = USER if user == TESTER else user
     return (etc / "secrets" / f"{name}-password").read_text().strip()
 
 
-def run(*command: str, **environment: str) -> str:
+def run(*command: str, cwd: Path | None = None, **environment: str) -> str:
     """What a program prints; it must end well."""
+    variables = os.environ | environment
     done = subprocess.run(
-        command, env=os.environ | environment, capture_output=True, text=True, check=False
+        command, cwd=cwd, env=variables, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, (command, done.stdout, done.stderr)
     return done.stdout

@@ -26,6 +26,9 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from simdist.errors import StoreError
 from simdist.settings import REDIS_PASSWORD_VARIABLE, REDIS_URL_VARIABLE
 
+# What a script may not do is an error like any other; in the words of Redis 7.0, and of all later.
+_FORBIDDEN_IN_SCRIPT = re.compile("The user executing the script can't|ACL failure in script")
+
 
 def hide_password(url: str) -> str:
     """A URL fit to be printed: without its password, and without settings, which may hold one."""
@@ -67,8 +70,7 @@ def explained(url: str, *, cluster: bool) -> Iterator[None]:
     except ResponseError as error:
         if "non local key in a cluster node" in str(error):
             raise _moving(place) from error
-        # A script's command.
-        if "has no permissions" in str(error) or "ACL failure in script" in str(error):
+        if _FORBIDDEN_IN_SCRIPT.search(str(error)):
             raise _forbidden(place, error) from error
         raise StoreError(f"Redis at {place} refused a command: {error}") from error
     except RedisError as error:
