@@ -262,7 +262,7 @@ class TestPages:
         assert [target for target in targets if not (DEPLOY / target).exists()] == []
 
     def test_the_secrets_are_made_as_the_pages_say(self, tmp_path: Path) -> None:
-        """In a cluster they are not created, but kubectl says that they could; then all are there."""
+        """All but creating them in a cluster, which kubectl only tries; then they are all there."""
         work = tmp_path / "deploy"
         shutil.copytree(DEPLOY, work)
         environment = os.environ | {"HOME": str(tmp_path)}
