@@ -152,9 +152,7 @@ def test_ingest_serve_search_and_watch(head: Head) -> None:
     command = command.replace("s3://BUCKET/PREFIX", str(head.folder / "fish"))
     command = command.replace("--gpus 8", "--actors 1").replace("--no-wait ", "")
     assert "27 listed: 27 added" in head.run(command)
-    ingested: list[Sample] = []
-    # Figures come in turns, some seconds apart, and a scrape takes what has come.
-    eventually(lambda: ingested.extend(samples(head.metrics)) or _all_figures(ingested))
+    ingested = ingest_samples(head)
 
     # Serve, as compose.yaml has it.
     script = read("compose.yaml")["services"]["service"]["command"]
@@ -189,9 +187,17 @@ def test_ingest_serve_search_and_watch(head: Head) -> None:
             assert name in exported, query
 
 
-def _all_figures(ingested: list[Sample]) -> bool:
-    names = {sample.name.removeprefix("ray_simdist_ingest_") for sample in ingested}
-    return names >= {"images_total", "listed_total", "busy", "shards"}
+def ingest_samples(head: Head) -> list[Sample]:
+    """Ray's figures and the ingest's; they come in turns, and a scrape takes what has come."""
+    found: list[Sample] = []
+
+    def complete() -> bool:
+        found.extend(samples(head.metrics))
+        names = {sample.name.removeprefix("ray_simdist_ingest_") for sample in found}
+        return names >= {"images_total", "listed_total", "busy", "shards"}
+
+    eventually(complete)
+    return found
 
 
 def samples(url: str, *, token: str | None = None) -> list[Sample]:

@@ -29,7 +29,10 @@ from simdist.settings import REDIS_URL_VARIABLE
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
-FILES = sorted(path for path in DEPLOY.rglob("*") if path.is_file())
+# Not what a page lets its reader make.
+FILES = sorted(
+    path for path in DEPLOY.rglob("*") if path.is_file() and not {"secrets", "ca"} & {*path.parts}
+)
 PAGES = sorted(DEPLOY.glob("*.md"))
 SERVE = DEPLOY / "serve.yaml"
 VERSION = metadata.version("simdist")
