@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,10 +67,10 @@ class DeployedServer(Server):
 
 
 def set_up(folder: Path) -> Path:
-    """Make the certificate and the secrets of a server by the scripts of deploy/redis/."""
-    run("sh", str(DEPLOY / "certificates.sh"), str(folder / "ca"), HOST, "127.0.0.1")
+    """Make the certificate and the secrets of a server by the page's commands."""
+    folder.mkdir(exist_ok=True)
+    Page(folder, {"redis.example.com": f"{HOST} 127.0.0.1"}).run("Start one", 0)
     (folder / "tls").symlink_to(folder / "ca" / HOST)
-    run("sh", str(DEPLOY / "secrets.sh"), str(folder / "secrets"))
     return folder
 
 
@@ -113,31 +112,24 @@ class Page:
     etc: Path
     places: Mapping[str, str]
 
-    def run(self, heading: str, number: int, **environment: str) -> str:
-        """Run a block of commands, by its place below a heading; returns what it prints."""
+    def run(self, heading: str, number: int) -> None:
+        """Run a block of commands, by its place below a heading."""
         text = (DEPLOY / "README.md").read_text()
         [section] = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
         block: str = re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[number]
         for there, here in {**self.places, "/etc/redis/": f"{self.etc}/"}.items():
             block = block.replace(there, here)
-        default = {"REDISCLI_AUTH": password(self.etc, "admin")}
-        return run("sh", "-euc", block, cwd=self.etc, **(default | environment))
+        block = re.sub(r"^sh ", f"sh {DEPLOY}/", block, flags=re.MULTILINE)
+        done = subprocess.run(
+            ["sh", "-euc", block], cwd=self.etc, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, (block, done.stdout, done.stderr)
 
 
 def password(etc: Path, user: str) -> str:
     """The password of a user; the tests' own has the one of simdist's."""
     name = USER if user == TESTER else user
     return (etc / "secrets" / f"{name}-password").read_text().strip()
-
-
-def run(*command: str, cwd: Path | None = None, **environment: str) -> str:
-    """What a program prints; it must end well."""
-    variables = os.environ | environment
-    done = subprocess.run(
-        command, cwd=cwd, env=variables, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, (command, done.stdout, done.stderr)
-    return done.stdout
 
 
 def allow_tester(server: DeployedServer) -> None:

@@ -66,7 +66,7 @@ class Server:
 
     def start(self) -> None:
         """Start it, or start it again with what its folder holds, and wait until it answers."""
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(exist_ok=True, parents=True)
         # Replicas need not wait for others that might come.
         arguments = [*self.settings(), "--repl-diskless-sync-delay", "0", *self.options]
         self.process = subprocess.Popen([self.binary, *arguments], stdout=subprocess.DEVNULL)
@@ -165,6 +165,11 @@ def wait_until_caught_up(replica: Server, primary: Server) -> None:
     """Wait until a replica has all that was written so far."""
     written = primary.ask("INFO")["master_repl_offset"]
     eventually(lambda: replica.ask("INFO")["master_repl_offset"] >= written)
+
+
+def wait_until_written(server: Server) -> None:
+    """Wait until its file has all it answered for: on a slow disk Redis may be 2 s ahead of it."""
+    eventually(lambda: server.ask("INFO")["aof_buffer_length"] == 0)
 
 
 def _agrees(node: Server, nodes: int) -> bool:
