@@ -160,7 +160,7 @@ class TestCompose:
     def test_ray_and_serve_know_the_options(self) -> None:
         assert_ray_starts(self.SERVICES["head"]["command"])
         assert_ray_starts(self.SERVICES["worker"]["command"])
-        [command] = re.findall(r"while serve deploy (.*?);", self.SERVICES["service"]["command"])
+        [command] = re.findall(r"&& serve deploy (.*?);", self.SERVICES["service"]["command"])
         arguments = shlex.split(command)
         mounted = self.SERVICES["service"]["volumes"]
         assert f"./serve.yaml:{arguments[-1]}:ro" in mounted
