@@ -122,11 +122,12 @@ class Page:
         for there, here in {**self.places, "/etc/redis/": f"{self.etc}/"}.items():
             block = block.replace(there, here)
         block = re.sub(r"^sh ", f"sh {DEPLOY}/", block, flags=re.MULTILINE)
+        # Where `simdist` is: the command, and this very one.
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(
             ["sh", "-euc", block],
             cwd=self.etc,
-            # Where `simdist` is.
-            env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+            env=os.environ | {"PATH": path, "PYTHONPATH": str(DEPLOY.parent.parent)},
             capture_output=True,
             text=True,
             check=False,
