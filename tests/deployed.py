@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -85,7 +87,7 @@ def deployed_cluster(folder: Path, etc: Path, *, nodes: int = 3) -> Iterator[lis
             server = DeployedServer(redis7(), place, bus, etc=etc, configuration="cluster.conf")
             servers.append(stack.enter_context(started(server)))
         read = Page(etc, {"10.0.0.1:6379 10.0.0.2:6379 10.0.0.3:6379": addresses(servers)})
-        read.run("Redis Cluster", 1)
+        read.run("Redis Cluster", 2)
         eventually(lambda: all(whole(server) for server in servers))
         yield servers
 
@@ -112,18 +114,26 @@ class Page:
     etc: Path
     places: Mapping[str, str]
 
-    def run(self, heading: str, number: int) -> None:
-        """Run a block of commands, by its place below a heading."""
+    def run(self, heading: str, number: int) -> str:
+        """Run a block of commands, by its place below a heading; returns what it prints."""
         text = (DEPLOY / "README.md").read_text()
         [section] = re.findall(rf"^## {heading}\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE)
         block: str = re.findall(r"^```sh\n(.*?)^```", section, re.DOTALL | re.MULTILINE)[number]
         for there, here in {**self.places, "/etc/redis/": f"{self.etc}/"}.items():
             block = block.replace(there, here)
         block = re.sub(r"^sh ", f"sh {DEPLOY}/", block, flags=re.MULTILINE)
+        # Where `simdist` is: the command, and this very one.
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
         done = subprocess.run(
-            ["sh", "-euc", block], cwd=self.etc, capture_output=True, text=True, check=False
+            ["sh", "-euc", block],
+            cwd=self.etc,
+            env=os.environ | {"PATH": path, "PYTHONPATH": str(DEPLOY.parent.parent)},
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert done.returncode == 0, (block, done.stdout, done.stderr)
+        return done.stdout
 
 
 def password(etc: Path, user: str) -> str:

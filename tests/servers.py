@@ -8,8 +8,9 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -202,26 +203,27 @@ def redis8() -> str:
 def keys(store: Store, pattern: str) -> list[bytes]:
     """The keys of a store that match, of all nodes."""
     nodes = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster(store) else {}
-    with unrestricted(store) as free:
-        command: Any = free.client.execute_command
-        found: list[bytes] = command("KEYS", pattern, **nodes)
+    command: Any = unrestricted(store).client.execute_command
+    found: list[bytes] = command("KEYS", pattern, **nodes)
     return found
 
 
 def empty(store: Store) -> None:
     """Remove all that is in a store."""
-    with unrestricted(store) as free:
-        free.call("FLUSHALL")
+    unrestricted(store).call("FLUSHALL")
 
 
-@contextmanager
-def unrestricted(store: Store) -> Iterator[Store]:
+def unrestricted(store: Store) -> Store:
     """A store, for what simdist's own user may not do there (see tests/deployed.py)."""
     if f"//{USER}:" not in store.url:
-        yield store
-        return
-    with closing(connect(store.url.replace(f"//{USER}:", f"//{TESTER}:"))) as free:
-        yield free
+        return store
+    return _opened(store.url.replace(f"//{USER}:", f"//{TESTER}:"))
+
+
+@lru_cache(maxsize=8)
+def _opened(url: str) -> Store:
+    # Kept: a handshake costs as much as a small test.
+    return connect(url)
 
 
 def is_cluster(store: Store) -> bool:

@@ -163,14 +163,22 @@ def connect(url: str) -> Store:
         options["password"] = redis_password()
     try:
         client = redis.Redis.from_url(url, **options)
-        # Not connected: it says whether the settings behind the ? are what such a connection has.
-        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+        pool = client.connection_pool
+        # Says whether the settings behind the ? are what such a connection has.
+        first = pool.connection_class(
+            **pool.connection_kwargs | {"socket_timeout": CONNECT_SECONDS}
+        )
     except (TypeError, ValueError, RedisError) as error:
         raise UsageError(
             f"{hide_password(url)} is not a Redis URL: use redis://HOST:PORT, "
             "rediss://HOST:PORT?ssl_ca_certs=FILE or unix:///PATH"
         ) from error
     store = Store(url, client)
+    if url.startswith("rediss://"):
+        # A server without TLS says nothing: that need not be waited for as long as for an answer.
+        with explained(url, cluster=False):
+            first.connect()
+            first.disconnect()
     try:
         server = store.call("INFO")
         version = str(server.get("redis_version", "0"))

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
+from ray._private.node import Node
 from ray.cluster_utils import Cluster
 
 import simdist
@@ -71,7 +73,8 @@ def test_a_node_of_each_is_lost_and_replaced(
             eventually(lambda: all(whole(node) for node in redis))
             eventually(lambda: found(client) == expected)
 
-            ray.remove_node(next(iter(ray.worker_nodes)), allow_graceful=False)
+            busy = next(node for node in ray.worker_nodes if serves(node))
+            ray.remove_node(busy, allow_graceful=False)
             eventually(lambda: found(client) == expected)
             ray.add_node(num_cpus=3)
             # The same command goes on where the lost node of Redis stopped it.
@@ -98,6 +101,13 @@ def answer(store: Store, embedder: Embedder) -> list[str]:
     [vector] = embedder.embed_files([FISH])
     searcher = Searcher(simdist.Collection.open(store, COLLECTION))
     return [hit.uri for hit in searcher.search(vector)]
+
+
+def serves(node: Node) -> bool:
+    """Whether a part of the service runs on a node of Ray."""
+    [raylet] = node.all_processes["raylet"]
+    children = psutil.Process(raylet.process.pid).children(recursive=True)
+    return any("ServeReplica" in " ".join(child.cmdline()) for child in children)
 
 
 def found(client: simdist.Client) -> list[str] | None:

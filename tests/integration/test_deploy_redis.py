@@ -151,7 +151,7 @@ def test_who_is_refused_is_told_why(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(connection, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(connection, "CONNECT_SECONDS", 0.5)
     port, secret = deployed.port, password(deployed.etc, "simdist")
     trust = f"ssl_ca_certs={deployed.ca}"
     other = set_up(tmp_path / "other")

@@ -28,7 +28,7 @@ from tests.index_contents import contents, stored_vectors
 from tests.integration.test_collection import create, ref, vectors
 from tests.servers import eventually, redis7, started, valkey, wait_until_written
 
-PLACE = "-h redis.example.com -p 6379"
+HOST, PLACE = "redis.example.com:6379", "-h redis.example.com -p 6379"
 REFS = [ref(i) for i in range(600)]
 
 
@@ -39,8 +39,8 @@ def etc(tmp_path: Path) -> Path:
 
 def page(server: DeployedServer) -> Page:
     """The page, for one server, whose folder stands for /data."""
-    place = f"-h localhost -p {server.port}"
-    return Page(server.etc, {PLACE: place, "/data": str(server.folder)})
+    places = {HOST: f"localhost:{server.port}", PLACE: f"-h localhost -p {server.port}"}
+    return Page(server.etc, {**places, "/data": str(server.folder)})
 
 
 def certificate(server: DeployedServer) -> str:
@@ -50,6 +50,9 @@ def certificate(server: DeployedServer) -> str:
 
 def test_passwords_and_certificates_are_changed_while_it_runs(etc: Path, tmp_path: Path) -> None:
     with started(DeployedServer(redis7(), tmp_path / "data", etc=etc)) as server:
+        with closing(connect(server.url)) as store:
+            create(store)
+        assert "test" in page(server).run("Start one", 2)
         before, old, kept = certificate(server), server.url, server.url_of("search")
         (etc / "secrets" / "simdist-password").unlink()
         Page(etc, {"ca redis.example.com": "ca localhost 127.0.0.1"}).run("Start one", 0)
@@ -103,6 +106,9 @@ def check(server: DeployedServer, expected: dict[str, tuple[str | None, bytes]])
 
 
 def test_a_cluster_loses_a_node_and_is_backed_up_and_restored(etc: Path, tmp_path: Path) -> None:
+    # Its nodes are known by names that are in the certificate, of which the first is the folder's.
+    names = "redis-1.example.com redis-2.example.com redis-3.example.com"
+    Page(etc, {names: "localhost redis-2.example.com 127.0.0.1"}).run("Redis Cluster", 0)
     with deployed_cluster(tmp_path / "old", etc) as nodes:
         for node in nodes:
             allow_tester(node)
@@ -122,10 +128,10 @@ def test_a_cluster_loses_a_node_and_is_backed_up_and_restored(etc: Path, tmp_pat
         Page(etc, {"10.0.0.1:6379": addresses(nodes[:1])}).run("Backup and restore", 2)
     backup = etc / "backup"
     saved = json.loads((backup / "nodes.json").read_text())
-    names = {tuple(node["slots"][0]): node["name"] for node in saved}
+    files = {tuple(node["slots"][0]): f"*-{node['name']}.rdb" for node in saved}
     with deployed_cluster(tmp_path / "new", etc) as nodes:
         for node in nodes:
-            [file] = backup.glob(f"*-{names[slots(node)]}.rdb")
+            [file] = backup.glob(files[slots(node)])
             node.kill()
             shutil.rmtree(node.folder / "appendonlydir")
             Page(etc, {"/data": str(node.folder), "backup.rdb": str(file)}).run(

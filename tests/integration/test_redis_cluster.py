@@ -94,8 +94,7 @@ def test_scripts_that_a_server_has_forgotten_are_sent_again(store: Store) -> Non
     collection = create(store, partitions=2)
     refs = [ref(i) for i in range(50)]
     collection.add(vectors(50), refs)
-    with unrestricted(store) as free:
-        free.call("SCRIPT FLUSH")
+    unrestricted(store).call("SCRIPT FLUSH")
     assert collection.add(vectors(50), refs).unchanged == 50
     assert collection.known(refs).all()
 
