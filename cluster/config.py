@@ -13,12 +13,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from simdist.errors import UsageError
 from simdist.search import CACHE_MEMORY, MAX_STALENESS
-from simdist.settings import DEFAULT_COLLECTION
+from simdist.settings import DEFAULT_COLLECTION, REDIS_URL_VARIABLE, Settings
 
 # The name of the Serve application.
 APPLICATION = "simdist"
 READ_TOKENS_VARIABLE = "SIMDIST_READ_TOKENS"
 WRITE_TOKENS_VARIABLE = "SIMDIST_WRITE_TOKENS"
+TOKENS_FILE_VARIABLE = "SIMDIST_TOKENS_FILE"
 # For tests, whose web server is on this machine; no option, so that nobody takes it for one.
 FETCH_LOOPBACK_VARIABLE = "SIMDIST_FETCH_LOOPBACK"
 MIN_TOKEN = 16
@@ -41,13 +42,16 @@ class Tokens:
     def resolve(cls, file: Path | None = None) -> Tokens:
         """The tokens of a file, and of the environment (separated by commas).
 
-        Each line of the file is `read TOKEN` or `write TOKEN`; a write token may read, too.
+        Without a file here, it is the one that the environment names, if any. Each of its lines is
+        `read TOKEN` or `write TOKEN`; a write token may read, too.
 
         Raises:
             UsageError: the file cannot be read or is not like that, or a token is short.
         """
         read = os.environ.get(READ_TOKENS_VARIABLE, "").split(",")
         write = os.environ.get(WRITE_TOKENS_VARIABLE, "").split(",")
+        if file is None and os.environ.get(TOKENS_FILE_VARIABLE):
+            file = Path(os.environ[TOKENS_FILE_VARIABLE])
         if file is not None:
             for number, line in enumerate(_lines(file), start=1):
                 kind, _, token = line.partition(" ")
@@ -104,6 +108,7 @@ class ServiceConfig:
         model: name or bundle, where the first collection does not say it itself.
         weights: a file in place of the model's published weights.
         workers: the least and the most query workers.
+        gpu: whether the embedder holds a GPU; by default, if the cluster has one at that moment.
         cache_memory: bytes of buckets and vectors that a worker may keep.
         max_staleness: seconds that an answer may be behind the collection.
         queue: requests that a worker has at once; more are answered 503.
@@ -118,6 +123,7 @@ class ServiceConfig:
     model: str | None = None
     weights: str | None = None
     workers: tuple[int, int] = (1, 1)
+    gpu: bool | None = None
     cache_memory: int = CACHE_MEMORY
     max_staleness: float = MAX_STALENESS
     queue: int = 64
@@ -140,7 +146,9 @@ class ServiceConfig:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> ServiceConfig:
-        """From the `args` of a Serve config file; tokens come from the environment.
+        """From the `args` of a Serve config file, which many may read.
+
+        So tokens come from the environment; the Redis URL does where `args` leave it out.
 
         Raises:
             UsageError: a setting that there is not, or one that cannot be.
@@ -149,10 +157,15 @@ class ServiceConfig:
         unknown = sorted(arguments.keys() - known)
         if unknown:
             raise UsageError(f"a service has no setting {unknown[0]!r}, only {sorted(known)}")
-        if "redis_url" not in arguments:
-            raise UsageError("a service needs the setting 'redis_url'")
+        url = arguments.get("redis_url", Settings.resolve().redis_url)
+        if url is None:
+            raise UsageError(
+                f"a service needs the setting 'redis_url', or {REDIS_URL_VARIABLE} in the "
+                "environment of the cluster's nodes"
+            )
+        settings = {**arguments, "redis_url": url, "tokens": Tokens.resolve()}
         try:
-            return TypeAdapter(cls).validate_python({**arguments, "tokens": Tokens.resolve()})
+            return TypeAdapter(cls).validate_python(settings)
         except ValidationError as error:
             [first, *_] = error.errors()
             where = ".".join(str(part) for part in first["loc"])

@@ -81,11 +81,13 @@ def application(config: ServiceConfig) -> Application:
 
     from cluster.embedding import EmbedWorker
 
-    gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0  # type: ignore[no-untyped-call]
+    gpu = config.gpu
+    if gpu is None:
+        gpu = ray.cluster_resources().get("GPU", 0) >= 1  # type: ignore[no-untyped-call]
     environment = {"env_vars": REPLICA_VARIABLES}
     embedder = serve.deployment(
         name="Embedder",
-        ray_actor_options={"num_gpus": gpus, "num_cpus": 1, "runtime_env": environment},
+        ray_actor_options={"num_gpus": int(gpu), "num_cpus": 1, "runtime_env": environment},
         max_ongoing_requests=_EMBED_QUEUE,
         max_queued_requests=_EMBED_QUEUE,
         health_check_period_s=_HEALTH_SECONDS,

@@ -80,7 +80,11 @@ class QueryWorker:
     def __init__(
         self, config: ServiceConfig, embedder: DeploymentHandle[Any], *, name: str
     ) -> None:
-        """Open the collections, search once in each that has images, decode once."""
+        """Open the collections, search once in each that has images, decode once.
+
+        One that is not there yet is opened when it is asked for: Serve gives an application up
+        whose workers do not start, and its first ingest may need this very cluster.
+        """
         self.config = config
         self.metrics = ServiceMetrics(name)
         self._embedder = embedder
@@ -93,7 +97,10 @@ class QueryWorker:
         self._fetching = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="simdist-fetch")
         self._decoding = ThreadPoolExecutor(_DECODERS, thread_name_prefix="simdist-decode")
         for collection in config.collections:
-            searcher = self._searcher(collection)
+            try:
+                searcher = self._searcher(collection)
+            except CollectionError:
+                continue
             if searcher.collection.fitted:
                 searcher.search(np.ones(searcher.collection.dim, np.float32), n=1)
         # What decodes is loaded now: the first image would wait for it, two seconds.

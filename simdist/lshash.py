@@ -187,7 +187,7 @@ def _connected(storage_config: Mapping[str, Mapping[str, Any]]) -> closing[Store
     database, password = place.pop("db", 0), place.pop("password", None)
     if place:
         raise UsageError(f"unknown in storage_config: {', '.join(sorted(place))}")
-    user = f":{quote(password)}@" if password else ""
+    user = f":{quote(password, safe='')}@" if password else ""
     return closing(connect(f"redis://{user}{host}:{port}/{database}"))
 
 

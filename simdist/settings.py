@@ -8,6 +8,8 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
+from simdist.errors import UsageError
+
 DEFAULT_COLLECTION = "images"
 DEFAULT_MODEL = "resnet34"
 # Up to four times as many images cost no more memory each.
@@ -17,6 +19,8 @@ DEFAULT_RESULTS = 5
 MAX_RESULTS = 1000
 
 REDIS_URL_VARIABLE = "SIMDIST_REDIS_URL"
+REDIS_PASSWORD_VARIABLE = "SIMDIST_REDIS_PASSWORD"  # noqa: S105 (a name)
+REDIS_PASSWORD_FILE_VARIABLE = "SIMDIST_REDIS_PASSWORD_FILE"  # noqa: S105 (a name)
 DATA_DIR_VARIABLE = "SIMDIST_DATA_DIR"
 RAY_ADDRESS_VARIABLE = "RAY_ADDRESS"
 
@@ -47,3 +51,25 @@ class Settings:
             ray_address=ray_address or os.environ.get(RAY_ADDRESS_VARIABLE) or None,
             data_dir=Path(folder).expanduser().absolute(),
         )
+
+
+def redis_password() -> str | None:
+    """The password for a Redis whose URL holds none: the environment's, or that of a file it names.
+
+    Every process that connects asks for it, so that it need not travel in the URL, which command
+    lines and Ray's dashboard show.
+
+    Raises:
+        UsageError: the file cannot be read.
+    """
+    password = os.environ.get(REDIS_PASSWORD_VARIABLE)
+    file = os.environ.get(REDIS_PASSWORD_FILE_VARIABLE)
+    if not password and file:
+        try:
+            password = Path(file).read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(
+                f"cannot read the password of Redis in {file} ({error}): correct "
+                f"{REDIS_PASSWORD_FILE_VARIABLE}"
+            ) from error
+    return password or None

@@ -12,8 +12,18 @@ from simdist.embedding import Embedder
 from simdist.store import Store, connect
 from simdist.store.embedded import embedded_server
 from tests.command_line import CommandLine
+from tests.deployed import DeployedServer, allow_tester, set_up
 from tests.object_store import CREDENTIALS, FORGOTTEN, ObjectStore, made_bucket, running_s3
-from tests.servers import Server, redis7, redis8, running, running_cluster, valkey
+from tests.servers import (
+    Server,
+    empty,
+    redis7,
+    redis8,
+    running,
+    running_cluster,
+    started,
+    valkey,
+)
 
 ROOT = Path(__file__).parent.parent
 PHOTOS = ROOT / "examples" / "photos"
@@ -29,10 +39,18 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def redis7_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Debian's Redis."""
-    with running(redis7(), tmp_path_factory.mktemp("redis7")) as server:
-        yield server.url
+def deployed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DeployedServer]:
+    """Debian's Redis, as deploy/redis/ sets it up."""
+    folder = tmp_path_factory.mktemp("redis7")
+    with started(DeployedServer(redis7(), folder / "data", etc=set_up(folder))) as server:
+        allow_tester(server)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis7_url(deployed: DeployedServer) -> str:
+    """Debian's Redis with TLS, for a user that may do what simdist does, and no more."""
+    return deployed.url
 
 
 @pytest.fixture(scope="session")
@@ -57,12 +75,12 @@ def cluster_url(cluster_nodes: list[Server]) -> str:
 
 @pytest.fixture(params=["valkey", "redis7"])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    """An empty store, once on the embedded Valkey and once on Debian's Redis.
+    """An empty store, once on the embedded Valkey and once on Debian's Redis with TLS and ACL.
 
     Marked `servers.on_every_server`, a test runs on Redis 8 and on a Redis Cluster too.
     """
     opened = connect(request.getfixturevalue(f"{request.param}_url"))
-    opened.call("FLUSHALL")
+    empty(opened)
     yield opened
     opened.close()
 

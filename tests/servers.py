@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import redis
@@ -20,9 +21,11 @@ from redis.cluster import RedisCluster
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.retry import Retry
 
-from simdist.store import Store
+from simdist.store import Store, connect
 
 SLOTS = 16384
+# Of servers with users: simdist's own, and one that may do everything.
+USER, TESTER = "simdist", "tester"
 
 # For the tests of what depends on the server most; the fixture `store` itself has two.
 on_every_server = pytest.mark.parametrize(
@@ -52,16 +55,22 @@ class Server:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
 
+    @property
+    def admin_url(self) -> str:
+        """Where it lets one do everything."""
+        return self.url
+
+    def settings(self) -> list[str]:
+        """What its command line says, but for `options`."""
+        listen = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        return [*listen, "--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
+
     def start(self) -> None:
         """Start it, or start it again with what its folder holds, and wait until it answers."""
-        self.folder.mkdir(exist_ok=True)
-        listen = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        keep = ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
+        self.folder.mkdir(exist_ok=True, parents=True)
         # Replicas need not wait for others that might come.
-        keep += ["--repl-diskless-sync-delay", "0"]
-        self.process = subprocess.Popen(
-            [self.binary, *listen, *keep, *self.options], stdout=subprocess.DEVNULL
-        )
+        arguments = [*self.settings(), "--repl-diskless-sync-delay", "0", *self.options]
+        self.process = subprocess.Popen([self.binary, *arguments], stdout=subprocess.DEVNULL)
         eventually(self._answers)
 
     def kill(self) -> None:
@@ -80,7 +89,7 @@ class Server:
 
     def ask(self, *command: str | int) -> Any:
         """The answer to a command, from this very server."""
-        with redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0)) as client:
+        with redis.Redis.from_url(self.admin_url, retry=Retry(NoBackoff(), 0)) as client:
             return client.execute_command(*command)
 
     def _answers(self) -> bool:
@@ -92,10 +101,19 @@ class Server:
             return False
 
 
+Started = TypeVar("Started", bound=Server)
+
+
 @contextmanager
 def running(binary: str, folder: Path, *options: str) -> Iterator[Server]:
     """A server that is killed in the end."""
-    server = Server(binary, folder, options)
+    with started(Server(binary, folder, options)) as server:
+        yield server
+
+
+@contextmanager
+def started(server: Started) -> Iterator[Started]:
+    """Start a server; it is killed in the end."""
     server.start()
     try:
         yield server
@@ -150,6 +168,11 @@ def wait_until_caught_up(replica: Server, primary: Server) -> None:
     eventually(lambda: replica.ask("INFO")["master_repl_offset"] >= written)
 
 
+def wait_until_written(server: Server) -> None:
+    """Wait until its file has all it answered for: on a slow disk Redis may be 2 s ahead of it."""
+    eventually(lambda: server.ask("INFO")["aof_buffer_length"] == 0)
+
+
 def _agrees(node: Server, nodes: int) -> bool:
     info: bytes = node.ask("CLUSTER", "INFO")
     return b"cluster_state:ok" in info and b"cluster_known_nodes:%d\r" % nodes in info
@@ -180,9 +203,27 @@ def redis8() -> str:
 def keys(store: Store, pattern: str) -> list[bytes]:
     """The keys of a store that match, of all nodes."""
     nodes = {"target_nodes": RedisCluster.PRIMARIES} if is_cluster(store) else {}
-    command: Any = store.client.execute_command
+    command: Any = unrestricted(store).client.execute_command
     found: list[bytes] = command("KEYS", pattern, **nodes)
     return found
+
+
+def empty(store: Store) -> None:
+    """Remove all that is in a store."""
+    unrestricted(store).call("FLUSHALL")
+
+
+def unrestricted(store: Store) -> Store:
+    """A store, for what simdist's own user may not do there (see tests/deployed.py)."""
+    if f"//{USER}:" not in store.url:
+        return store
+    return _opened(store.url.replace(f"//{USER}:", f"//{TESTER}:"))
+
+
+@lru_cache(maxsize=8)
+def _opened(url: str) -> Store:
+    # Kept: a handshake costs as much as a small test.
+    return connect(url)
 
 
 def is_cluster(store: Store) -> bool:
@@ -190,9 +231,9 @@ def is_cluster(store: Store) -> bool:
     return isinstance(store.client, RedisCluster)
 
 
-def eventually(condition: Callable[[], object]) -> None:
+def eventually(condition: Callable[[], object], *, seconds: float = 60) -> None:
     """Wait until it holds, for a time that is ample on the slowest machine."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "in vain"
         time.sleep(0.01)

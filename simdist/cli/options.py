@@ -8,7 +8,11 @@ from typing import Annotated
 
 import typer
 
-from simdist.settings import RAY_ADDRESS_VARIABLE, REDIS_URL_VARIABLE
+from simdist.settings import (
+    RAY_ADDRESS_VARIABLE,
+    REDIS_PASSWORD_VARIABLE,
+    REDIS_URL_VARIABLE,
+)
 from simdist.sources import LabelFrom
 
 
@@ -27,8 +31,8 @@ RedisUrl = Annotated[
     typer.Option(
         "--redis",
         metavar="URL",
-        help=f"A Redis or Valkey server [env var: {REDIS_URL_VARIABLE}]. "
-        "Without it simdist runs one of its own, private to you.",
+        help=f"A Redis or Valkey server [env var: {REDIS_URL_VARIABLE}; its password: "
+        f"{REDIS_PASSWORD_VARIABLE}]. Without it simdist runs one of its own, private to you.",
     ),
 ]
 RayAddress = Annotated[

@@ -51,7 +51,7 @@ def serve(
         typer.Option(
             metavar="FILE",
             help="Bearer tokens: lines of 'read TOKEN' and 'write TOKEN' "
-            "[env var: SIMDIST_READ_TOKENS, SIMDIST_WRITE_TOKENS].",
+            "[env var: SIMDIST_TOKENS_FILE; SIMDIST_READ_TOKENS, SIMDIST_WRITE_TOKENS].",
         ),
     ] = None,
     model: Annotated[

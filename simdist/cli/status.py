@@ -21,7 +21,7 @@ def status(
     """Show the collections: images, model, dimension, tables, memory."""
     from simdist.inventory import describe_all
     from simdist.store import open_store
-    from simdist.store.connection import hide_password
+    from simdist.store.refusals import hide_password
 
     with open_store(Settings.resolve(redis_url=redis)) as store:
         descriptions = describe_all(store)

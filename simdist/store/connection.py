@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -14,28 +13,14 @@ from typing import Any
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.cluster import RedisCluster
-from redis.exceptions import (
-    AskError,
-    AuthenticationError,
-    BusyLoadingError,
-    ClusterError,
-    MaxConnectionsError,
-    NoPermissionError,
-    NoScriptError,
-    OutOfMemoryError,
-    RedisClusterException,
-    RedisError,
-    ResponseError,
-    TryAgainError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import NoScriptError, RedisError
 from redis.retry import Retry
 
 from simdist.errors import StoreError, UsageError
-from simdist.settings import REDIS_URL_VARIABLE, Settings
+from simdist.settings import Settings, redis_password
 from simdist.store import layout
 from simdist.store.embedded import embedded_server
+from simdist.store.refusals import explained, hide_password
 
 MINIMUM_VERSION = 7
 CONNECT_SECONDS = 5.0
@@ -153,31 +138,47 @@ class Store:
         return [self.client.get_redis_connection(node) for node in nodes]
 
     def _explained(self) -> AbstractContextManager[None]:
-        return _explained(self.url, cluster=isinstance(self.client, RedisCluster))
+        return explained(self.url, cluster=isinstance(self.client, RedisCluster))
 
 
 def connect(url: str) -> Store:
     """Connect to the Redis at a URL (redis://, rediss://, unix://) and check that it answers.
 
-    If a node of a Redis Cluster answers there, the store is the whole cluster.
+    If a node of a Redis Cluster answers there, the store is the whole cluster. Where the URL of a
+    host holds no password, it is the environment's (`settings.redis_password`).
 
     Raises:
-        UsageError: the URL is not one.
-        StoreError: nothing answers there, it asks for a password, or it is too old.
+        UsageError: the URL is not one, or the password's file cannot be read.
+        StoreError: nothing answers there, it refuses the user or is not trusted, or it is too old.
     """
     # Every call simdist makes may be sent twice: its scripts are idempotent.
     options: dict[str, Any] = {
         "socket_connect_timeout": CONNECT_SECONDS,
         "socket_timeout": ANSWER_SECONDS,
         "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
+        # Or each connection would send two commands more, which Redis 7.0 does not know.
+        "driver_info": None,
     }
+    if not url.startswith("unix://"):
+        options["password"] = redis_password()
     try:
-        store = Store(url, redis.Redis.from_url(url, **options))
-    except ValueError as error:
+        client = redis.Redis.from_url(url, **options)
+        pool = client.connection_pool
+        # Says whether the settings behind the ? are what such a connection has.
+        first = pool.connection_class(
+            **pool.connection_kwargs | {"socket_timeout": CONNECT_SECONDS}
+        )
+    except (TypeError, ValueError, RedisError) as error:
         raise UsageError(
-            f"{hide_password(url)} is not a Redis URL: use redis://HOST:PORT, rediss://HOST:PORT "
-            "or unix:///PATH"
+            f"{hide_password(url)} is not a Redis URL: use redis://HOST:PORT, "
+            "rediss://HOST:PORT?ssl_ca_certs=FILE or unix:///PATH"
         ) from error
+    store = Store(url, client)
+    if url.startswith("rediss://"):
+        # A server without TLS says nothing: that need not be waited for as long as for an answer.
+        with explained(url, cluster=False):
+            first.connect()
+            first.disconnect()
     try:
         server = store.call("INFO")
         version = str(server.get("redis_version", "0"))
@@ -197,7 +198,7 @@ def connect(url: str) -> Store:
             f"{hide_password(url)} is a node of a Redis Cluster: use redis://HOST:PORT or "
             "rediss://HOST:PORT, by which the other nodes are found"
         )
-    with _explained(url, cluster=True):
+    with explained(url, cluster=True):
         return Store(url, RedisCluster.from_url(url, **options))
 
 
@@ -221,73 +222,6 @@ def open_store(settings: Settings) -> Iterator[Store]:
             yield store
         finally:
             store.close()
-
-
-def hide_password(url: str) -> str:
-    """A URL fit to be printed."""
-    return re.sub(r"(://[^:@/]*:)[^@]*@", r"\1***@", url)
-
-
-@contextmanager
-def _explained(url: str, *, cluster: bool) -> Iterator[None]:
-    place = hide_password(url)
-    try:
-        yield
-    except AuthenticationError as error:
-        raise _wants_password(place) from error
-    except BusyLoadingError as error:
-        raise StoreError(f"Redis at {place} is still loading its data; try again soon") from error
-    except MaxConnectionsError as error:
-        raise StoreError(f"Redis at {place} takes no more connections") from error
-    except (RedisConnectionError, RedisTimeoutError) as error:
-        raise _unreachable(place, cluster=cluster) from error
-    except (RedisClusterException, ClusterError) as error:
-        raise _unreachable(place, cluster=True) from error
-    except (AskError, TryAgainError) as error:
-        raise _moving(place) from error
-    except NoPermissionError as error:
-        raise _wants_password(place) from error
-    except OutOfMemoryError as error:
-        raise StoreError(
-            f"Redis at {place} is out of memory: raise its maxmemory, then run the same "
-            "command again"
-        ) from error
-    except ResponseError as error:
-        if "non local key in a cluster node" in str(error):
-            raise _moving(place) from error
-        raise StoreError(f"Redis at {place} refused a command: {error}") from error
-    except RedisError as error:
-        raise StoreError(f"Redis at {place} failed: {error}") from error
-
-
-def _unreachable(place: str, *, cluster: bool) -> StoreError:
-    if cluster:
-        return StoreError(
-            f"the Redis Cluster at {place} is not whole: CLUSTER NODES says which nodes are "
-            "missing; start them, or wait for their replicas, then run the same command again"
-        )
-    if place.startswith("unix://"):
-        advice = "if it was simdist's own, run the same command again"
-    else:
-        advice = (
-            "start it, then run the same command again, or correct --redis / "
-            f"{REDIS_URL_VARIABLE}; without them simdist starts a server of its own"
-        )
-    return StoreError(f"cannot reach Redis at {place}: {advice}")
-
-
-def _moving(place: str) -> StoreError:
-    return StoreError(
-        f"the Redis Cluster at {place} is moving a part of the collection to another node: run the "
-        "same command again when that is done"
-    )
-
-
-def _wants_password(place: str) -> StoreError:
-    return StoreError(
-        f"Redis at {place} refuses this user: give its name and password in the URL, "
-        "redis://USER:PASSWORD@HOST:PORT"
-    )
 
 
 @cache

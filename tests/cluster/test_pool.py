@@ -6,20 +6,18 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from ray.cluster_utils import Cluster
 
 import simdist
 from simdist.embedding import Embedder
-from simdist.errors import UnknownImageError
 from simdist.search import Searcher
 from simdist.sources import file_uri
 from simdist.store import connect
 from tests.cluster.conftest import without_servers
-from tests.conftest import PHOTOS, QUERIES, ROOT
-from tests.servers import eventually, running, valkey
+from tests.conftest import PHOTOS, QUERIES
+from tests.servers import running, valkey
 from tests.service import COLLECTION, Service, index_photos, running_service
 
 FISH = QUERIES / "fish.jpg"
@@ -80,38 +78,3 @@ def by_handle(address: str, image: str) -> list[str]:
     )
     [found] = json.loads(done.stdout)
     return [hit["uri"] for hit in found["hits"]]
-
-
-def test_a_serve_config_file(served: Service, address: str, tmp_path: Path) -> None:
-    """As `serve deploy` takes it too, which asks for Ray's dashboard."""
-    arguments = {"redis_url": served.redis_url, "collections": [COLLECTION], "loopback": True}
-    config = {
-        "applications": [
-            {
-                "name": "other",
-                "import_path": "cluster.service:app",
-                "route_prefix": "/other",
-                "args": arguments | {"model": "efficientnet-lite0", "workers": [1, 2]},
-            }
-        ]
-    }
-    # JSON is YAML.
-    (tmp_path / "config.yaml").write_text(json.dumps(config))
-    serve = [str(Path(sys.executable).parent / "serve"), "run", "--non-blocking"]
-    subprocess.run(
-        [*serve, "--address", address, str(tmp_path / "config.yaml")],
-        cwd=ROOT,
-        check=True,
-        capture_output=True,
-    )
-    with simdist.Client(f"{served.url}/other") as client:
-        # The proxies hear of it a moment later.
-        eventually(lambda: _finds_itself(client))
-        assert client.search(image=FISH, n=1)[0].label == "fish"
-
-
-def _finds_itself(client: simdist.Client) -> bool:
-    try:
-        return client.search(uri=HORSES, n=1)[0].uri == HORSES
-    except UnknownImageError:  # 404
-        return False

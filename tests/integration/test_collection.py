@@ -21,7 +21,7 @@ from simdist.sources import ImageRef
 from simdist.store import Store, connect, layout
 from simdist.vectors import normalised
 from tests.index_contents import contents
-from tests.servers import keys, on_every_server
+from tests.servers import empty, keys, on_every_server
 
 pytestmark = on_every_server
 
@@ -209,7 +209,7 @@ def test_any_history_equals_a_dictionary(
     store: Store, operations: list[tuple[str, list[tuple[int, int]], bool]]
 ) -> None:
     """Any sequence of adds, replacements, deletions and retries, against a plain model."""
-    store.call("FLUSHALL")
+    empty(store)
     collection = create(store)
     model: dict[str, int] = {}
     for kind, items, retried in operations:

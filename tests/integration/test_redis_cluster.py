@@ -29,6 +29,7 @@ from tests.servers import (
     running,
     running_cluster,
     running_replica,
+    unrestricted,
     valkey,
     wait_until_caught_up,
 )
@@ -93,7 +94,7 @@ def test_scripts_that_a_server_has_forgotten_are_sent_again(store: Store) -> Non
     collection = create(store, partitions=2)
     refs = [ref(i) for i in range(50)]
     collection.add(vectors(50), refs)
-    store.call("SCRIPT FLUSH")
+    unrestricted(store).call("SCRIPT FLUSH")
     assert collection.add(vectors(50), refs).unchanged == 50
     assert collection.known(refs).all()
 

@@ -16,6 +16,7 @@ from simdist.search import Searcher
 from simdist.store import Store, connect, layout
 from tests.index_contents import contents
 from tests.integration.test_collection import create, ref, vectors
+from tests.servers import keys
 
 START = 320
 
@@ -42,8 +43,8 @@ def check(collection: Collection, images: int, generation: int) -> None:
     assert collection.partitions[0].hashing().following is None
     unfinished = {b"next_fitted", b"filled", b"fill", b"retired"} & set(meta(collection))
     assert unfinished == set()
-    keys = collection.store.call("KEYS", layout.key("test", 0, "*"))
-    generations = {key.split(b":")[3] for key in keys if b":bucket:" in key or b":family:" in key}
+    names = keys(collection.store, layout.key("test", 0, "*"))
+    generations = {key.split(b":")[3] for key in names if b":bucket:" in key or b":family:" in key}
     assert generations == {str(generation).encode()}
     for i in range(0, images, 97):
         assert Searcher(collection).search(vectors(images)[i], n=1)[0].uri == ref(i).uri

@@ -17,7 +17,7 @@ from simdist.errors import CollectionError, UsageError
 from simdist.search import Hit, Searcher
 from simdist.store import Store, connect
 from tests.integration.test_collection import DIM, create, ref, vectors
-from tests.servers import on_every_server
+from tests.servers import empty, on_every_server
 
 pytestmark = on_every_server
 
@@ -166,7 +166,7 @@ def test_an_exhaustive_search_after_any_history_equals_a_dictionary(
     memory: int,
     partitions: int,
 ) -> None:
-    store.call("FLUSHALL")
+    empty(store)
     collection = create(store, partitions=partitions)
     searcher = Searcher(collection, cache_memory=memory, max_staleness=0)
     model: dict[str, int] = {}

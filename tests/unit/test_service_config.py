@@ -9,20 +9,23 @@ import pytest
 
 from cluster.config import (
     READ_TOKENS_VARIABLE,
+    TOKENS_FILE_VARIABLE,
     WRITE_TOKENS_VARIABLE,
     ServiceConfig,
     Tokens,
     require_tokens,
     token_digest,
 )
+from cluster.service import application
 from simdist.errors import UsageError
+from simdist.settings import REDIS_URL_VARIABLE
 
 ONE, TWO, THREE = "one-token-of-many", "two-tokens-of-many", "three-tokens-of-many"
 
 
 @pytest.fixture(autouse=True)
 def no_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (READ_TOKENS_VARIABLE, WRITE_TOKENS_VARIABLE):
+    for name in (READ_TOKENS_VARIABLE, WRITE_TOKENS_VARIABLE, TOKENS_FILE_VARIABLE):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -45,6 +48,18 @@ def test_tokens_come_from_the_environment_too(
     tokens = Tokens.resolve(file)
     assert sorted(tokens.read) == sorted(map(token_digest, (ONE, TWO, THREE)))
     assert tokens.write == (token_digest(ONE),)
+
+
+def test_the_environment_may_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    named, given = tmp_path / "named", tmp_path / "given"
+    named.write_text(f"read {ONE}\n")
+    given.write_text(f"read {TWO}\n")
+    monkeypatch.setenv(TOKENS_FILE_VARIABLE, str(named))
+    assert Tokens.resolve().read == (token_digest(ONE),)
+    assert Tokens.resolve(given).read == (token_digest(TWO),)
+    named.unlink()
+    with pytest.raises(UsageError, match=r"cannot read the tokens in .*named"):
+        Tokens.resolve()
 
 
 def test_without_tokens_there_are_none() -> None:
@@ -123,6 +138,23 @@ def test_a_serve_config_file_says_it_all(monkeypatch: pytest.MonkeyPatch) -> Non
     assert config.tokens.read == (token_digest(ONE),)
 
 
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_embedder_may_be_promised_a_gpu(gpu: bool) -> None:
+    """Before there is one: nobody asks a cluster."""
+    bound: Any = application(ServiceConfig("redis://x", model="resnet34", loopback=True, gpu=gpu))
+    _, embedder = bound._bound_deployment.init_args
+    options = embedder._bound_deployment.ray_actor_options
+    assert options is not None
+    assert options["num_gpus"] == int(gpu)
+
+
+def test_the_redis_url_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(READ_TOKENS_VARIABLE, ONE)
+    monkeypatch.setenv(REDIS_URL_VARIABLE, "redis://environment")
+    assert ServiceConfig.of({}).redis_url == "redis://environment"
+    assert ServiceConfig.of({"redis_url": "redis://file"}).redis_url == "redis://file"
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
@@ -132,6 +164,7 @@ def test_a_serve_config_file_says_it_all(monkeypatch: pytest.MonkeyPatch) -> Non
         ({"redis_url": 5}, "the setting redis_url of the service"),
         ({"redis_url": "redis://x", "workers": "two"}, "the setting workers of the service"),
         ({"redis_url": "redis://x", "workers": [1, 2, 3]}, "the setting workers"),
+        ({"redis_url": "redis://x", "gpu": "perhaps"}, "the setting gpu of the service"),
         ({"redis_url": "redis://x", "deadline": "soon"}, "the setting deadline of the service"),
         ({"redis_url": "redis://x", "collections": []}, "name a collection"),
         ({"redis_url": "redis://x", "workers": [3, 2]}, "2:16"),
@@ -141,5 +174,6 @@ def test_a_bad_serve_config_file_is_refused(
     arguments: dict[str, Any], reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(READ_TOKENS_VARIABLE, ONE)
+    monkeypatch.delenv(REDIS_URL_VARIABLE, raising=False)
     with pytest.raises(UsageError, match=reason):
         ServiceConfig.of(arguments)

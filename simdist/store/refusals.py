@@ -1,0 +1,134 @@
+"""What Redis and its client refuse, as errors that say what to do."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterError,
+    MaxConnectionsError,
+    NoPermissionError,
+    OutOfMemoryError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from simdist.errors import StoreError
+from simdist.settings import REDIS_PASSWORD_VARIABLE, REDIS_URL_VARIABLE
+
+# What a script may not do is an error like any other; in the words of Redis 7.0, and of all later.
+_FORBIDDEN_IN_SCRIPT = re.compile("The user executing the script can't|ACL failure in script")
+
+
+def hide_password(url: str) -> str:
+    """A URL fit to be printed: without its password, and without settings, which may hold one."""
+    return re.sub(r"(://[^:@/]*:).*@", r"\1***@", url).partition("?")[0]
+
+
+@contextmanager
+def explained(url: str, *, cluster: bool) -> Iterator[None]:
+    """Turn the errors of redis-py, while it talks to the server at a URL, into ours.
+
+    Raises:
+        StoreError: for whatever it raises.
+    """
+    place = hide_password(url)
+    try:
+        yield
+    except AuthenticationError as error:
+        raise StoreError(
+            f"Redis at {place} refuses this user: give its name and password in the URL, "
+            f"redis://USER:PASSWORD@HOST:PORT, or the password in {REDIS_PASSWORD_VARIABLE}"
+        ) from error
+    except BusyLoadingError as error:
+        raise StoreError(f"Redis at {place} is still loading its data; try again soon") from error
+    except MaxConnectionsError as error:
+        raise StoreError(f"Redis at {place} takes no more connections") from error
+    except (RedisConnectionError, RedisTimeoutError) as error:
+        raise _unreachable(place, error, cluster=cluster) from error
+    except (RedisClusterException, ClusterError) as error:
+        raise _unreachable(place, error, cluster=True) from error
+    except (AskError, TryAgainError) as error:
+        raise _moving(place) from error
+    except NoPermissionError as error:
+        raise _forbidden(place, error) from error
+    except OutOfMemoryError as error:
+        raise StoreError(
+            f"Redis at {place} is out of memory: raise its maxmemory, then run the same "
+            "command again"
+        ) from error
+    except ResponseError as error:
+        if "non local key in a cluster node" in str(error):
+            raise _moving(place) from error
+        if _FORBIDDEN_IN_SCRIPT.search(str(error)):
+            raise _forbidden(place, error) from error
+        raise StoreError(f"Redis at {place} refused a command: {error}") from error
+    except RedisError as error:
+        raise StoreError(f"Redis at {place} failed: {error}") from error
+
+
+def _unreachable(place: str, error: Exception, *, cluster: bool) -> StoreError:
+    cause = _cause(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return StoreError(
+            f"Redis at {place} shows a certificate that is not trusted ({cause.verify_message}): "
+            "name its authority's with ?ssl_ca_certs=FILE in the URL, and a host that it is for"
+        )
+    if place.startswith("rediss://") and isinstance(cause, ssl.SSLError | FileNotFoundError):
+        return StoreError(
+            f"cannot speak TLS with Redis at {place} ({cause}): correct the files that its URL "
+            "names, or use redis://HOST:PORT where the server has no TLS"
+        )
+    if cluster:
+        return StoreError(
+            f"the Redis Cluster at {place} is not whole: CLUSTER NODES says which nodes are "
+            "missing; start them, or wait for their replicas, then run the same command again"
+        )
+    if place.startswith("unix://"):
+        advice = "if it was simdist's own, run the same command again"
+    else:
+        advice = (
+            "start it, then run the same command again, or correct --redis / "
+            f"{REDIS_URL_VARIABLE}; without them simdist starts a server of its own"
+        )
+    return StoreError(f"cannot reach Redis at {place}{_about_tls(place, cause)}: {advice}")
+
+
+def _about_tls(place: str, cause: OSError | None) -> str:
+    """What a connection says to which only one side brought TLS."""
+    if place.startswith("redis://") and isinstance(cause, ConnectionResetError | None):
+        return " (it cuts the connection; if it wants TLS, use rediss://)"
+    if place.startswith("rediss://") and "handshake" in str(cause):
+        return " (it does not answer in TLS; if it has none, use redis://)"
+    return ""
+
+
+def _cause(error: BaseException | None) -> OSError | None:
+    """The system's error behind one of redis-py's."""
+    while error is not None and not isinstance(error, OSError):
+        error = error.__cause__ or error.__context__
+    return error
+
+
+def _moving(place: str) -> StoreError:
+    return StoreError(
+        f"the Redis Cluster at {place} is moving a part of the collection to another node: run the "
+        "same command again when that is done"
+    )
+
+
+def _forbidden(place: str, error: Exception) -> StoreError:
+    return StoreError(
+        f"Redis at {place} does not let this user do that ({error}): use one that may, or give it "
+        "the rules of deploy/redis/users.acl"
+    )
