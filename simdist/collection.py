@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -157,10 +158,11 @@ class Collection:
             "uri_bits": layout.uri_bits(expect // partitions),
         }
         arguments: list[Argument] = [part for pair in fields.items() for part in pair]
+        born: list[Argument] = ["born", secrets.token_hex(8)]
         # Partition 0 last: when it is there, all are.
         for partition in range(partitions - 1, 0, -1):
-            store.run("create", [layout.meta_key(_checked_name(name), partition)], [])
-        reply = store.run("create", [layout.meta_key(_checked_name(name))], arguments)
+            store.run("create", [layout.meta_key(_checked_name(name), partition)], born)
+        reply = store.run("create", [layout.meta_key(_checked_name(name))], [*born, *arguments])
         store.call("SADD", layout.COLLECTIONS, name)
         return cls._from_meta(store, name, dict(zip(reply[::2], reply[1::2], strict=True)))
 

@@ -93,6 +93,8 @@ class HashTables:
     uri_bits: int
     # Families by generation, each read once and kept: they never change.
     _families: dict[int, HashFamily] = field(default_factory=dict, repr=False, compare=False)
+    # The partition's mark, once it is known.
+    _born: list[bytes] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def meta_key(self) -> str:
@@ -235,11 +237,11 @@ class HashTables:
             dead_known: how many dead rows the reader knows.
 
         Returns:
-            None if that generation's tables have been replaced.
+            None if that generation's tables have been replaced, or the collection was made anew.
         """
         places = np.array([(*place, known) for place, known in wanted.items()], layout.ROW_DTYPE)
         arguments: list[Argument] = [
-            *(generation, dead_known, READ_ROWS, self._width, places.tobytes())
+            *(generation, dead_known, READ_ROWS, self._width, self._mark(), places.tobytes())
         ]
         reply = self.store.run("read", [self.meta_key], arguments)
         if reply is None:
@@ -333,11 +335,30 @@ class HashTables:
         return layout.vector_width(self.dim, self.dtype)
 
     def _generations(self) -> tuple[int, int]:
-        """The generation of the tables, and of those that are being filled; 0 for none."""
-        generation, following = self.store.call("HMGET", self.meta_key, "generation", "next")
+        """The generation of the tables, and of those that are being filled; 0 for none.
+
+        Raises:
+            CollectionError: the collection is gone, or was made anew.
+        """
+        fields = ("generation", "next", "born")
+        generation, following, born = self.store.call("HMGET", self.meta_key, *fields)
         if generation is None:
             raise CollectionError(f"the collection {self.collection!r} is gone: ingest it again")
+        if not self._born:
+            self._born.append(born or b"")
+        if (born or b"") != self._born[0]:
+            # Rows, hash families and records that are known here are those of another.
+            raise CollectionError(
+                f"the collection {self.collection!r} was lost, and made anew meanwhile: run the "
+                "same command again"
+            )
         return int(generation), int(following)
+
+    def _mark(self) -> bytes:
+        """By which the partition is told from one that was made in its place."""
+        if not self._born:
+            self._generations()
+        return self._born[0]
 
     def family(self, generation: int) -> HashFamily:
         """The hash family of a generation, which never changes."""

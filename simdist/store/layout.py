@@ -9,7 +9,8 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
                           generation (of the tables; 0: none yet), fitted (images they were fitted
                           on), next (generation that is being filled; 0: none), next_fitted,
                           filled (rows below it are in the next tables), fill (rows to fill),
-                          retired (generation whose tables are to be dropped); in partition 0
+                          retired (generation whose tables are to be dropped), born (a random
+                          mark, by which one is known that was lost and made anew); in partition 0
                           also what holds for all of them: version, model, model_id, dim, dtype,
                           expect (images), partitions, uri_bits, tuning (recall by probes, JSON,
                           see `tuning`), asked (the rebuild under way that was asked for, JSON)

@@ -1,14 +1,14 @@
 -- Reads what buckets hold beyond what the reader has, and which rows have died since.
 -- KEYS: meta
 -- ARGV: generation, number of dead rows that are known, rows to return at most, bytes of a vector,
---       (table, bucket, number of rows that are known) u32 each, end to end
--- Returns nil if the collection has another generation by now; otherwise
+--       the mark of the partition, (table, bucket, number of rows that are known) u32 each, end to end
+-- Returns nil if the collection has another generation by now, or was made anew; otherwise
 --   epoch, dead rows, then for each bucket until the limit is reached a list:
 --   the rows read of it, end to end, then their stored vectors, in strings of one or more of them,
 --   all zeros of a dead one.
 local base = string.sub(KEYS[1], 1, -5)
-local state = redis.call('HMGET', KEYS[1], 'generation', 'epoch')
-if state[1] ~= ARGV[1] then
+local state = redis.call('HMGET', KEYS[1], 'generation', 'epoch', 'born')
+if state[1] ~= ARGV[1] or (state[3] or '') ~= ARGV[5] then
   return false
 end
 local answer = {tonumber(state[2]), redis.call('GETRANGE', base .. 'dead', 4 * ARGV[2], -1)}
@@ -16,11 +16,11 @@ local left, width = tonumber(ARGV[3]), tonumber(ARGV[4])
 local prefix = base .. 'bucket:' .. ARGV[1] .. ':'
 local blocks = base .. 'vectors:%d'
 local call, format, unpack_number = redis.call, string.format, struct.unpack
-for at = 1, #ARGV[5], 12 do
+for at = 1, #ARGV[6], 12 do
   if left == 0 then
     break
   end
-  local t, bucket, known = unpack_number('<I4I4I4', ARGV[5], at)
+  local t, bucket, known = unpack_number('<I4I4I4', ARGV[6], at)
   local packed = call('GETRANGE', prefix .. t .. ':' .. bucket, 4 * known, 4 * (known + left) - 1)
   local found, size = {packed}, #packed
   local start, place = nil, 1

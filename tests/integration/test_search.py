@@ -122,6 +122,27 @@ def test_while_nothing_is_written_a_warm_searcher_asks_for_nothing(
         assert answers(searcher, probes=8) == expected
 
 
+def test_one_that_was_lost_and_made_anew_is_not_taken_for_the_old_one(store: Store) -> None:
+    old = create(store)
+    old.add(vectors(320), [ref(i) for i in range(320)])
+    searcher = Searcher(old, max_staleness=0)
+    assert searcher.search(vectors(320)[7], n=1)[0].uri == ref(7).uri
+    empty(store)
+    with pytest.raises(CollectionError, match="is gone"):
+        searcher.search(vectors(320)[7])
+    # The same images in another order: rows, hash families and generations agree.
+    new = create(store)
+    new.add(vectors(320)[::-1], [ref(i) for i in reversed(range(320))])
+    for use in (
+        lambda: searcher.search(vectors(320)[7]),
+        lambda: old.add(vectors(1), [ref(1000)]),
+    ):
+        with pytest.raises(CollectionError, match="made anew meanwhile"):
+            use()
+    again = Searcher(Collection.open(store, "test"))
+    assert again.search(vectors(320)[7], n=1)[0].uri == ref(7).uri
+
+
 def test_searches_go_on_while_tables_are_rebuilt(store: Store) -> None:
     collection = create(store)
     collection.add(vectors(320), [ref(i) for i in range(320)])
