@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -80,8 +80,6 @@ class Evaluation:
         median_ms, slow_ms: milliseconds of a query once its buckets are in memory: the median, and
             what 99 of 100 stay below.
         overall: of all labelled queries; None where there are none.
-        mean_category: the means over the categories, in which a small one counts as much as a
-            large one, as usual for Caltech-101 and the like; None where there are none.
         precision_at: precision at each rank from 1 to k.
         categories: of the queries of each label.
         worst: the labelled queries with the lowest average precision.
@@ -95,10 +93,25 @@ class Evaluation:
     median_ms: float
     slow_ms: float
     overall: Scores | None
-    mean_category: Scores | None
     precision_at: tuple[float, ...]
     categories: dict[str, Scores]
     worst: tuple[Answer, ...]
+
+    @property
+    def mean_category(self) -> Scores | None:
+        """The means over the categories, in which a small one counts as much as a large one.
+
+        As usual for Caltech-101 and the like; None where there are none.
+        """
+        if not self.categories:
+            return None
+        each = self.categories.values()
+        return Scores(
+            sum(of.queries for of in each),
+            fmean(of.precision for of in each),
+            fmean(of.agreement for of in each),
+            fmean(of.average_precision for of in each),
+        )
 
 
 def evaluate(
@@ -149,7 +162,6 @@ def evaluate(
     by_label: dict[str, list[Answer]] = {}
     for answer in judged:
         by_label.setdefault(str(answer.label), []).append(answer)
-    categories = {label: _scores(by_label[label], k) for label in sorted(by_label)}
     return Evaluation(
         images=images,
         queries=len(asked),
@@ -159,9 +171,8 @@ def evaluate(
         median_ms=float(np.percentile(times, 50)),
         slow_ms=float(np.percentile(times, 99)),
         overall=_scores(judged, k) if judged else None,
-        mean_category=_mean(categories) if judged else None,
         precision_at=tuple(_right(judged, k).mean(axis=0).tolist()) if judged else (),
-        categories=categories,
+        categories={label: _scores(by_label[label], k) for label in sorted(by_label)},
         worst=tuple(sorted(judged, key=lambda answer: answer.average_precision or 0.0)[:WORST]),
     )
 
@@ -255,15 +266,6 @@ def _right(answers: Sequence[Answer], k: int) -> NDArray[np.float64]:
         row[: len(answer.hits)] = [hit.label == answer.label for hit in answer.hits]
     shares: NDArray[np.float64] = np.cumsum(right, axis=1) / np.arange(1, k + 1)
     return shares
-
-
-def _mean(categories: Mapping[str, Scores]) -> Scores:
-    return Scores(
-        sum(of.queries for of in categories.values()),
-        fmean(of.precision for of in categories.values()),
-        fmean(of.agreement for of in categories.values()),
-        fmean(of.average_precision for of in categories.values()),
-    )
 
 
 def _scores(answers: Sequence[Answer], k: int) -> Scores:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from simdist.hashing.components import COMPONENTS
 from simdist.hashing.kmeans import centroids_for
 from simdist.settings import MAX_PARTITIONS
 from simdist.store import layout
@@ -23,8 +24,6 @@ URI_ENTRY_BYTES = 55
 ROW_BYTES = 8
 OTHER_BYTES = 6
 BUCKET_BYTES = 90
-# Features of a centroid, two bytes each.
-COMPONENTS = 96
 # What an allocator holds beyond what it has given out: 1.15 at 100,000 images.
 FRAGMENTATION = 1.15
 # Of a server's memory: the rest is for pages that are copied while it rewrites its file, and for
@@ -161,6 +160,7 @@ def bytes_an_image(images: int, *, dim: int, uri_bytes: int, partitions: int = 1
     """Bytes that the server uses for each of so many images, in the default hash tables."""
     each = images / partitions
     buckets = centroids_for(int(each))
+    # Half precision: centroids, and the components that they are in.
     family = 2 * COMPONENTS * (buckets + dim)
     return (
         layout.vector_width(dim, _INT8)
