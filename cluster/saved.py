@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from cluster.ingest import NAMED_FAILURES
 from cluster.listing import Count
@@ -59,20 +60,24 @@ def ingest_saved(
             rate=rate.at(indexed + failed),
         )
 
-    for collection, batch in _opened(read_saved(place, access), store, name, expect, partitions):
-        sound, bad = _parted(batch)
-        failures.keep(collection, bad, source=place)
-        known = np.zeros(len(sound.refs), np.bool_) if force else collection.known(sound.refs)
-        refs = [ref for ref, is_known in zip(sound.refs, known, strict=True) if not is_known]
-        if refs:
-            metadata = [ref.metadata for ref in refs]
-            failures.forget(collection, [ref.uri for ref in refs])
-            added += collection.add(sound.vectors[~known], refs, metadata=metadata, force=force)
-        listed += len(batch.refs)
-        skipped += int(known.sum())
-        failed += len(bad)
-        named += bad[: NAMED_FAILURES - len(named)]
-        on_progress(progress(done=False))
+    # A BLAS with more threads spins between its calls: with two, writing takes twice as long.
+    with threadpool_limits(limits=1, user_api="blas"):
+        batches = read_saved(place, access)
+        for collection, batch in _opened(batches, store, name, expect, partitions):
+            sound, bad = _parted(batch)
+            failures.keep(collection, bad, source=place)
+            known = np.zeros(len(sound.refs), np.bool_) if force else collection.known(sound.refs)
+            refs = [ref for ref, is_known in zip(sound.refs, known, strict=True) if not is_known]
+            if refs:
+                metadata = [ref.metadata for ref in refs]
+                failures.forget(collection, [ref.uri for ref in refs])
+                vectors = sound.vectors[~known]
+                added += collection.add(vectors, refs, metadata=metadata, force=force)
+            listed += len(batch.refs)
+            skipped += int(known.sum())
+            failed += len(bad)
+            named += bad[: NAMED_FAILURES - len(named)]
+            on_progress(progress(done=False))
     last = progress(done=True)
     on_progress(last)
     return Summary(

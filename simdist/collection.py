@@ -226,7 +226,8 @@ class Collection:
         """
         flags = np.zeros(len(refs), np.bool_)
         for tables, members in self._spread([ref.uri for ref in refs]):
-            digests = [layout.digests(refs[i].uri, refs[i].fingerprint) for i in members]
+            there = [refs[i] for i in members]
+            digests = layout.digests([ref.uri for ref in there], [ref.fingerprint for ref in there])
             flags[members] = tables.known(digests)
         return flags
 

@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 PAGE_ROWS = 8
 
@@ -97,63 +101,79 @@ def rank_pages() -> Callable[..., int]:
 
 
 @cache
-def hadamard_rows() -> Callable[..., None]:
-    """The fast Walsh-Hadamard transform, in place: (rows (n, d) float32, starts (b + 1,) int64).
+def hadamard_rows() -> Callable[..., NDArray[np.float32]]:
+    """The fast Walsh-Hadamard transform: (vectors (n, d) float32, signs (d,) float32, starts).
 
-    Columns starts[i] to starts[i + 1], a power of two of them, are one block; each is scaled so
-    that lengths stay, and transformed again it is what it was.
+    Each vector is multiplied by the signs first. Columns starts[i] to starts[i + 1], (b + 1,)
+    int64, a power of two of them, are one block; each is scaled so that lengths stay: transformed
+    again it is what it was.
+
+    Returns:
+        (n, d) float32.
     """
     import numba
     import numpy as np
 
     @numba.njit(nogil=True, cache=True)
-    def stages(row: Any, least: int) -> None:
-        """All stages whose strides are at least so much, two at a time where there are two."""
-        stride = row.shape[0] // 2
-        while stride >= 2 * least:
-            quarter = stride // 2
-            for start in range(0, row.shape[0], 2 * stride):
-                a = row[start : start + quarter]
-                b = row[start + quarter : start + stride]
-                c = row[start + stride : start + stride + quarter]
-                d = row[start + stride + quarter : start + 2 * stride]
-                for i in range(quarter):
-                    above, above_less = a[i] + c[i], a[i] - c[i]
-                    below, below_less = b[i] + d[i], b[i] - d[i]
-                    a[i], b[i] = above + below, above - below
-                    c[i], d[i] = above_less + below_less, above_less - below_less
-            stride = quarter // 2
-        if stride >= least:
-            for start in range(0, row.shape[0], 2 * stride):
-                left, right = row[start : start + stride], row[start + stride : start + 2 * stride]
-                for i in range(stride):
-                    left[i], right[i] = left[i] + right[i], left[i] - right[i]
+    def stage(row: Any, stride: int) -> None:
+        for start in range(0, row.shape[0], 2 * stride):
+            left, right = row[start : start + stride], row[start + stride : start + 2 * stride]
+            for i in range(stride):
+                left[i], right[i] = left[i] + right[i], left[i] - right[i]
 
-    # Short strides do not vectorise: the row is transposed in between, as a table of two sides that
-    # differ by a factor of two at most.
     @numba.njit(nogil=True, cache=True)
-    def transform(rows: Any, starts: Any) -> None:
-        spare = np.empty(rows.shape[1], np.float32)
+    def two_stages(row: Any, stride: int) -> None:
+        quarter = stride // 2
+        for start in range(0, row.shape[0], 2 * stride):
+            a = row[start : start + quarter]
+            b = row[start + quarter : start + stride]
+            c = row[start + stride : start + stride + quarter]
+            d = row[start + stride + quarter : start + 2 * stride]
+            for i in range(quarter):
+                above, above_less = a[i] + c[i], a[i] - c[i]
+                below, below_less = b[i] + d[i], b[i] - d[i]
+                a[i], b[i] = above + below, above - below
+                c[i], d[i] = above_less + below_less, above_less - below_less
+
+    # Such short strides would not vectorise.
+    @numba.njit(nogil=True, cache=True)
+    def last_three_stages(row: Any) -> None:
+        eights = row.reshape(-1, 8)
+        for i in range(eights.shape[0]):
+            a, b, c, d = eights[i, 0], eights[i, 1], eights[i, 2], eights[i, 3]
+            e, f, g, h = eights[i, 4], eights[i, 5], eights[i, 6], eights[i, 7]
+            a, b, c, d, e, f, g, h = a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h
+            a, b, c, d, e, f, g, h = a + c, b + d, a - c, b - d, e + g, f + h, e - g, f - h
+            eights[i, 0], eights[i, 1], eights[i, 2], eights[i, 3] = a + b, a - b, c + d, c - d
+            eights[i, 4], eights[i, 5], eights[i, 6], eights[i, 7] = e + f, e - f, g + h, g - h
+
+    @numba.njit(nogil=True, cache=True)
+    def transform(vectors: Any, signs: Any, starts: Any) -> Any:
+        rows = np.empty(vectors.shape, np.float32)
         for n in range(rows.shape[0]):
+            for i in range(rows.shape[1]):
+                rows[n, i] = vectors[n, i] * signs[i]
             for block in range(starts.shape[0] - 1):
                 row = rows[n, starts[block] : starts[block + 1]]
-                size = row.shape[0]
-                columns = 1
-                while columns * columns < size:
-                    columns *= 2
-                lines = size // columns
-                stages(row, columns)
-                turned = spare[:size]
-                for column in range(columns):
-                    for line in range(lines):
-                        turned[column * lines + line] = row[line * columns + column]
-                stages(turned, lines)
-                scale = np.float32(1 / np.sqrt(size))
-                for column in range(columns):
-                    for line in range(lines):
-                        row[line * columns + column] = turned[column * lines + line] * scale
+                stride = row.shape[0] // 2
+                while stride > 8:
+                    two_stages(row, stride)
+                    stride //= 4
+                if stride == 8:
+                    stage(row, stride)
+                    stride //= 2
+                if stride == 4:
+                    last_three_stages(row)
+                    stride = 0
+                while stride:
+                    stage(row, stride)
+                    stride //= 2
+                scale = np.float32(1 / np.sqrt(row.shape[0]))
+                for i in range(row.shape[0]):
+                    row[i] *= scale
+        return rows
 
-    compiled: Callable[..., None] = transform
+    compiled: Callable[..., NDArray[np.float32]] = transform
     return compiled
 
 
@@ -168,12 +188,16 @@ def round_rows() -> Callable[..., None]:
 
     @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "nnan"})
     def rounded(rows: Any, values: Any, inverse_lengths: Any) -> None:
+        # The bits of floats, less their sign, are in the order of the floats, and the greatest of
+        # integers is found ten times as fast.
+        integers, greatest = rows.view(np.int32), np.empty(1, np.int32)
         for n in range(rows.shape[0]):
-            row, target = rows[n], values[n]
-            peak = np.float32(0)
-            for value in row:
-                peak = max(peak, abs(value))
-            scale = np.float32(127) / peak
+            row, target, bits = rows[n], values[n], integers[n]
+            peak = np.int32(0)
+            for i in range(row.shape[0]):
+                peak = max(peak, bits[i] & np.int32(0x7FFFFFFF))
+            greatest[0] = peak
+            scale = np.float32(127) / greatest.view(np.float32)[0]
             square = np.float32(0)
             for i in range(row.shape[0]):
                 whole = np.rint(row[i] * scale)
@@ -182,4 +206,26 @@ def round_rows() -> Callable[..., None]:
             inverse_lengths[n] = np.float32(1) / np.sqrt(square)
 
     compiled: Callable[..., None] = rounded
+    return compiled
+
+
+@cache
+def restore_rows() -> Callable[..., NDArray[np.float32]]:
+    """What `round_rows` rounded, to length 1: (values (n, d) int8, inverse_lengths (n,) float32).
+
+    Returns:
+        (n, d) float32.
+    """
+    import numba
+    import numpy as np
+
+    @numba.njit(nogil=True, cache=True)
+    def restored(values: Any, inverse_lengths: Any) -> Any:
+        rows = np.empty(values.shape, np.float32)
+        for n in range(values.shape[0]):
+            for i in range(values.shape[1]):
+                rows[n, i] = values[n, i] * inverse_lengths[n]
+        return rows
+
+    compiled: Callable[..., NDArray[np.float32]] = restored
     return compiled

@@ -32,7 +32,8 @@ from simdist.sources.table import MAX_ROW_GROUP, open_parquet
 if TYPE_CHECKING:
     import pyarrow as pa
 
-BATCH = 4096
+# As many as are sorted together before they are committed, see `tables`.
+BATCH = 8192
 MAX_DIM = 65_536
 
 _SUFFIX = ".parquet"

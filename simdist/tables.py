@@ -12,13 +12,17 @@ from numpy.typing import NDArray
 from simdist.batch import COMMIT_BATCH, Batch
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import HashFamily, dump_family, load_family
+from simdist.kernels import restore_rows
 from simdist.sources.reference import ImageRef
 from simdist.store import Store, layout
 from simdist.store.connection import Argument
 from simdist.vectors import rotated, unrotated
 
-# Images that are packed and hashed together.
+# Images that are packed and hashed together: what is made of them stays in a processor's cache.
 _PREPARED = 2 * COMMIT_BATCH
+# Images that are sorted together before they are committed: the more, the more of a batch belong
+# into the same bucket, which is written once.
+_SORTED = 16 * COMMIT_BATCH
 # Images deleted by one call of the script: a stall of a few milliseconds.
 _DELETED = 256
 # Rows that one call of the script reads at most: a stall of some milliseconds.
@@ -148,9 +152,9 @@ class HashTables:
         """
         self.store.run("fit", [self.meta_key], [images, dump_family(family)])
 
-    def known(self, digests: Sequence[bytes]) -> NDArray[np.bool_]:
+    def known(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
         """Which images are there, by `layout.digests`: (n,) bool; one round trip."""
-        answer = self.store.run("known", [self.meta_key], [self.uri_bits, b"".join(digests)])
+        answer = self.store.run("known", [self.meta_key], [self.uri_bits, digests.tobytes()])
         flags: NDArray[np.bool_] = np.frombuffer(answer, dtype=np.uint8) == ord("1")
         return flags
 
@@ -176,8 +180,8 @@ class HashTables:
             A character for each image: '=' unchanged, '+' added, '~' replaced.
         """
         results = b""
-        for start in range(0, len(refs), _PREPARED):
-            part = slice(start, start + _PREPARED)
+        for start in range(0, len(refs), _SORTED):
+            part = slice(start, start + _SORTED)
             results += self._commit(vectors[part], refs[part], metadata[part], replicas, force)
         return results
 
@@ -189,14 +193,20 @@ class HashTables:
         replicas: int,
         force: bool,
     ) -> bytes:
-        batch = Batch.pack(layout.pack_vectors(self.turned(vectors), self.dtype), refs, metadata)
-        # Bucketed as they are stored: rebuilt tables, which know nothing else, come out the same.
-        stored = self.restore(batch.packed)
+        pieces = [slice(at, at + _PREPARED) for at in range(0, len(refs), _PREPARED)]
+        packed = [layout.pack_vectors(self.turned(vectors[piece]), self.dtype) for piece in pieces]
+        batch = Batch.pack(np.concatenate(packed), refs, metadata)
         results = np.zeros(len(refs), np.uint8)
         while not results.all():
             hashing = self.hashing()
             families = [hashing.family, *([hashing.following] if hashing.following else [])]
-            buckets = np.hstack([family.buckets(stored) for family in families])
+            # Bucketed as they are stored: rebuilt tables, which know nothing else, come out equal.
+            buckets = np.hstack(
+                [
+                    np.concatenate([family.buckets(self.restore(part)) for part in packed])
+                    for family in families
+                ]
+            )
             sides: list[Argument] = [hashing.generation, hashing.family.tables, 0, 0]
             if hashing.following:
                 sides[2:] = [hashing.generation + 1, hashing.following.tables]
@@ -323,9 +333,7 @@ class HashTables:
 
     def restore(self, packed: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Stored vectors, (n, width) bytes -> (n, dim) float32, of length 1."""
-        values, inverse_lengths = self.unpack(packed)
-        unit: NDArray[np.float32] = values * inverse_lengths[:, None]
-        return unit
+        return restore_rows()(*self.unpack(packed))
 
     def _matrix(self, packed: bytes) -> NDArray[np.uint8]:
         return np.frombuffer(packed, np.uint8).reshape(-1, self._width)

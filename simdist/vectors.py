@@ -65,18 +65,15 @@ def rotated(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     largest one costs half as much. Random signs, then a Hadamard transform: N. Ailon, B.
     Chazelle, 'The fast Johnson-Lindenstrauss transform', SIAM J. Computing 39 (2009).
     """
-    signs, starts = _rotation(vectors.shape[1])
-    turned: NDArray[np.float32] = vectors * signs
-    hadamard_rows()(turned, starts)
-    return turned
+    return hadamard_rows()(vectors, *_rotation(vectors.shape[1]))
 
 
 def unrotated(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """What `rotated` made these of."""
     signs, starts = _rotation(vectors.shape[1])
-    turned = vectors.copy()
-    hadamard_rows()(turned, starts)
-    return turned * signs
+    unturned: NDArray[np.float32] = hadamard_rows()(vectors, np.ones_like(signs), starts)
+    unturned *= signs
+    return unturned
 
 
 @cache

@@ -39,17 +39,18 @@ import hashlib
 import json
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from mmh3 import mmh3_x64_128_digest
 from numpy.typing import NDArray
 
 from simdist.kernels import round_rows
 
-VERSION = 3
+VERSION = 4
 COLLECTIONS = "simdist:collections"
 
 ROW_DTYPE = np.dtype("<u4")
@@ -58,6 +59,8 @@ BLOCK = 64
 
 # Bytes of a URI's digest that choose its `uris` hash, and of the field in it.
 PREFIX, FIELD = 3, 11
+# Bytes of a fingerprint's digest, and what it is cut from.
+_STATE, _MURMUR = 8, 16
 
 # length of the URI, length of the label + 1 (0: no label)
 _HEADER = struct.Struct("<HH")
@@ -109,11 +112,18 @@ def partition_of(digest: bytes, partitions: int) -> int:
     return int.from_bytes(digest[-4:], "little") % partitions
 
 
-def digests(uri: str, fingerprint: str) -> bytes:
-    """14 bytes for a URI and 8 for the state of its content, as the scripts take them."""
-    # Without `uri_digest`: called for every image, a call is a tenth of the time.
-    name = hashlib.blake2b(uri.encode(), digest_size=PREFIX + FIELD).digest()
-    return name + hashlib.blake2b(fingerprint.encode(), digest_size=8).digest()
+def digests(uris: Sequence[str], fingerprints: Sequence[str]) -> NDArray[np.uint8]:
+    """(n, 22) bytes, as the scripts take them: `uri_digest`, and 8 for the state of the content.
+
+    The latter are MurmurHash3's first, a quarter of the time of BLAKE2: who can make two
+    fingerprints that share theirs deceives nobody but about an own image.
+    """
+    # Without `uri_digest`: for so many, a call is a tenth of the time.
+    names = [hashlib.blake2b(uri.encode(), digest_size=PREFIX + FIELD).digest() for uri in uris]
+    states = [mmh3_x64_128_digest(fingerprint.encode()) for fingerprint in fingerprints]
+    name_bytes = np.frombuffer(b"".join(names), np.uint8).reshape(-1, PREFIX + FIELD)
+    state_bytes = np.frombuffer(b"".join(states), np.uint8).reshape(-1, _MURMUR)
+    return np.hstack([name_bytes, state_bytes[:, :_STATE]])
 
 
 @dataclass(frozen=True)
