@@ -29,7 +29,8 @@ _OPEN = ("/", "/healthz", "/readyz", "/v1/openapi.json")
 _OPEN_BELOW = "/page/"
 _WRITES = ("POST", "DELETE")
 _IMAGES = "/v1/images"
-# How long, and how much, a body that is refused is read on.
+# The status from which on a request is refused; how long, and how much, its body is read on.
+_REFUSED = 400
 _REFUSED_SECONDS = 2.0
 _REFUSED_BYTES = 2 * MAX_UPLOAD
 
@@ -97,19 +98,26 @@ class Guard:
         progress = _Progress()
         path = _path(scope)
 
+        async def noted() -> Message:
+            progress.awaited = not progress.complete
+            message = await receive()
+            progress.awaited = False
+            progress.note(message)
+            return message
+
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
+                # Not if it is late already.
+                if message["status"] >= _REFUSED and not progress.awaited:
+                    await _read_on(receive, progress)
                 progress.status = message["status"]
                 _add_headers(message, page=path == "/" or path.startswith(_OPEN_BELOW))
             await send(message)
 
         try:
-            await self._pass(scope, path, receive, answer, progress)
+            await self._pass(scope, path, noted, answer, progress)
         except ProblemError as problem:
             if not progress.status:
-                # Not if it is late already.
-                if not progress.awaited:
-                    await _read_on(receive, progress)
                 await problem.response()(scope, receive, answer)
         except Exception:
             # Never a stack trace to the caller; for the operator it is in the log.
@@ -195,12 +203,8 @@ def _limited(receive: Receive, limit: int, progress: _Progress) -> Receive:
     """`receive`, which refuses a body that grows beyond the limit."""
 
     async def receive_some() -> Message:
-        progress.awaited = not progress.complete
         message = await receive()
-        progress.awaited = False
-        progress.note(message)
         if progress.read > limit:
-            await _read_on(receive, progress)
             raise _too_large(limit)
         return message
 

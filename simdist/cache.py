@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.kernels import PAGE_ROWS, rank_pages
-from simdist.tables import BucketTail, HashTables, Place
+from simdist.reading import BucketTail, Place
+from simdist.tables import HashTables
 
 # Of all pages, what is made free at once when none is: looking for the oldest is not for every one.
 _EVICTED = 16

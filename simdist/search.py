@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from simdist.cache import BucketCache, OutdatedError
 from simdist.collection import Collection
 from simdist.errors import CollectionError, UsageError
+from simdist.reading import Place
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 from simdist.store import layout
-from simdist.tables import HashTables, Place
+from simdist.tables import HashTables
 from simdist.tuning import ProbeChooser, check_recall
 from simdist.vectors import checked_normalised
 

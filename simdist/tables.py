@@ -13,6 +13,7 @@ from simdist.batch import COMMIT_BATCH, Batch
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import HashFamily, dump_family, load_family
 from simdist.kernels import restore_rows
+from simdist.reading import Place, Reading, unpack_reading
 from simdist.sources.reference import ImageRef
 from simdist.store import Store, layout
 from simdist.store.connection import Argument
@@ -30,9 +31,6 @@ READ_ROWS = 4096
 # Blocks of rows that one round trip reads when all are wanted.
 _BLOCKS = 32
 
-# A table and a bucket in it.
-Place = tuple[int, int]
-
 
 @dataclass(frozen=True)
 class Hashing:
@@ -41,40 +39,6 @@ class Hashing:
     generation: int
     family: HashFamily
     following: HashFamily | None
-
-
-@dataclass(frozen=True)
-class BucketTail:
-    """What a bucket holds beyond what its reader had.
-
-    Attributes:
-        place: which bucket.
-        start, known: how much of it the reader had, and has from now on.
-        complete: whether that is all.
-        rows: (n,) uint32, without those of deleted images.
-        vectors: (n, width) uint8, stored vectors (`layout.unpack_vectors`).
-    """
-
-    place: Place
-    start: int
-    known: int
-    complete: bool
-    rows: NDArray[np.uint32]
-    vectors: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """An answer of `HashTables.read`.
-
-    Attributes:
-        epoch: changes that the partition had seen by then.
-        dead: (n,) uint32, rows deleted or replaced since the reader's last reading.
-    """
-
-    epoch: int
-    dead: NDArray[np.uint32]
-    tails: list[BucketTail]
 
 
 @dataclass(frozen=True)
@@ -256,18 +220,7 @@ class HashTables:
         reply = self.store.run("read", [self.meta_key], arguments)
         if reply is None:
             return None
-        tails, left = [], READ_ROWS
-        # Fewer than were wanted, where the limit was reached.
-        for (place, start), (packed, *vectors) in zip(wanted.items(), reply[2:], strict=False):
-            rows = np.frombuffer(packed, layout.ROW_DTYPE)
-            read = len(rows)
-            matrix = self._matrix(b"".join(vectors))
-            alive = layout.alive(matrix)
-            if not alive.all():
-                rows, matrix = rows[alive], matrix[alive]
-            tails.append(BucketTail(place, start, start + read, read < left, rows, matrix))
-            left -= read
-        return Reading(reply[0], np.frombuffer(reply[1], layout.ROW_DTYPE), tails)
+        return unpack_reading(reply, wanted, width=self._width, limit=READ_ROWS)
 
     def rows(self, rows: NDArray[np.uint32]) -> list[tuple[NDArray[np.uint8], bytes] | None]:
         """The stored vector, (width,) bytes, and the record of each row; None where deleted."""
