@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from simdist.batch import COMMIT_BATCH, Batch
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import HashFamily, dump_family, load_family
+from simdist.hashing.family import Buckets
 from simdist.kernels import restore_rows
 from simdist.reading import Place, Reading, unpack_reading
 from simdist.sources.reference import ImageRef
@@ -157,20 +158,12 @@ class HashTables:
         replicas: int,
         force: bool,
     ) -> bytes:
-        pieces = [slice(at, at + _PREPARED) for at in range(0, len(refs), _PREPARED)]
-        packed = [layout.pack_vectors(self.turned(vectors[piece]), self.dtype) for piece in pieces]
-        batch = Batch.pack(np.concatenate(packed), refs, metadata)
+        batch = Batch.pack(self._packed(vectors), refs, metadata)
         results = np.zeros(len(refs), np.uint8)
         while not results.all():
             hashing = self.hashing()
             families = [hashing.family, *([hashing.following] if hashing.following else [])]
-            # Bucketed as they are stored: rebuilt tables, which know nothing else, come out equal.
-            buckets = np.hstack(
-                [
-                    np.concatenate([family.buckets(self.restore(part)) for part in packed])
-                    for family in families
-                ]
-            )
+            buckets = np.hstack([self._buckets(family, batch.packed) for family in families])
             sides: list[Argument] = [hashing.generation, hashing.family.tables, 0, 0]
             if hashing.following:
                 sides[2:] = [hashing.generation + 1, hashing.following.tables]
@@ -187,6 +180,19 @@ class HashTables:
                     break
                 results[members] = np.frombuffer(written, np.uint8)
         return results.tobytes()
+
+    def _packed(self, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """(n, dim) -> (n, width) bytes, stored vectors."""
+        packed = np.empty((len(vectors), self._width), np.uint8)
+        for piece in _pieces(len(vectors)):
+            packed[piece] = layout.pack_vectors(self.turned(vectors[piece]), self.dtype)
+        return packed
+
+    def _buckets(self, family: HashFamily, packed: NDArray[np.uint8]) -> Buckets:
+        """Bucketed as they are stored: rebuilt tables, which know nothing else, come out equal."""
+        return np.concatenate(
+            [family.buckets(self.restore(packed[piece])) for piece in _pieces(len(packed))]
+        )
 
     def delete(self, digests: Sequence[bytes]) -> int:
         """Delete images by `layout.uri_digest`; returns how many there were."""
@@ -329,3 +335,8 @@ class HashTables:
                 raise StoreError(f"the collection {self.collection!r} has lost its hash family")
             self._families[generation] = load_family(data)
         return self._families[generation]
+
+
+def _pieces(count: int) -> list[slice]:
+    """So many, in pieces that are prepared together."""
+    return [slice(start, start + _PREPARED) for start in range(0, count, _PREPARED)]
