@@ -154,7 +154,9 @@ def bench(model: Model, s3_url: str, tmp_path_factory: pytest.TempPathFactory) -
     """The rig, filled; and what an undisturbed ingest makes of it."""
     with (
         pytest.MonkeyPatch.context() as patch,
-        running(valkey(), tmp_path_factory.mktemp("redis")) as redis,
+        # It writes before it answers: every second, on a busy disk, it may lose what it has
+        # acknowledged in the last two (docs/reliability.md).
+        running(valkey(), tmp_path_factory.mktemp("redis"), "--appendfsync", "always") as redis,
         closing(FlakyProxy(s3_url)) as proxy,
     ):
         # Before Ray starts: its workers have it from there.
