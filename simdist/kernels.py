@@ -211,7 +211,7 @@ def round_rows() -> Callable[..., None]:
 
 @cache
 def restore_rows() -> Callable[..., NDArray[np.float32]]:
-    """What `round_rows` rounded, to length 1: (values (n, d) int8, inverse_lengths (n,) float32).
+    """To length 1: (values (n, d) int8 or float32, inverse_lengths (n,) float32).
 
     Returns:
         (n, d) float32.

@@ -33,6 +33,7 @@ from simdist.sources import ImageRef
 from simdist.store import Store, connect
 
 NAME = "bench"
+# Vectors that all is warmed up with.
 _FEW = 1024
 KMEANS_PROBES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128)
 # Workers and cold starts are measured with the fewest probes that reach it.
