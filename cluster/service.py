@@ -199,9 +199,10 @@ def run(
         # of Serve itself dies meanwhile.
         except (RayServeException, RayError, RuntimeError) as error:
             raise ClusterError(f"the service does not start: {_reason(error)}") from error
-        on_ready()
+        # Before it is said to be ready: whoever reads that may stop it at once.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
+        on_ready()
         stop.wait()
         if settings.ray_address is not None:
             # What has begun is answered first, which takes half a minute.
