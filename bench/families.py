@@ -25,6 +25,7 @@ from simdist.hashing.cells import nearest_centroids
 from simdist.hashing.components import principal_components
 from simdist.hashing.family import Buckets, Vectors
 from simdist.hashing.kmeans import centroids_for
+from simdist.hashing.projection import rounded
 from simdist.vectors import normalised
 
 VECTORS = Path("../shared/data/vectors/caltech-crops-512.npz")
@@ -181,7 +182,7 @@ class StoredTwice:
     def two_nearest(self, vectors: Vectors) -> tuple[Buckets, NDArray[np.float32]]:
         """The two, and the ratio of the squared distances to the second and the first."""
         nearest = self.family.probes(vectors, 2)[:, 0]
-        points = vectors @ self.family.basis
+        points = self.family.projection.points(*rounded(vectors))
         first, second = (
             np.square(points - self.family.centroids[nearest[:, place]]).sum(axis=1)
             for place in (0, 1)

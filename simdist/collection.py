@@ -227,8 +227,9 @@ class Collection:
         flags = np.zeros(len(refs), np.bool_)
         for tables, members in self._spread([ref.uri for ref in refs]):
             there = [refs[i] for i in members]
-            digests = layout.digests([ref.uri for ref in there], [ref.fingerprint for ref in there])
-            flags[members] = tables.known(digests)
+            uris = [ref.uri.encode() for ref in there]
+            fingerprints = [ref.fingerprint for ref in there]
+            flags[members] = tables.known(layout.digests(uris, fingerprints))
         return flags
 
     def add(

@@ -102,11 +102,10 @@ def rank_pages() -> Callable[..., int]:
 
 @cache
 def hadamard_rows() -> Callable[..., NDArray[np.float32]]:
-    """The fast Walsh-Hadamard transform: (vectors (n, d) float32, signs (d,) float32, starts).
+    """The fast Walsh-Hadamard transform: (vectors (n, d) float32, factors (d,) float32, starts).
 
-    Each vector is multiplied by the signs first. Columns starts[i] to starts[i + 1], (b + 1,)
-    int64, a power of two of them, are one block; each is scaled so that lengths stay: transformed
-    again it is what it was.
+    Each vector is multiplied by the factors first. Columns starts[i] to starts[i + 1], (b + 1,)
+    int64, a power of two of them, are transformed for themselves.
 
     Returns:
         (n, d) float32.
@@ -148,11 +147,11 @@ def hadamard_rows() -> Callable[..., NDArray[np.float32]]:
             eights[i, 4], eights[i, 5], eights[i, 6], eights[i, 7] = e + f, e - f, g + h, g - h
 
     @numba.njit(nogil=True, cache=True)
-    def transform(vectors: Any, signs: Any, starts: Any) -> Any:
+    def transform(vectors: Any, factors: Any, starts: Any) -> Any:
         rows = np.empty(vectors.shape, np.float32)
         for n in range(rows.shape[0]):
             for i in range(rows.shape[1]):
-                rows[n, i] = vectors[n, i] * signs[i]
+                rows[n, i] = vectors[n, i] * factors[i]
             for block in range(starts.shape[0] - 1):
                 row = rows[n, starts[block] : starts[block + 1]]
                 stride = row.shape[0] // 2
@@ -168,9 +167,6 @@ def hadamard_rows() -> Callable[..., NDArray[np.float32]]:
                 while stride:
                     stage(row, stride)
                     stride //= 2
-                scale = np.float32(1 / np.sqrt(row.shape[0]))
-                for i in range(row.shape[0]):
-                    row[i] *= scale
         return rows
 
     compiled: Callable[..., NDArray[np.float32]] = transform

@@ -167,8 +167,8 @@ class HashTables:
             sides: list[Argument] = [hashing.generation, hashing.family.tables, 0, 0]
             if hashing.following:
                 sides[2:] = [hashing.generation + 1, hashing.following.tables]
-            for members in batch.parts(np.flatnonzero(results == 0), buckets):
-                arguments = batch.arguments(members, buckets, uri_bits=self.uri_bits)
+            left = np.flatnonzero(results == 0)
+            for members, arguments in batch.commands(left, buckets, uri_bits=self.uri_bits):
                 written: bytes | None = self.store.run(
                     "commit",
                     [self.meta_key],
@@ -191,7 +191,7 @@ class HashTables:
     def _buckets(self, family: HashFamily, packed: NDArray[np.uint8]) -> Buckets:
         """Bucketed as they are stored: rebuilt tables, which know nothing else, come out equal."""
         return np.concatenate(
-            [family.buckets(self.restore(packed[piece])) for piece in _pieces(len(packed))]
+            [family.buckets(*self.unpack(packed[piece])) for piece in _pieces(len(packed))]
         )
 
     def delete(self, digests: Sequence[bytes]) -> int:

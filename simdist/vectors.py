@@ -65,24 +65,29 @@ def rotated(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     largest one costs half as much. Random signs, then a Hadamard transform: N. Ailon, B.
     Chazelle, 'The fast Johnson-Lindenstrauss transform', SIAM J. Computing 39 (2009).
     """
-    return hadamard_rows()(vectors, *_rotation(vectors.shape[1]))
+    signs, scales, starts = _rotation(vectors.shape[1])
+    return hadamard_rows()(vectors, signs * scales, starts)
 
 
 def unrotated(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """What `rotated` made these of."""
-    signs, starts = _rotation(vectors.shape[1])
-    unturned: NDArray[np.float32] = hadamard_rows()(vectors, np.ones_like(signs), starts)
+    signs, scales, starts = _rotation(vectors.shape[1])
+    unturned: NDArray[np.float32] = hadamard_rows()(vectors, scales, starts)
     unturned *= signs
     return unturned
 
 
 @cache
-def _rotation(dim: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The signs, and the bounds of blocks whose sizes are powers of two, the largest first.
+def _rotation(
+    dim: int,
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int64]]:
+    """The signs, what keeps lengths as they are, and the bounds of the blocks.
 
-    From a hash, not a generator of NumPy's: what is stored depends on it for good.
+    Their sizes are powers of two, the largest first. The signs are from a hash, not a generator
+    of NumPy's: what is stored depends on them for good.
     """
     bits = np.unpackbits(np.frombuffer(shake_128(b"simdist").digest(-(-dim // 8)), np.uint8))
     sizes = [1 << bit for bit in range(dim.bit_length() - 1, -1, -1) if dim >> bit & 1]
     signs = np.where(bits[:dim] == 1, np.float32(1), np.float32(-1))
-    return signs, np.cumsum([0, *sizes])
+    scales = np.repeat(np.array(sizes, np.float32) ** np.float32(-0.5), sizes)
+    return signs, scales, np.cumsum([0, *sizes])

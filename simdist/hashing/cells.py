@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.hashing.family import Vectors
+from simdist.hashing.projection import Projection
 
 Indices = NDArray[np.intp]
 
@@ -65,18 +66,26 @@ class Cells:
             )
         return nearest
 
-    def ranked(self, vector: Vectors, basis: Vectors, count: int) -> NDArray[np.uint32]:
-        """(d,) -> (count,) centroids: what `nearest` says of it, then the others by distance.
+    def ranked(
+        self,
+        values: NDArray[np.int8],
+        inverse_length: np.float32,
+        projection: Projection,
+        count: int,
+    ) -> NDArray[np.uint32]:
+        """(count,) centroids: what `nearest` says of a vector, then the others by distance.
 
         They are ranked among several times as many, those of the nearest cells; all of them if
         `count` is their number.
 
         Args:
-            basis: (d, c) float32, by which the vector becomes a point.
+            values, inverse_length: the vector, as `rounded`.
+            projection: by which it becomes a point.
         """
         ranked: NDArray[np.uint32] = _compiled_ranking()(
-            *(vector, basis, self.centres, self._centre_halves, self.centroids, self._halves),
-            *(self.starts, self._near, self._cells_for(count), count),
+            *(values, inverse_length, projection.columns, projection.scales),
+            *(self.centres, self._centre_halves, self.centroids, self._halves, self.starts),
+            *(self._near, self._cells_for(count), count),
         )
         return ranked
 
@@ -155,13 +164,26 @@ def _compiled_near_cells() -> Callable[..., int]:
     """
     import numba
 
+    fast = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "nnan"})
+
+    @fast
+    def half_square(point: Any) -> Any:
+        total = np.float32(0)
+        for i in range(len(point)):
+            total += point[i] * point[i]
+        return np.float32(0.5) * total
+
+    @fast
+    def least(distances: Any) -> Any:
+        smallest = distances[0]
+        for i in range(len(distances)):
+            smallest = min(smallest, distances[i])
+        return smallest
+
     @numba.njit(nogil=True, cache=True)
     def near_cells(point: Any, distances: Any, near: Any) -> int:
-        half = np.float32(0)
-        for value in point:
-            half += value * value
-        half *= np.float32(0.5)
-        limit = _FARTHEST * (distances.min() + half) - half
+        half = half_square(point)
+        limit = _FARTHEST * (least(distances) + half) - half
         found = 0
         for cell in range(len(distances)):
             far = distances[cell]
@@ -193,25 +215,28 @@ def _compiled_ranking() -> Callable[..., NDArray[np.uint32]]:
             out[i] = halves[first + i] - total
 
     @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-    def project(vector: Any, basis: Any, point: Any) -> None:
-        # Four rows at a time: the sums are loaded and stored a quarter as often.
-        rows = basis.shape[0] // 4 * 4
+    def products(values: Any, columns: Any, point: Any) -> None:
+        # Four rows at a time: the sums are loaded and stored a quarter as often. They are whole
+        # numbers, and exact up to 2^24.
+        rows = columns.shape[0] // 4 * 4
         for i in range(0, rows, 4):
-            four = vector[i : i + 4]
-            for j in range(basis.shape[1]):
-                point[j] += (four[0] * basis[i, j] + four[1] * basis[i + 1, j]) + (
-                    four[2] * basis[i + 2, j] + four[3] * basis[i + 3, j]
+            four = values[i : i + 4]
+            for j in range(columns.shape[1]):
+                point[j] += (four[0] * columns[i, j] + four[1] * columns[i + 1, j]) + (
+                    four[2] * columns[i + 2, j] + four[3] * columns[i + 3, j]
                 )
-        for i in range(rows, basis.shape[0]):
-            for j in range(basis.shape[1]):
-                point[j] += vector[i] * basis[i, j]
+        for i in range(rows, columns.shape[0]):
+            for j in range(columns.shape[1]):
+                point[j] += values[i] * columns[i, j]
 
     near_cells = _compiled_near_cells()
 
     @numba.njit(nogil=True, cache=True)
     def ranked(  # noqa: PLR0917
-        vector: Any,
-        basis: Any,
+        values: Any,
+        inverse_length: Any,
+        columns: Any,
+        scales: Any,
         centres: Any,
         centre_halves: Any,
         centroids: Any,
@@ -221,8 +246,11 @@ def _compiled_ranking() -> Callable[..., NDArray[np.uint32]]:
         wanted: int,
         count: int,
     ) -> Any:
-        point = np.zeros(basis.shape[1], np.float32)
-        project(vector, basis, point)
+        point = np.zeros(columns.shape[1], np.float32)
+        products(values.astype(np.float32), columns, point)
+        # In this order, as they are when it is stored.
+        for j in range(len(point)):
+            point[j] = (point[j] * scales[j]) * inverse_length
         to_cells = np.empty(len(centres), np.float32)
         distances(point, centres, centre_halves, 0, to_cells)
         cells = np.argsort(to_cells)[:wanted]

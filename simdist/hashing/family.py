@@ -29,8 +29,13 @@ class HashFamily(Protocol):
     @property
     def size(self) -> int: ...
 
-    def buckets(self, vectors: Vectors) -> Buckets:
-        """(n, d) float32 -> (n, tables) uint32: where the vectors are stored."""
+    def buckets(self, vectors: NDArray[Any], inverse_lengths: Vectors | None = None) -> Buckets:
+        """(n, d) -> (n, tables) uint32: where the vectors are stored.
+
+        Args:
+            vectors: float32 or int8.
+            inverse_lengths: (n,) float32, 1 / their lengths; None: these are 1.
+        """
         ...
 
     def probes(self, vectors: Vectors, count: int) -> Buckets:

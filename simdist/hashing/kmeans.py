@@ -19,6 +19,7 @@ from simdist.hashing.cells import Cells
 from simdist.hashing.components import principal_components
 from simdist.hashing.family import Buckets, Vectors
 from simdist.hashing.lloyd import fit_cells
+from simdist.hashing.projection import Projection, rounded
 
 VECTORS_A_CENTROID = 8
 MAX_CENTROIDS = 16384
@@ -37,14 +38,16 @@ class KMeansFamily:
     """Centroids in the space of the leading principal components; one table.
 
     Attributes:
-        basis: (d, c) float32, the principal components. Nothing is taken off before: distances
-            are the same.
+        axes: (c, d) int8, the principal components times what is in `scales`. Nothing is taken off
+            before: distances are the same.
+        scales: (c,) float32, the inverse.
         centroids: (K, c) float32, those of a cell side by side.
         cells: (C, c) float32, the centres of the cells through which centroids are found.
         starts: (C + 1,) int64: cell i has the centroids from starts[i] up to starts[i + 1].
     """
 
-    basis: NDArray[np.float32]
+    axes: NDArray[np.int8]
+    scales: NDArray[np.float32]
     centroids: NDArray[np.float32]
     cells: NDArray[np.float32]
     starts: NDArray[np.int64]
@@ -64,41 +67,49 @@ class KMeansFamily:
         wanted = centroids or centroids_for(len(sample))
         sample = _different(sample)
         generator = np.random.default_rng(seed)
-        basis = _rounded(principal_components(sample, generator).basis)
+        axes, scales = rounded(principal_components(sample, generator).basis.T)
         count = min(wanted, len(sample))
-        found = fit_cells(sample @ basis, count, generator)
-        return cls(basis, _rounded(found.centroids), _rounded(found.centres), found.starts)
+        found = fit_cells(Projection(axes, scales).points(*rounded(sample)), count, generator)
+        cells = _halved(found.centres)
+        return cls(axes, scales, _halved(found.centroids), cells, found.starts)
 
     @property
     def size(self) -> int:
         return len(self.centroids)
 
-    def buckets(self, vectors: Vectors) -> Buckets:
-        return self._search.nearest(vectors @ self.basis).astype(np.uint32)[:, None]
+    def buckets(self, vectors: NDArray[Any], inverse_lengths: Vectors | None = None) -> Buckets:
+        if inverse_lengths is None or vectors.dtype != np.int8:
+            vectors, inverse_lengths = rounded(vectors)
+        nearest = self._search.nearest(self.projection.points(vectors, inverse_lengths))
+        return nearest.astype(np.uint32)[:, None]
 
     def probes(self, vectors: Vectors, count: int) -> Buckets:
         count = min(count, self.size)
-        if len(vectors) == 1:
-            return self._search.ranked(vectors[0], self.basis, count)[None, None]
         probes = np.empty((len(vectors), 1, count), np.uint32)
-        for row, vector in zip(probes, vectors, strict=True):
-            row[0] = self._search.ranked(vector, self.basis, count)
+        for row, values, inverse_length in zip(probes, *rounded(vectors), strict=True):
+            row[0] = self._search.ranked(values, inverse_length, self.projection, count)
         return probes
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         return {
-            "basis": self.basis.astype(np.float16),
+            "axes": self.axes,
+            "scales": self.scales,
             "centroids": self.centroids.astype(np.float16),
             "cells": self.cells.astype(np.float16),
             "starts": self.starts,
         }
 
     @cached_property
+    def projection(self) -> Projection:
+        """By which vectors become points among the centroids."""
+        return Projection(self.axes, self.scales)
+
+    @cached_property
     def _search(self) -> Cells:
         return Cells(self.centroids, self.cells, self.starts)
 
 
-def _rounded(values: Vectors) -> Vectors:
+def _halved(values: Vectors) -> Vectors:
     """Rounded to half precision, as they are stored: half the memory, a hair less exact."""
     return values.astype(np.float16).astype(np.float32)
 

@@ -22,7 +22,7 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
                           image was deleted or replaced; absent where all 64 were
     ...records:<block>    what else is stored of the same images: u32 lengths of the block's
                           records, 0 where there is none yet, 2^31 added where the image was
-                          deleted or replaced; and the records, end to end, see `pack_record`
+                          deleted or replaced; and the records, end to end, see `pack_records`
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
     ...rehash             who fills in the next tables: a lease
@@ -50,7 +50,7 @@ from numpy.typing import NDArray
 
 from simdist.kernels import round_rows
 
-VERSION = 4
+VERSION = 5
 COLLECTIONS = "simdist:collections"
 
 ROW_DTYPE = np.dtype("<u4")
@@ -97,7 +97,7 @@ def uri_digest(uri: str) -> bytes:
 
     The first 3 choose the `uris` hash, the other 11 are the field in it.
     """
-    return hashlib.blake2b(uri.encode(), digest_size=PREFIX + FIELD).digest()
+    return hashlib.blake2b(uri.encode()).digest()[: PREFIX + FIELD]
 
 
 def uris_hashes(digests: NDArray[np.uint8], bits: int) -> NDArray[np.intp]:
@@ -112,18 +112,23 @@ def partition_of(digest: bytes, partitions: int) -> int:
     return int.from_bytes(digest[-4:], "little") % partitions
 
 
-def digests(uris: Sequence[str], fingerprints: Sequence[str]) -> NDArray[np.uint8]:
+def digests(uris: Sequence[bytes], fingerprints: Sequence[str]) -> NDArray[np.uint8]:
     """(n, 22) bytes, as the scripts take them: `uri_digest`, and 8 for the state of the content.
 
     The latter are MurmurHash3's first, a quarter of the time of BLAKE2: who can make two
     fingerprints that share theirs deceives nobody but about an own image.
+
+    Args:
+        uris: encoded.
     """
     # Without `uri_digest`: for so many, a call is a tenth of the time.
-    names = [hashlib.blake2b(uri.encode(), digest_size=PREFIX + FIELD).digest() for uri in uris]
+    names = [hashlib.blake2b(uri).digest() for uri in uris]
     states = [mmh3_x64_128_digest(fingerprint.encode()) for fingerprint in fingerprints]
-    name_bytes = np.frombuffer(b"".join(names), np.uint8).reshape(-1, PREFIX + FIELD)
+    name_bytes = np.frombuffer(b"".join(names), np.uint8).reshape(
+        -1, hashlib.blake2b.MAX_DIGEST_SIZE
+    )
     state_bytes = np.frombuffer(b"".join(states), np.uint8).reshape(-1, _MURMUR)
-    return np.hstack([name_bytes, state_bytes[:, :_STATE]])
+    return np.hstack([name_bytes[:, : PREFIX + FIELD], state_bytes[:, :_STATE]])
 
 
 @dataclass(frozen=True)
@@ -169,15 +174,27 @@ def unpack_vectors(
     return packed[:, _INVERSE_LENGTH:].view(dtype), inverse_lengths
 
 
-def pack_record(*, uri: str, label: str | None, metadata: Mapping[str, Any]) -> bytes:
-    """One record: header, URI, label, metadata as JSON (nothing where there is none)."""
-    uri_bytes = uri.encode()
-    if label is None and not metadata:
-        return _HEADER.pack(len(uri_bytes), 0) + uri_bytes
+def pack_records(
+    uris: Sequence[bytes], labels: Sequence[str | None], metadata: Sequence[Mapping[str, Any]]
+) -> list[bytes]:
+    """Records: each a header, the URI, the label, metadata as JSON (nothing where there is none).
+
+    Args:
+        uris: encoded.
+    """
+    return [
+        _HEADER.pack(len(uri), 0) + uri
+        if label is None and not extra
+        else _pack_record(uri, label, extra)
+        for uri, label, extra in zip(uris, labels, metadata, strict=True)
+    ]
+
+
+def _pack_record(uri: bytes, label: str | None, metadata: Mapping[str, Any]) -> bytes:
     label_bytes = label.encode() if label is not None else b""
     extra = json.dumps(metadata, separators=(",", ":")).encode() if metadata else b""
     label_mark = len(label_bytes) + 1 if label is not None else 0
-    return _HEADER.pack(len(uri_bytes), label_mark) + uri_bytes + label_bytes + extra
+    return _HEADER.pack(len(uri), label_mark) + uri + label_bytes + extra
 
 
 def unpack_records(block: bytes) -> list[bytes]:

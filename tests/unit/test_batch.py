@@ -29,7 +29,8 @@ def test_in_no_part_a_uri_comes_twice_and_what_replaces_comes_later(
     left = np.flatnonzero(generator.random(len(names)) < 0.8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "COMMIT_BATCH", 5)
-        parts = [part.tolist() for part in batch_of(names).parts(left, buckets)]
+        commands = batch_of(names).commands(left, buckets, uri_bits=2)
+        parts = [members.tolist() for members, _ in commands]
     assert sorted(i for part in parts for i in part) == left.tolist()
     for part in parts:
         assert len({names[i] for i in part}) == len(part) <= 5
@@ -41,31 +42,40 @@ def test_in_no_part_a_uri_comes_twice_and_what_replaces_comes_later(
 
 def test_the_more_tables_the_fewer_images_at_once() -> None:
     whole = batch_of(list(range(600)))
-    sizes = {
-        tables: max(
-            len(part) for part in whole.parts(np.arange(600), np.zeros((600, tables), np.uint32))
-        )
-        for tables in (1, 16)
-    }
-    assert sizes[1] == COMMIT_BATCH
-    assert 0 < sizes[16] < COMMIT_BATCH / 4
+    sizes = {}
+    for tables in (1, 16):
+        buckets = np.zeros((600, tables), np.uint32)
+        commands = whole.commands(np.arange(600), buckets, uri_bits=0)
+        sizes[tables] = [len(members) for members, _ in commands]
+        assert sum(sizes[tables]) == 600
+    assert max(sizes[1]) == COMMIT_BATCH
+    assert 0 < max(sizes[16]) < COMMIT_BATCH / 4
 
 
-def test_what_the_script_takes_is_in_the_order_of_the_hashes() -> None:
-    names = list(range(50))
-    members = np.random.default_rng(0).permutation(50)[:30]
+def test_what_the_script_takes_is_in_the_order_of_the_hashes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batch, "COMMIT_BATCH", 12)
+    left = np.random.default_rng(0).permutation(50)[:30]
     buckets = np.arange(100, dtype=np.uint32).reshape(50, 2)
-    groups, fields, _, places, columns, vectors, lengths, records = batch_of(names).arguments(
-        members, buckets, uri_bits=3
-    )
-    numbers, sizes = np.frombuffer(groups, layout.ROW_DTYPE).reshape(-1, 2).T
-    expected = [
-        (digest[0] >> 5, digest[layout.PREFIX :])
-        for digest in (layout.uri_digest(f"file:///{name}") for name in members)
-    ]
-    order = np.frombuffer(places, layout.ROW_DTYPE) - 1
-    assert np.repeat(numbers, sizes).tolist() == [expected[i][0] for i in order]
-    assert fields == b"".join(expected[i][1] for i in order)
-    assert np.frombuffer(columns, layout.ROW_DTYPE).tolist() == buckets[members].T.ravel().tolist()
-    assert np.frombuffer(vectors, np.uint8)[::8].tolist() == members.tolist()
-    assert np.frombuffer(lengths, layout.ROW_DTYPE).sum() == len(records)
+    commands = list(batch_of(list(range(50))).commands(left, buckets, uri_bits=3))
+    assert len(commands) > 3
+    for members, arguments in commands:
+        groups, fields, states, places, columns, vectors, lengths, records = arguments
+        numbers, sizes = np.frombuffer(groups, layout.ROW_DTYPE).reshape(-1, 2).T
+        uris = [f"file:///{member}" for member in members]
+        encoded = [uri.encode() for uri in uris]
+        expected = [
+            (digest[0] >> 5, digest[layout.PREFIX :]) for digest in map(layout.uri_digest, uris)
+        ]
+        order = np.frombuffer(places, layout.ROW_DTYPE) - 1
+        assert np.repeat(numbers, sizes).tolist() == [expected[i][0] for i in order]
+        assert np.all(np.diff(numbers.astype(int)) > 0)
+        assert fields == b"".join(expected[i][1] for i in order)
+        of_all = layout.digests(encoded, [str(i) for i in members])
+        assert states == of_all[order, layout.PREFIX + layout.FIELD :].tobytes()
+        assert columns == buckets[members].T.tobytes()
+        assert np.frombuffer(vectors, np.uint8)[::8].tolist() == members.tolist()
+        whole = layout.pack_records(encoded, [None] * len(uris), [{}] * len(uris))
+        assert records == b"".join(whole)
+        assert np.frombuffer(lengths, layout.ROW_DTYPE).tolist() == [len(one) for one in whole]

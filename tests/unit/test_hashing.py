@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,6 +22,7 @@ from simdist.hashing import (
     sample_size,
 )
 from simdist.hashing.kmeans import MAX_CENTROIDS, VECTORS_A_CENTROID, centroids_for
+from simdist.hashing.projection import rounded
 from simdist.hashing.signs import ranked_buckets
 from simdist.vectors import normalised
 
@@ -107,7 +110,7 @@ def test_kmeans_is_deterministic_and_puts_a_vector_at_its_nearest_centroid() -> 
     family, again = KMeansFamily.fit(sample), KMeansFamily.fit(sample)
     assert dump_family(family) == dump_family(again)
     assert family.size == 800 // VECTORS_A_CENTROID
-    points = sample @ family.basis
+    points = family.projection.points(*rounded(sample))
     distances = np.linalg.norm(points[:, None] - family.centroids[None], axis=2)
     own = np.take_along_axis(distances, family.buckets(sample).astype(np.intp), axis=1)
     np.testing.assert_allclose(own[:, 0], distances.min(axis=1), rtol=1e-4)
@@ -193,7 +196,7 @@ class TestKMeansInCells:
 def everywhere(family: KMeansFamily) -> KMeansFamily:
     """The same centroids in one cell, so that all are compared."""
     starts = np.array([0, family.size])
-    return KMeansFamily(family.basis, family.centroids, family.cells[:1], starts)
+    return replace(family, cells=family.cells[:1], starts=starts)
 
 
 def found(family: HashFamily, stored: NDArray[np.float32], probes: int) -> tuple[float, float]:

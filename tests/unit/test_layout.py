@@ -22,7 +22,8 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=50)
     metadata=st.dictionaries(TEXT, st.integers() | TEXT, max_size=3),
 )
 def test_records_round_trip(uri: str, label: str | None, metadata: dict[str, Any]) -> None:
-    record = layout.unpack_record(layout.pack_record(uri=uri, label=label, metadata=metadata))
+    [packed] = layout.pack_records([uri.encode()], [label], [metadata])
+    record = layout.unpack_record(packed)
     assert (record.uri, record.label, record.metadata) == (uri, label, metadata)
 
 
@@ -46,7 +47,7 @@ def test_float32_is_exact() -> None:
 
 
 def test_records_of_a_block_without_those_that_are_dead() -> None:
-    records = [layout.pack_record(uri=f"file:///{i}", label=None, metadata={}) for i in range(5)]
+    records = layout.pack_records([b"file:///%d" % i for i in range(5)], [None] * 5, [{}] * 5)
     lengths = np.zeros(layout.BLOCK, layout.ROW_DTYPE)
     lengths[:5] = [len(record) for record in records]
     lengths[2] += 1 << 31
