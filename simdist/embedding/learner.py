@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from simdist.embedding.backbones import Preprocessing
 from simdist.embedding.checkpoint import Checkpoint, Epoch
+from simdist.embedding.loss import EmbeddingLoss, proxies_of
 from simdist.images import Pixels
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def quiet_fastai() -> Iterator[None]:
 def make_learner(
     network: nn.Module, data: Data, preprocessing: Preprocessing, *, batch: int, device: str
 ) -> Any:
-    """A fastai learner for a network with a body and a head.
+    """A fastai learner for a network with a body, a head, and proxies (see `loss`).
 
     Pictures are turned, zoomed, warped, lit and flipped at random, as fastai's `aug_transforms`
     does by default. Its parameters are in three groups: two of the body, and the head.
@@ -87,16 +88,14 @@ def make_learner(
             import_module(f"fastai.callback.{module}")
         from fastai.data.core import DataLoaders
         from fastai.learner import Learner
-        from fastai.losses import CrossEntropyLossFlat
 
         loaders = DataLoaders(
             _loader(data, data.training, preprocessing, batch=batch, device=device, train=True),
             _loader(data, data.validation, preprocessing, batch=batch, device=device, train=False),
             device=device,
         )
-        learner = Learner(
-            loaders, network, loss_func=CrossEntropyLossFlat(), splitter=_groups, train_bn=False
-        )
+        loss = EmbeddingLoss(network)
+        learner = Learner(loaders, network, loss_func=loss, splitter=_groups, train_bn=False)
         learner.remove_cbs([cb for cb in learner.cbs if cb.name == "progress"])
         return learner.to_fp16() if device != "cpu" else learner
 
@@ -151,10 +150,11 @@ def _loader(
 
 
 def _groups(network: nn.Module) -> list[list[nn.Parameter]]:
-    """The parameters of the body's first half, of its second, and of the head."""
-    body = list(network.body.parameters())  # type: ignore[union-attr]
+    """The parameters of the body's first half, of its second, and of the head and the proxies."""
+    body = list(network.get_submodule("body").parameters())
+    head = list(network.get_submodule("head").parameters())
     half = len(body) // 2
-    return [body[:half], body[half:], list(network.head.parameters())]  # type: ignore[union-attr]
+    return [body[:half], body[half:], [*head, proxies_of(network)]]
 
 
 def find_learning_rate(learner: Any, *, seed: int) -> float:
@@ -277,9 +277,9 @@ def _recording(
 
         def after_batch(self) -> None:
             count = len(self.y)
-            self.sums[self.training] += float(self.loss) * count, count
+            self.sums[self.training] += self.loss.item() * count, count
             if self.training:
-                losses.append(float(self.loss))
+                losses.append(self.loss.item())
             else:
                 self.right += int((self.pred.argmax(1) == self.y).sum())
             batches = len(self.dls.train) + len(self.dls.valid)

@@ -25,6 +25,7 @@ from simdist.embedding.learner import (
     fit,
     make_learner,
 )
+from simdist.embedding.loss import add_proxies, without_proxies
 from simdist.embedding.memory import keep_freed_memory
 from simdist.embedding.model import Model, load_model, save_bundle
 from simdist.embedding.pixels import decoded
@@ -168,7 +169,8 @@ def train(
     )
     on_stage("writing the bundle and the report", 0, 0)
     best = int(np.argmin([epoch.validation_loss for epoch in state.epochs]))
-    trained_weights = {name: tensor.cpu() for name, tensor in state.best_weights.items()}
+    best_weights = without_proxies(state.best_weights)
+    trained_weights = {name: tensor.cpu() for name, tensor in best_weights.items()}
     model = Model(
         options.arch, trained_weights, start.preprocessing, head.TAP, classes=parts.classes
     )
@@ -254,7 +256,7 @@ def _data(parts: Split, pixels: Any, bad: Mapping[int, str]) -> Data:
 
 
 def _network(start: Model, classes: int, seed: int) -> nn.Module:
-    """The backbone's body with its weights, and a new head."""
+    """The backbone's body with its weights, a new head, and proxies to train with."""
     import torch
 
     known = backbone(start.backbone)
@@ -262,6 +264,7 @@ def _network(start: Model, classes: int, seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = head.with_head(known, classes)
+        add_proxies(network, classes)
     body = head.body_of(known, plain)
     network.body.load_state_dict(body.state_dict())  # type: ignore[union-attr]
     # Several times faster where there are depthwise convolutions.

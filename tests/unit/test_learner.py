@@ -22,6 +22,7 @@ from simdist.embedding.learner import (
     is_stuck,
     make_learner,
 )
+from simdist.embedding.loss import add_proxies, proxies_of, without_proxies
 from simdist.errors import ModelError
 
 SIZE, CLASSES = 16, 3
@@ -37,10 +38,20 @@ def network() -> nn.Sequential:
             *(nn.Conv2d(3, 8, 3, stride=2), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.1))
         )
         head = nn.Sequential(
-            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(8), nn.Dropout(0.2)),
-            nn.Linear(8, CLASSES),
+            OrderedDict[str, nn.Module](
+                pool=nn.AdaptiveAvgPool2d(1),
+                flatten=nn.Flatten(),
+                norm1=nn.BatchNorm1d(8),
+                hidden=nn.Linear(8, 16),
+                relu=nn.ReLU(),
+                norm2=nn.BatchNorm1d(16),
+                dropout=nn.Dropout(0.2),
+                classes=nn.Linear(16, CLASSES),
+            )
         )
-    return nn.Sequential(OrderedDict(body=body, head=head))
+        whole = nn.Sequential(OrderedDict(body=body, head=head))
+        add_proxies(whole, CLASSES, dim=16)
+    return whole
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +59,8 @@ def data() -> Data:
     """Noise, brighter in one channel or another: 33 pictures, so that batches do not come out."""
     generator = np.random.default_rng(0)
     labels = np.arange(33) % CLASSES
-    pixels = generator.integers(0, 200, (33, SIZE, SIZE, 3), np.uint8)
-    pixels[np.arange(33), ..., labels] += 55
+    pixels = generator.integers(0, 150, (33, SIZE, SIZE, 3), np.uint8)
+    pixels[np.arange(33), ..., labels] += 105
     return Data(pixels, labels, np.arange(24), np.arange(24, 33))
 
 
@@ -145,6 +156,26 @@ def test_another_seed_or_a_lost_optimizer_comes_to_something_else(
         on_progress=lambda _: None,
     )
     assert not equal(state, undisturbed)
+
+
+def test_the_embeddings_of_a_class_come_to_lie_side_by_side(
+    data: Data, undisturbed: Checkpoint
+) -> None:
+    """And at their proxy, which only the second part of the loss sees."""
+    trained = network()
+    trained.load_state_dict(dict(undisturbed.best_weights))
+    right = []
+    for model in (network(), trained):
+        learner = make_learner(model, data, PREPROCESSING, batch=5, device="cpu")
+        images, labels = (torch.cat(part) for part in zip(*learner.dls.valid, strict=True))
+        head = model.get_submodule("head")
+        assert isinstance(head, nn.Sequential)
+        embeddings = nn.Sequential(model.get_submodule("body"), head[:5]).eval()(images)
+        proxies = nn.functional.normalize(proxies_of(model))
+        cosines = nn.functional.normalize(embeddings) @ proxies.T
+        right.append(float((cosines.argmax(1) == labels).float().mean()))
+    assert right[1] > 0.6 > right[0]
+    assert without_proxies(undisturbed.weights).keys() < undisturbed.weights.keys()
 
 
 def test_first_only_the_head_changes_then_everything(data: Data, tmp_path: Path) -> None:
