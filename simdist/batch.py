@@ -50,7 +50,7 @@ class Batch:
 
     def commands(
         self, left: NDArray[np.intp], buckets: Buckets, *, uri_bits: int
-    ) -> Iterator[tuple[NDArray[np.intp], list[bytes]]]:
+    ) -> Iterator[Command]:
         """Divide images into those that one call of the script commits.
 
         In each call no URI comes twice, and an image that replaces another comes later; those of
@@ -59,9 +59,6 @@ class Batch:
         Args:
             left: indices of the images.
             buckets: (n, tables) of all images.
-
-        Yields:
-            the indices of some images, and what the script takes of them.
         """
         order, bounds = self._parts(left, buckets)
         # For all calls at once: NumPy's overhead is as much as what it does for one.
@@ -77,10 +74,10 @@ class Batch:
             here, members = slice(start, end), order[start:end]
             arrays: list[NDArray[Any]] = [
                 *(uris.hashes[first:last], uris.fields[here], uris.states[here]),
-                *(uris.places[here], columns[here].T, vectors[members], lengths[here]),
+                *(uris.places[here], columns[here].T, lengths[here]),
             ]
             arguments = [array.tobytes() for array in arrays]
-            yield members, [*arguments, b"".join(records[here])]
+            yield Command(members, [*arguments, b"".join(records[here])], vectors[members])
 
     def _uris(
         self, order: NDArray[np.intp], bounds: NDArray[np.intp], uri_bits: int
@@ -131,6 +128,26 @@ class Batch:
             repeats.append(met[uri])
             met[uri] += 1
         return np.array(repeats)
+
+
+@dataclass(frozen=True)
+class Command:
+    """What one call of the script commits.
+
+    Attributes:
+        members: (n,) which images.
+        vectors: (n,) their stored vectors, each a whole.
+    """
+
+    members: NDArray[np.intp]
+    _arguments: list[bytes]
+    vectors: NDArray[np.void]
+
+    def arguments(self, row: int) -> list[bytes]:
+        """What the script takes of them; it takes least time if the first gets this row."""
+        cuts = range(layout.BLOCK - row % layout.BLOCK, len(self.vectors), layout.BLOCK)
+        pieces = np.split(self.vectors, cuts)
+        return [*self._arguments, *(piece.tobytes() for piece in pieces)]
 
 
 @dataclass(frozen=True)

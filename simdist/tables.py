@@ -35,11 +35,16 @@ _BLOCKS = 32
 
 @dataclass(frozen=True)
 class Hashing:
-    """The hash family in use, and the one that is to follow it, while its tables are filled."""
+    """The hash family in use, and the one that is to follow it, while its tables are filled.
+
+    Attributes:
+        row: the number of the next row when it was looked up.
+    """
 
     generation: int
     family: HashFamily
     following: HashFamily | None
+    row: int
 
 
 @dataclass(frozen=True)
@@ -90,23 +95,26 @@ class HashTables:
         Raises:
             CollectionError: nothing has been added yet.
         """
-        generation, following = self._generations()
+        generation, following, row = self._generations()
         try:
-            return self._hashing(generation, following)
+            return self._hashing(generation, following, row)
         except StoreError:
             # The tables may have been replaced between the two calls.
             if self._generations()[0] == generation:
                 raise
             return self.hashing()
 
-    def _hashing(self, generation: int, following: int) -> Hashing:
+    def _hashing(self, generation: int, following: int, row: int) -> Hashing:
         if generation == 0:
             raise CollectionError(
                 f"the collection {self.collection!r} is empty: put images into it with "
                 f"'simdist ingest FOLDER --collection {self.collection}'"
             )
         return Hashing(
-            generation, self.family(generation), self.family(following) if following else None
+            generation,
+            self.family(generation),
+            self.family(following) if following else None,
+            row,
         )
 
     def fit(self, family: HashFamily, *, images: int = 0) -> None:
@@ -167,18 +175,19 @@ class HashTables:
             sides: list[Argument] = [hashing.generation, hashing.family.tables, 0, 0]
             if hashing.following:
                 sides[2:] = [hashing.generation + 1, hashing.following.tables]
-            left = np.flatnonzero(results == 0)
-            for members, arguments in batch.commands(left, buckets, uri_bits=self.uri_bits):
+            left, row = np.flatnonzero(results == 0), hashing.row
+            for command in batch.commands(left, buckets, uri_bits=self.uri_bits):
                 written: bytes | None = self.store.run(
                     "commit",
                     [self.meta_key],
-                    [*sides, int(force), *arguments],
+                    [*sides, int(force), *command.arguments(row)],
                     replicas=replicas,
                 )
                 if written is None:
                     # The tables were rebuilt in between: the rest is hashed anew.
                     break
-                results[members] = np.frombuffer(written, np.uint8)
+                results[command.members] = np.frombuffer(written, np.uint8)
+                row += len(written) - written.count(b"=")
         return results.tobytes()
 
     def _packed(self, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -301,14 +310,14 @@ class HashTables:
     def _width(self) -> int:
         return layout.vector_width(self.dim, self.dtype)
 
-    def _generations(self) -> tuple[int, int]:
-        """The generation of the tables, and of those that are being filled; 0 for none.
+    def _generations(self) -> tuple[int, int, int]:
+        """The generation of the tables, and of those that are being filled, 0 for none; next row.
 
         Raises:
             CollectionError: the collection is gone, or was made anew.
         """
-        fields = ("generation", "next", "born")
-        generation, following, born = self.store.call("HMGET", self.meta_key, *fields)
+        fields = ("generation", "next", "rows", "born")
+        generation, following, row, born = self.store.call("HMGET", self.meta_key, *fields)
         if generation is None:
             raise CollectionError(f"the collection {self.collection!r} is gone: ingest it again")
         if not self._born:
@@ -319,7 +328,7 @@ class HashTables:
                 f"the collection {self.collection!r} was lost, and made anew meanwhile: run the "
                 "same command again"
             )
-        return int(generation), int(following)
+        return int(generation), int(following), int(row)
 
     def _mark(self) -> bytes:
         """By which the partition is told from one that was made in its place."""

@@ -5,8 +5,10 @@
 --       6 u32 pairs: a `uris` hash and how many of the images belong into it; then for these images,
 --       in that order: 7 fields of 11 bytes, 8 digests of their fingerprints, 8 bytes each, and
 --       9 u32 places: which of the images in the following it is, from 1 on;
---       10 u32 buckets (of all images in one table, then in the next), 11 stored vectors,
---       12 u32 lengths of records, 13 records; each end to end. No URI may come twice.
+--       10 u32 buckets (of all images in one table, then in the next), 11 u32 lengths of records,
+--       12 records; each end to end. No URI may come twice.
+--       13 and so on: stored vectors, end to end, cut where a block is expected to end: what
+--       need not be cut here is not copied once more.
 -- Returns a character for each image: '=' unchanged, '+' added, '~' replaced;
 -- or nil if the collection has other generations by now.
 --
@@ -20,9 +22,11 @@ if state[1] ~= ARGV[1] or state[2] ~= ARGV[3] then
   return false
 end
 local force = ARGV[5] == '1'
-local vectors, records = ARGV[11], ARGV[13]
-local count = #ARGV[12] / 4
-local width = #vectors / count
+local records, count, bytes = ARGV[12], #ARGV[11] / 4, 0
+for i = 13, #ARGV do
+  bytes = bytes + #ARGV[i]
+end
+local width = bytes / count
 
 local function split(joined, format, size)
   return {unpack_number('<' .. rep(format, #joined / size), joined)}
@@ -106,15 +110,28 @@ for side = 1, 3, 2 do
 end
 
 -- Vectors and records, as many side by side as lie in one block.
-local lengths, ends, last = split(ARGV[12], 'I4', 4), {[0] = 0}, 0
+local pieces, next_piece, joined = {}, 1, nil
+for i = 13, #ARGV do
+  pieces[next_piece] = ARGV[i]
+  next_piece = next_piece + #ARGV[i] / width
+end
+local function vectors(from, till)
+  local piece = pieces[from]
+  if piece and #piece == (till - from + 1) * width then
+    return piece
+  end
+  joined = joined or table.concat(ARGV, '', 13)
+  return sub(joined, (from - 1) * width + 1, till * width)
+end
+local lengths, ends, last = split(ARGV[11], 'I4', 4), {[0] = 0}, 0
 for place = 1, count do
   last = last + lengths[place]
   ends[place] = last
 end
 local function write(from, till)
   local block, place, size = math.floor(rows[from] / 64), rows[from] % 64, till - from + 1
-  local key, values = base .. 'vectors:' .. block, sub(vectors, (from - 1) * width + 1, till * width)
-  local sizes, texts = sub(ARGV[12], 4 * from - 3, 4 * till), sub(records, ends[from - 1] + 1, ends[till])
+  local key, values = base .. 'vectors:' .. block, vectors(from, till)
+  local sizes, texts = sub(ARGV[11], 4 * from - 3, 4 * till), sub(records, ends[from - 1] + 1, ends[till])
   if size == 64 then
     call('SET', key, values)
   else

@@ -30,7 +30,7 @@ def test_in_no_part_a_uri_comes_twice_and_what_replaces_comes_later(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "COMMIT_BATCH", 5)
         commands = batch_of(names).commands(left, buckets, uri_bits=2)
-        parts = [members.tolist() for members, _ in commands]
+        parts = [command.members.tolist() for command in commands]
     assert sorted(i for part in parts for i in part) == left.tolist()
     for part in parts:
         assert len({names[i] for i in part}) == len(part) <= 5
@@ -46,7 +46,7 @@ def test_the_more_tables_the_fewer_images_at_once() -> None:
     for tables in (1, 16):
         buckets = np.zeros((600, tables), np.uint32)
         commands = whole.commands(np.arange(600), buckets, uri_bits=0)
-        sizes[tables] = [len(members) for members, _ in commands]
+        sizes[tables] = [len(command.members) for command in commands]
         assert sum(sizes[tables]) == 600
     assert max(sizes[1]) == COMMIT_BATCH
     assert 0 < max(sizes[16]) < COMMIT_BATCH / 4
@@ -60,8 +60,9 @@ def test_what_the_script_takes_is_in_the_order_of_the_hashes(
     buckets = np.arange(100, dtype=np.uint32).reshape(50, 2)
     commands = list(batch_of(list(range(50))).commands(left, buckets, uri_bits=3))
     assert len(commands) > 3
-    for members, arguments in commands:
-        groups, fields, states, places, columns, vectors, lengths, records = arguments
+    for command in commands:
+        members, arguments = command.members, command.arguments(row=60)
+        groups, fields, states, places, columns, lengths, records, *vectors = arguments
         numbers, sizes = np.frombuffer(groups, layout.ROW_DTYPE).reshape(-1, 2).T
         uris = [f"file:///{member}" for member in members]
         encoded = [uri.encode() for uri in uris]
@@ -75,7 +76,12 @@ def test_what_the_script_takes_is_in_the_order_of_the_hashes(
         of_all = layout.digests(encoded, [str(i) for i in members])
         assert states == of_all[order, layout.PREFIX + layout.FIELD :].tobytes()
         assert columns == buckets[members].T.tobytes()
-        assert np.frombuffer(vectors, np.uint8)[::8].tolist() == members.tolist()
+        # Rows 60 to 63 are the end of a block.
+        assert [len(piece) // 8 for piece in vectors] == [
+            4,
+            *[len(members) - 4][: len(members) > 4],
+        ]
+        assert np.frombuffer(b"".join(vectors), np.uint8)[::8].tolist() == members.tolist()
         whole = layout.pack_records(encoded, [None] * len(uris), [{}] * len(uris))
         assert records == b"".join(whole)
         assert np.frombuffer(lengths, layout.ROW_DTYPE).tolist() == [len(one) for one in whole]
