@@ -26,6 +26,7 @@ lint: $(VENV)/.installed-test ## Check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@! git grep -nE '^(<<<<<<<|>>>>>>>) '
 
 format: $(VENV)/.installed-test ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .
