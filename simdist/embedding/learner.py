@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 # Learning rates of the body's first layers, as a share of the head's, when everything is trained.
-_DISCRIMINATION = 100
+_DISCRIMINATION = 30
 _WORKERS = 8
 
 

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _PROXIES = "proxies"
 # Cosines times so much are what the cross-entropy is taken of.
 _SCALE = 16.0
+# The embedding's part of the loss.
+_SHARE = 2 / 3
 
 
 def add_proxies(network: nn.Module, classes: int, *, dim: int = head.DIM) -> None:
@@ -41,7 +43,7 @@ def without_proxies(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 class EmbeddingLoss:
-    """The mean of two cross-entropies: of the logits, and of the embeddings' scaled cosines.
+    """A mean of two cross-entropies: of the logits, and of the embeddings' scaled cosines.
 
     It takes the embeddings of the batch from the tap of the network with proxies, by a hook that
     stays as long as the network.
@@ -58,4 +60,5 @@ class EmbeddingLoss:
         from torch.nn.functional import cross_entropy, normalize
 
         cosines = normalize(self._tap.stored.float()) @ normalize(self._proxies).T
-        return (cross_entropy(logits, labels) + cross_entropy(_SCALE * cosines, labels)) / 2
+        angles = cross_entropy(_SCALE * cosines, labels)
+        return (1 - _SHARE) * cross_entropy(logits, labels) + _SHARE * angles

@@ -56,7 +56,7 @@ class TrainingOptions:
         exclude: categories to leave out.
         batch: images in a batch.
         learning_rate: the highest while the head is trained; everything is trained with half of it
-            at the head, and a hundredth of that at the first layers. None: fastai's finder says.
+            at the head, and a thirtieth of that at the first layers. None: fastai's finder says.
         patience: a phase ends after so many epochs without a lower validation loss.
         seed: for the split, the head's first weights, the order and augmentation of the images.
     """
