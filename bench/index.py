@@ -16,10 +16,11 @@ import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import harmonic_mean
 from typing import Any
 
 from bench.index_data import OUT, Data, prepare
@@ -40,6 +41,7 @@ SYSTEMS = {
     "exact": "libraries",
     "lshash3": "lshash3",
 }
+DEFAULT = "simdist-kmeans"
 # What BLAS, OpenMP and numba start their threads by.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
@@ -57,6 +59,8 @@ def main() -> None:
     measured = Measured(notes=notes)
     for name in options.systems:
         _run(name, folder, measured)
+        if not name.startswith("simdist-"):
+            _write_again(folder, measured)
         _write(measured, count, dim)
     _print(measured)
     draw(measured.rows, f"{count:,} vectors of {dim} features", OUT / "index.png")
@@ -92,6 +96,31 @@ def _run(name: str, folder: Path, measured: Measured) -> None:
     measured.notes += found.notes
     for key, values in found.extra.items():
         measured.extra.setdefault(key, {}).update(values)
+
+
+def _write_again(folder: Path, measured: Measured) -> None:
+    """Measure the default's writing after a peer's, too, and take the mean.
+
+    It takes seconds and a peer's minutes, in which the machine's other tenants come and go.
+    """
+    ours = [row for row in measured.rows if row.system == DEFAULT]
+    if not ours:
+        return
+    rates = measured.extra.setdefault("write_per_cpu_s", {DEFAULT: [ours[0].write_per_cpu_s]})
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        rates[DEFAULT].append(round(process.submit(_writing, folder).result(), 2))
+    print(f"  {DEFAULT} writes {rates[DEFAULT][-1]:,.0f}/s", file=sys.stderr, flush=True)
+    mean = round(harmonic_mean(rates[DEFAULT]), 2)
+    measured.rows = [
+        replace(row, write_per_cpu_s=mean) if row.system == DEFAULT else row
+        for row in measured.rows
+    ]
+
+
+def _writing(folder: Path) -> float:
+    from bench.peers.simdist_tables import write_again
+
+    return write_again(Data.load(folder))
 
 
 def _measure(name: str, folder: Path) -> Measured:
