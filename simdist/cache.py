@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from simdist.kernels import PAGE_ROWS, rank_pages
 from simdist.reading import BucketTail, Place
+from simdist.store import layout
 from simdist.tables import HashTables
 
 # Of all pages, what is made free at once when none is: looking for the oldest is not for every one.
@@ -224,7 +225,7 @@ class BucketCache:
         pages = np.array(bucket.pages[first:])
         at = pages[order // PAGE_ROWS - first] * PAGE_ROWS + order % PAGE_ROWS
         values, inverse_lengths = self._tables.unpack(tail.vectors)
-        self._values.reshape(-1, self._tables.dim)[at] = values
+        layout.wholes(self._values.reshape(-1, self._tables.dim))[at] = layout.wholes(values)
         self._rows.reshape(-1)[at] = tail.rows
         self._inverse_lengths.reshape(-1)[at] = inverse_lengths
         self._fill[pages[:-1]] = PAGE_ROWS

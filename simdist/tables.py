@@ -271,9 +271,11 @@ class HashTables:
             # A block whose rows are all dead is gone.
             gone = bytes(layout.BLOCK * self._width)
             packed = self._matrix(b"".join(block or gone for block in blocks))
-            base = numbers.start * layout.BLOCK
-            rows = start + np.flatnonzero(layout.alive(packed[start - base : stop - base]))
-            yield rows, self.restore(packed[rows - base])
+            packed = packed[start - numbers.start * layout.BLOCK :][: stop - start]
+            rows = np.flatnonzero(layout.alive(packed))
+            if len(rows) < len(packed):
+                packed = self._matrix(layout.wholes(packed)[rows].tobytes())
+            yield start + rows, self.restore(packed)
 
     def records(self, last: int) -> Iterator[list[layout.Record]]:
         """What is stored of all images with rows up to `last`, in batches."""

@@ -161,6 +161,15 @@ def vector_width(dim: int, dtype: np.dtype[Any]) -> int:
     return _INVERSE_LENGTH + dim * dtype.itemsize
 
 
+def wholes(rows: NDArray[Any]) -> NDArray[np.void]:
+    """(n, k) -> (n,), a view: each row is one item, whose bytes NumPy copies at once.
+
+    One by one, as it indexes rows of bytes, that takes ten times as long.
+    """
+    view: NDArray[np.void] = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))
+    return view[:, 0]
+
+
 def alive(packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Which stored vectors are there, by their inverse lengths: (n, width) bytes -> (n,) bool."""
     return np.asarray(packed[:, :_INVERSE_LENGTH].any(axis=1))
