@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from simdist.store import layout
 from simdist.vectors import normalised
@@ -44,6 +45,20 @@ def test_float32_is_exact() -> None:
     values, inverse_lengths = layout.unpack_vectors(packed, np.dtype(np.float32))
     np.testing.assert_array_equal(values, vectors)
     np.testing.assert_allclose(inverse_lengths, 1 / np.linalg.norm(vectors, axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.float32])
+def test_rows_are_copied_as_wholes(dtype: type[np.int8 | np.float32]) -> None:
+    """Also out of wider rows, as stored vectors lie behind their lengths, and into pages."""
+    packed = np.random.default_rng(0).integers(0, 256, (5, 4 + 16), np.uint8)
+    values = packed[:, 4:].view(dtype)
+    pages: NDArray[Any] = np.zeros((4, 2, values.shape[1]), dtype)
+    places = np.array([3, 0, 7, 2, 5])
+    layout.wholes(pages.reshape(8, -1))[places] = layout.wholes(values)
+    copied = pages.reshape(8, -1)
+    assert copied[places].tobytes() == values.tobytes()
+    assert not copied[[1, 4, 6]].any()
+    assert layout.wholes(packed)[places % 5].tobytes() == packed[places % 5].tobytes()
 
 
 def test_records_of_a_block_without_those_that_are_dead() -> None:
