@@ -38,9 +38,9 @@ class KMeansFamily:
     """Centroids in the space of the leading principal components; one table.
 
     Attributes:
-        axes: (c, d) int8, the principal components times what is in `scales`. Nothing is taken off
+        axes: (c, d) int8, the principal components, stretched and rounded. Nothing is taken off
             before: distances are the same.
-        scales: (c,) float32, the inverse.
+        scales: (c,) float32, 1 / the axes' lengths.
         centroids: (K, c) float32, those of a cell side by side.
         cells: (C, c) float32, the centres of the cells through which centroids are found.
         starts: (C + 1,) int64: cell i has the centroids from starts[i] up to starts[i + 1].
