@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.kernels import PAGE_ROWS, rank_pages
 from simdist.reading import BucketTail, Place
-from simdist.store import layout
 from simdist.tables import HashTables
 
+if TYPE_CHECKING:
+    from simdist.kernels import Pages
+
+PAGE_ROWS = 8
 # Of all pages, what is made free at once when none is: looking for the oldest is not for every one.
 _EVICTED = 16
 
@@ -50,18 +53,23 @@ class BucketCache:
             generation: of the tables.
             memory: bytes that it may take, in which it touches only what it fills.
         """
+        from simdist.kernels import Pages, append_rows, rank_pages
+
         page_bytes = PAGE_ROWS * (tables.dim * tables.dtype.itemsize + 8) + 8
         pages = max(1, memory // page_bytes)
         self.generation = generation
         self.epoch = -1
         self.readings = 0
         self._tables = tables
-        self._rank = rank_pages()
-        self._values = np.empty((pages, PAGE_ROWS, tables.dim), tables.dtype)
-        self._rows = np.empty((pages, PAGE_ROWS), np.uint32)
-        self._inverse_lengths = np.empty((pages, PAGE_ROWS), np.float32)
-        self._fill = np.empty(pages, np.int32)
-        self._next = np.empty(pages, np.int32)
+        self._rank, self._append = rank_pages, append_rows
+        self._pages = Pages(
+            np.empty(pages, np.int32),
+            np.empty(pages, np.int32),
+            np.empty((pages, PAGE_ROWS), np.uint32),
+            np.empty((pages, PAGE_ROWS, tables.dim), tables.dtype),
+            np.empty((pages, PAGE_ROWS), np.float32),
+        )
+        self._count = pages
         # Pages that were given back, and how many have never been used.
         self._free: list[int] = []
         self._unused = pages
@@ -108,18 +116,14 @@ class BucketCache:
             passing: list[BucketTail] = []
             self._refresh(places, passing.append)
             for tail in passing:
-                found = self._rank(
-                    *(query, *_as_pages(tail, self._tables), self._dead),
-                    *(found, best_rows, best_scores),
-                )
+                first, pages = _as_pages(tail, self._tables)
+                found = self._rank(query, first, pages, self._dead, found, best_rows, best_scores)
                 scored += len(tail.rows)
             buckets = [self._buckets.get(place, _NOTHING) for place in places]
             heads = [bucket.pages[0] for bucket in buckets if bucket.pages]
             size = sum(bucket.size for bucket in buckets)
-        found = self._rank(
-            *(query, np.array(heads, np.int32), self._next, self._fill, self._rows, self._values),
-            *(self._inverse_lengths, self._dead, found, best_rows, best_scores),
-        )
+        first = np.array(heads, np.int32)
+        found = self._rank(query, first, self._pages, self._dead, found, best_rows, best_scores)
         return found, scored + size
 
     def prefetch(self, places: Sequence[Place]) -> None:
@@ -202,38 +206,21 @@ class BucketCache:
             return False
         if bucket is _NOTHING:
             bucket = self._buckets[tail.place] = _Bucket(used=self._clock)
-        for _ in range(needed):
-            page = self._take_page()
-            if bucket.pages:
-                self._next[bucket.pages[-1]] = page
-            self._next[page] = -1
-            bucket.pages.append(page)
-        if len(tail.rows):
-            self._write(bucket, tail)
+        bucket.pages += self._take_pages(needed)
+        chain = np.array(bucket.pages, np.int32)
+        self._append(self._pages, chain, bucket.size, tail.rows, tail.vectors)
         bucket.size, bucket.known, bucket.epoch = size, tail.known, epoch
         return True
 
-    def _take_page(self) -> int:
-        if self._free:
-            return self._free.pop()
-        self._unused -= 1
-        return len(self._fill) - self._unused - 1
-
-    def _write(self, bucket: _Bucket, tail: BucketTail) -> None:
-        order = np.arange(bucket.size, bucket.size + len(tail.rows))
-        first = bucket.size // PAGE_ROWS
-        pages = np.array(bucket.pages[first:])
-        at = pages[order // PAGE_ROWS - first] * PAGE_ROWS + order % PAGE_ROWS
-        values, inverse_lengths = self._tables.unpack(tail.vectors)
-        layout.wholes(self._values.reshape(-1, self._tables.dim))[at] = layout.wholes(values)
-        self._rows.reshape(-1)[at] = tail.rows
-        self._inverse_lengths.reshape(-1)[at] = inverse_lengths
-        self._fill[pages[:-1]] = PAGE_ROWS
-        self._fill[pages[-1]] = order[-1] % PAGE_ROWS + 1
+    def _take_pages(self, count: int) -> list[int]:
+        taken = [self._free.pop() for _ in range(min(count, len(self._free)))]
+        first = self._count - self._unused
+        self._unused -= count - len(taken)
+        return [*taken, *range(first, self._count - self._unused)]
 
     def _make_room(self, needed: int) -> bool:
         """Have so many free pages, and a place for another bucket, by dropping the oldest."""
-        pages = len(self._fill)
+        pages = self._count
         if needed <= len(self._free) + self._unused and len(self._buckets) < pages:
             return True
         wanted = max(needed, pages // _EVICTED)
@@ -250,16 +237,18 @@ class BucketCache:
 _NOTHING = _Bucket()
 
 
-def _as_pages(tail: BucketTail, tables: HashTables) -> tuple[NDArray[np.generic], ...]:
-    """A tail as one chain of pages, in the order of the compiled loop's arguments."""
+def _as_pages(tail: BucketTail, tables: HashTables) -> tuple[NDArray[np.int32], Pages]:
+    """A tail as one chain of pages, and the first of them, if there is any."""
+    from simdist.kernels import Pages
+
     values, inverse_lengths = tables.unpack(tail.vectors)
     count = len(values)
     chain = np.where(np.arange(count) == count - 1, -1, np.arange(1, count + 1)).astype(np.int32)
-    return (
-        np.zeros(min(count, 1), np.int32),
+    pages = Pages(
         chain,
         np.ones(count, np.int32),
         tail.rows[:, None],
         np.ascontiguousarray(values)[:, None],
         inverse_lengths[:, None],
     )
+    return np.zeros(min(count, 1), np.int32), pages

@@ -1,227 +1,256 @@
-"""The compiled loops of a search. They hold no lock: threads may search side by side.
+"""The compiled loops: of a search, of packing, of the rotation. They hold no lock.
 
-They are compiled when they are first used, for the machine at hand, and kept on disk.
+They are compiled when they are first called, for the machine at hand, and kept on disk: all at the
+top, for numba finds none again that was made within a function and calls another. This module
+imports numba, which is heavy: import it within the functions that need it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-PAGE_ROWS = 8
+import numba
+import numpy as np
+from numpy.typing import NDArray
 
 
-@cache
-def rank_pages() -> Callable[..., int]:
-    """The loop that scores candidates and keeps the best.
+class Pages(NamedTuple):
+    """Where rows lie: pages of r rows, those of a bucket in a chain.
 
-    Called as (query, first, next_page, fill, rows, values, inverse_lengths, dead, found, best_rows,
-    best_scores) -> found:
+    Attributes:
+        following: (pages,) int32, the next page of the chain, or -1.
+        fill: (pages,) int32, rows in each.
+        rows: (pages, r) uint32.
+        values: (pages, r, d) int8 or float32.
+        inverse_lengths: (pages, r) float32.
+    """
 
+    following: NDArray[np.int32]
+    fill: NDArray[np.int32]
+    rows: NDArray[np.uint32]
+    values: NDArray[Any]
+    inverse_lengths: NDArray[np.float32]
+
+
+# Sums in any order, as vector instructions need it.
+_SUMS = {"reassoc", "contract", "nsz"}
+
+
+@numba.njit(nogil=True, cache=True, fastmath=_SUMS)
+def _cosine(
+    query: NDArray[np.float32], values: NDArray[np.generic], inverse_length: np.float32
+) -> np.float32:
+    total = np.float32(0)
+    for i in range(query.shape[0]):
+        total += query[i] * np.float32(values[i])
+    return min(total * inverse_length, np.float32(1))
+
+
+@numba.njit(nogil=True, cache=True)
+def _insert(
+    row: np.uint32,
+    score: np.float32,
+    found: int,
+    best_rows: NDArray[np.uint32],
+    best_scores: NDArray[np.float32],
+) -> int:
+    limit = best_rows.shape[0]
+    place = found
+    while place > 0 and (
+        best_scores[place - 1] < score
+        or (best_scores[place - 1] == score and best_rows[place - 1] > row)
+    ):
+        place -= 1
+    # In several tables the same row is met more than once.
+    if place > 0 and best_scores[place - 1] == score and best_rows[place - 1] == row:
+        return found
+    if place == limit:
+        return found
+    last: int = min(found, limit - 1)
+    for i in range(last, place, -1):
+        best_rows[i] = best_rows[i - 1]
+        best_scores[i] = best_scores[i - 1]
+    best_rows[place] = row
+    best_scores[place] = score
+    return last + 1
+
+
+@numba.njit(nogil=True, cache=True)
+def rank_pages(  # noqa: PLR0917
+    query: NDArray[np.float32],
+    first: NDArray[np.int32],
+    pages: Pages,
+    dead: NDArray[np.uint8],
+    found: int,
+    best_rows: NDArray[np.uint32],
+    best_scores: NDArray[np.float32],
+) -> int:
+    """Score candidates, and keep the best; returns how many there are by then.
+
+    Args:
         query: (d,) float32, of length 1.
         first: (buckets,) int32, each bucket's first page, or -1.
-        next_page: (pages,) int32, the page after each, or -1.
-        fill: (pages,) int32, rows in each.
-        rows: (pages, PAGE_ROWS) uint32.
-        values: (pages, PAGE_ROWS, d) int8 or float32.
-        inverse_lengths: (pages, PAGE_ROWS) float32.
+        pages: what the buckets hold.
         dead: (n,) uint8, a bit for each row that is deleted; beyond it none is.
         found: how many of the best there are already.
         best_rows, best_scores: (limit,) uint32 and float32, the best so far: by falling cosine
             similarity, then by row; updated.
     """
-    import numba
-    import numpy as np
-
-    @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})
-    def cosine(query: Any, values: Any, inverse_length: Any) -> Any:
-        total = np.float32(0)
-        for i in range(query.shape[0]):
-            total += query[i] * np.float32(values[i])
-        return min(total * inverse_length, np.float32(1))
-
-    @numba.njit(nogil=True, cache=True)
-    def insert(row: Any, score: Any, found: int, best_rows: Any, best_scores: Any) -> Any:
-        limit = best_rows.shape[0]
-        place = found
-        while place > 0 and (
-            best_scores[place - 1] < score
-            or (best_scores[place - 1] == score and best_rows[place - 1] > row)
-        ):
-            place -= 1
-        # In several tables the same row is met more than once.
-        if place > 0 and best_scores[place - 1] == score and best_rows[place - 1] == row:
-            return found
-        if place == limit:
-            return found
-        last = min(found, limit - 1)
-        for i in range(last, place, -1):
-            best_rows[i] = best_rows[i - 1]
-            best_scores[i] = best_scores[i - 1]
-        best_rows[place] = row
-        best_scores[place] = score
-        return last + 1
-
-    @numba.njit(nogil=True, cache=True)
-    def rank(  # noqa: PLR0917
-        query: Any,
-        first: Any,
-        next_page: Any,
-        fill: Any,
-        rows: Any,
-        values: Any,
-        inverse_lengths: Any,
-        dead: Any,
-        found: int,
-        best_rows: Any,
-        best_scores: Any,
-    ) -> int:
-        limit = best_rows.shape[0]
-        for bucket in range(first.shape[0]):
-            page = first[bucket]
-            while page >= 0:
-                for i in range(fill[page]):
-                    score = cosine(query, values[page, i], inverse_lengths[page, i])
-                    if found == limit and score < best_scores[limit - 1]:
-                        continue
-                    row = rows[page, i]
-                    if row >> 3 < dead.shape[0] and (dead[row >> 3] >> (row & 7)) & 1:
-                        continue
-                    found = insert(row, score, found, best_rows, best_scores)
-                page = next_page[page]
-        return found
-
-    compiled: Callable[..., int] = rank
-    return compiled
+    limit = best_rows.shape[0]
+    for bucket in range(first.shape[0]):
+        page = first[bucket]
+        while page >= 0:
+            for i in range(pages.fill[page]):
+                score = _cosine(query, pages.values[page, i], pages.inverse_lengths[page, i])
+                if found == limit and score < best_scores[limit - 1]:
+                    continue
+                row = pages.rows[page, i]
+                if row >> 3 < dead.shape[0] and (dead[row >> 3] >> (row & 7)) & 1:
+                    continue
+                found = _insert(row, score, found, best_rows, best_scores)
+            page = pages.following[page]
+    return found
 
 
-@cache
-def hadamard_rows() -> Callable[..., NDArray[np.float32]]:
-    """The fast Walsh-Hadamard transform: (vectors (n, d) float32, factors (d,) float32, starts).
+@numba.njit(nogil=True, cache=True)
+def append_rows(
+    pages: Pages,
+    chain: NDArray[np.int32],
+    size: int,
+    rows: NDArray[np.uint32],
+    vectors: NDArray[np.uint8],
+) -> None:
+    """Append rows to a bucket.
 
-    Each vector is multiplied by the factors first. Columns starts[i] to starts[i + 1], (b + 1,)
-    int64, a power of two of them, are transformed for themselves.
+    Args:
+        chain: (p,) int32, the bucket's pages, with those that the new rows need.
+        size: rows that it has already.
+        rows: (n,) uint32.
+        vectors: (n, 4 + b) uint8, as they are stored: inverse length, values.
+    """
+    inverse_lengths = pages.inverse_lengths.view(np.uint8)
+    values = pages.values.view(np.uint8)
+    for i in range(rows.shape[0]):
+        link, place = divmod(size + i, pages.rows.shape[1])
+        page = chain[link]
+        if place == 0:
+            pages.following[page] = -1
+            if link:
+                pages.following[chain[link - 1]] = page
+        pages.rows[page, place] = rows[i]
+        inverse_lengths[page, 4 * place : 4 * place + 4] = vectors[i, :4]
+        values[page, place] = vectors[i, 4:]
+        pages.fill[page] = place + 1
+
+
+@numba.njit(nogil=True, cache=True)
+def _stage(row: NDArray[np.float32], stride: int) -> None:
+    for start in range(0, row.shape[0], 2 * stride):
+        left, right = row[start : start + stride], row[start + stride : start + 2 * stride]
+        for i in range(stride):
+            left[i], right[i] = left[i] + right[i], left[i] - right[i]
+
+
+@numba.njit(nogil=True, cache=True)
+def _two_stages(row: NDArray[np.float32], stride: int) -> None:
+    quarter = stride // 2
+    for start in range(0, row.shape[0], 2 * stride):
+        a = row[start : start + quarter]
+        b = row[start + quarter : start + stride]
+        c = row[start + stride : start + stride + quarter]
+        d = row[start + stride + quarter : start + 2 * stride]
+        for i in range(quarter):
+            above, above_less = a[i] + c[i], a[i] - c[i]
+            below, below_less = b[i] + d[i], b[i] - d[i]
+            a[i], b[i] = above + below, above - below
+            c[i], d[i] = above_less + below_less, above_less - below_less
+
+
+# Such short strides would not vectorise.
+@numba.njit(nogil=True, cache=True)
+def _last_three_stages(row: NDArray[np.float32]) -> None:
+    eights = row.reshape(-1, 8)
+    for i in range(eights.shape[0]):
+        a, b, c, d = eights[i, 0], eights[i, 1], eights[i, 2], eights[i, 3]
+        e, f, g, h = eights[i, 4], eights[i, 5], eights[i, 6], eights[i, 7]
+        a, b, c, d, e, f, g, h = a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h
+        a, b, c, d, e, f, g, h = a + c, b + d, a - c, b - d, e + g, f + h, e - g, f - h
+        eights[i, 0], eights[i, 1], eights[i, 2], eights[i, 3] = a + b, a - b, c + d, c - d
+        eights[i, 4], eights[i, 5], eights[i, 6], eights[i, 7] = e + f, e - f, g + h, g - h
+
+
+@numba.njit(nogil=True, cache=True)
+def hadamard_rows(
+    vectors: NDArray[np.float32], factors: NDArray[np.float32], starts: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The fast Walsh-Hadamard transform of each row, multiplied by the factors first.
+
+    Args:
+        vectors: (n, d) float32.
+        factors: (d,) float32.
+        starts: (b + 1,) int64: columns starts[i] to starts[i + 1], a power of two of them, are
+            transformed for themselves.
 
     Returns:
         (n, d) float32.
     """
-    import numba
-    import numpy as np
-
-    @numba.njit(nogil=True, cache=True)
-    def stage(row: Any, stride: int) -> None:
-        for start in range(0, row.shape[0], 2 * stride):
-            left, right = row[start : start + stride], row[start + stride : start + 2 * stride]
-            for i in range(stride):
-                left[i], right[i] = left[i] + right[i], left[i] - right[i]
-
-    @numba.njit(nogil=True, cache=True)
-    def two_stages(row: Any, stride: int) -> None:
-        quarter = stride // 2
-        for start in range(0, row.shape[0], 2 * stride):
-            a = row[start : start + quarter]
-            b = row[start + quarter : start + stride]
-            c = row[start + stride : start + stride + quarter]
-            d = row[start + stride + quarter : start + 2 * stride]
-            for i in range(quarter):
-                above, above_less = a[i] + c[i], a[i] - c[i]
-                below, below_less = b[i] + d[i], b[i] - d[i]
-                a[i], b[i] = above + below, above - below
-                c[i], d[i] = above_less + below_less, above_less - below_less
-
-    # Such short strides would not vectorise.
-    @numba.njit(nogil=True, cache=True)
-    def last_three_stages(row: Any) -> None:
-        eights = row.reshape(-1, 8)
-        for i in range(eights.shape[0]):
-            a, b, c, d = eights[i, 0], eights[i, 1], eights[i, 2], eights[i, 3]
-            e, f, g, h = eights[i, 4], eights[i, 5], eights[i, 6], eights[i, 7]
-            a, b, c, d, e, f, g, h = a + e, b + f, c + g, d + h, a - e, b - f, c - g, d - h
-            a, b, c, d, e, f, g, h = a + c, b + d, a - c, b - d, e + g, f + h, e - g, f - h
-            eights[i, 0], eights[i, 1], eights[i, 2], eights[i, 3] = a + b, a - b, c + d, c - d
-            eights[i, 4], eights[i, 5], eights[i, 6], eights[i, 7] = e + f, e - f, g + h, g - h
-
-    @numba.njit(nogil=True, cache=True)
-    def transform(vectors: Any, factors: Any, starts: Any) -> Any:
-        rows = np.empty(vectors.shape, np.float32)
-        for n in range(rows.shape[0]):
-            for i in range(rows.shape[1]):
-                rows[n, i] = vectors[n, i] * factors[i]
-            for block in range(starts.shape[0] - 1):
-                row = rows[n, starts[block] : starts[block + 1]]
-                stride = row.shape[0] // 2
-                while stride > 8:
-                    two_stages(row, stride)
-                    stride //= 4
-                if stride == 8:
-                    stage(row, stride)
-                    stride //= 2
-                if stride == 4:
-                    last_three_stages(row)
-                    stride = 0
-                while stride:
-                    stage(row, stride)
-                    stride //= 2
-        return rows
-
-    compiled: Callable[..., NDArray[np.float32]] = transform
-    return compiled
+    rows = np.empty(vectors.shape, np.float32)
+    for n in range(vectors.shape[0]):
+        for i in range(vectors.shape[1]):
+            rows[n, i] = vectors[n, i] * factors[i]
+        for block in range(starts.shape[0] - 1):
+            row = rows[n, starts[block] : starts[block + 1]]
+            stride = row.shape[0] // 2
+            while stride > 8:
+                _two_stages(row, stride)
+                stride //= 4
+            if stride == 8:
+                _stage(row, stride)
+                stride //= 2
+            if stride == 4:
+                _last_three_stages(row)
+                stride = 0
+            while stride:
+                _stage(row, stride)
+                stride //= 2
+    return rows
 
 
-@cache
-def round_rows() -> Callable[..., None]:
-    """Rounding to int8: (rows (n, d) float32, values (n, d) int8, inverse_lengths (n,) float32).
+@numba.njit(nogil=True, cache=True, fastmath=_SUMS | {"nnan"})
+def round_rows(
+    rows: NDArray[np.float32], values: NDArray[np.int8], inverse_lengths: NDArray[np.float32]
+) -> None:
+    """Round (n, d) float32 to int8, such that the greatest of each row is 127.
 
-    Fills in the values, such that the greatest of each row is 127, and 1 / their length.
+    Args:
+        values: (n, d) int8, filled in.
+        inverse_lengths: (n,) float32, filled in with 1 / their length.
     """
-    import numba
-    import numpy as np
-
-    @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz", "nnan"})
-    def rounded(rows: Any, values: Any, inverse_lengths: Any) -> None:
-        # The bits of floats, less their sign, are in the order of the floats, and the greatest of
-        # integers is found ten times as fast.
-        integers, greatest = rows.view(np.int32), np.empty(1, np.int32)
-        for n in range(rows.shape[0]):
-            row, target, bits = rows[n], values[n], integers[n]
-            peak = np.int32(0)
-            for i in range(row.shape[0]):
-                peak = max(peak, bits[i] & np.int32(0x7FFFFFFF))
-            greatest[0] = peak
-            scale = np.float32(127) / greatest.view(np.float32)[0]
-            square = np.float32(0)
-            for i in range(row.shape[0]):
-                whole = np.rint(row[i] * scale)
-                target[i] = np.int8(whole)
-                square += whole * whole
-            inverse_lengths[n] = np.float32(1) / np.sqrt(square)
-
-    compiled: Callable[..., None] = rounded
-    return compiled
+    # The bits of floats, less their sign, are in the order of the floats, and the greatest of
+    # integers is found ten times as fast.
+    integers, greatest = rows.view(np.int32), np.empty(1, np.int32)
+    for n in range(rows.shape[0]):
+        row, target, bits = rows[n], values[n], integers[n]
+        peak = np.int32(0)
+        for i in range(row.shape[0]):
+            peak = max(peak, bits[i] & np.int32(0x7FFFFFFF))
+        greatest[0] = peak
+        scale = np.float32(127) / greatest.view(np.float32)[0]
+        square = np.float32(0)
+        for i in range(row.shape[0]):
+            whole = np.rint(row[i] * scale)
+            target[i] = np.int8(whole)
+            square += whole * whole
+        inverse_lengths[n] = np.float32(1) / np.sqrt(square)
 
 
-@cache
-def restore_rows() -> Callable[..., NDArray[np.float32]]:
-    """To length 1: (values (n, d) int8 or float32, inverse_lengths (n,) float32).
-
-    Returns:
-        (n, d) float32.
-    """
-    import numba
-    import numpy as np
-
-    @numba.njit(nogil=True, cache=True)
-    def restored(values: Any, inverse_lengths: Any) -> Any:
-        rows = np.empty(values.shape, np.float32)
-        for n in range(values.shape[0]):
-            for i in range(values.shape[1]):
-                rows[n, i] = values[n, i] * inverse_lengths[n]
-        return rows
-
-    compiled: Callable[..., NDArray[np.float32]] = restored
-    return compiled
+@numba.njit(nogil=True, cache=True)
+def restore_rows(
+    values: NDArray[np.generic], inverse_lengths: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Stored vectors, (n, d) int8 or float32 and (n,) 1 / lengths -> (n, d) float32, length 1."""
+    rows = np.empty(values.shape, np.float32)
+    for n in range(values.shape[0]):
+        for i in range(values.shape[1]):
+            rows[n, i] = values[n, i] * inverse_lengths[n]
+    return rows

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -59,15 +60,18 @@ def unpack_reading(
         width: bytes of a stored vector.
         limit: rows that were read at most.
     """
-    tails, left = [], limit
+    epoch, dead, *buckets = reply
+    rows = np.frombuffer(b"".join(packed for packed, *_ in buckets), layout.ROW_DTYPE)
+    parts = chain.from_iterable(vectors for _, *vectors in buckets)
+    matrix = np.frombuffer(b"".join(parts), np.uint8).reshape(-1, width)
+    ends = list(accumulate((len(packed) // 4 for packed, *_ in buckets), initial=0))
+    alive = layout.alive(matrix)
+    intact = alive.all()
+    tails = []
     # Fewer than were wanted, where the limit was reached.
-    for (place, start), (packed, *vectors) in zip(wanted.items(), reply[2:], strict=False):
-        rows = np.frombuffer(packed, layout.ROW_DTYPE)
-        read = len(rows)
-        matrix = np.frombuffer(b"".join(vectors), np.uint8).reshape(-1, width)
-        alive = layout.alive(matrix)
-        if not alive.all():
-            rows, matrix = rows[alive], matrix[alive]
-        tails.append(BucketTail(place, start, start + read, read < left, rows, matrix))
-        left -= read
-    return Reading(reply[0], np.frombuffer(reply[1], layout.ROW_DTYPE), tails)
+    for (place, known), (first, last) in zip(wanted.items(), pairwise(ends), strict=False):
+        new = slice(first, last) if intact else first + np.flatnonzero(alive[first:last])
+        tails.append(
+            BucketTail(place, known, known + last - first, last < limit, rows[new], matrix[new])
+        )
+    return Reading(epoch, np.frombuffer(dead, layout.ROW_DTYPE), tails)

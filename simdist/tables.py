@@ -13,7 +13,6 @@ from simdist.batch import COMMIT_BATCH, Batch
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import HashFamily, dump_family, load_family
 from simdist.hashing.family import Buckets
-from simdist.kernels import restore_rows
 from simdist.reading import Place, Reading, unpack_reading
 from simdist.sources.reference import ImageRef
 from simdist.store import Store, layout
@@ -303,7 +302,9 @@ class HashTables:
 
     def restore(self, packed: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Stored vectors, (n, width) bytes -> (n, dim) float32, of length 1."""
-        return restore_rows()(*self.unpack(packed))
+        from simdist.kernels import restore_rows
+
+        return restore_rows(*self.unpack(packed))
 
     def _matrix(self, packed: bytes) -> NDArray[np.uint8]:
         return np.frombuffer(packed, np.uint8).reshape(-1, self._width)

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simdist.errors import VectorError
-from simdist.kernels import hadamard_rows
 
 
 def checked(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
@@ -65,14 +64,18 @@ def rotated(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     largest one costs half as much. Random signs, then a Hadamard transform: N. Ailon, B.
     Chazelle, 'The fast Johnson-Lindenstrauss transform', SIAM J. Computing 39 (2009).
     """
+    from simdist.kernels import hadamard_rows
+
     signs, scales, starts = _rotation(vectors.shape[1])
-    return hadamard_rows()(vectors, signs * scales, starts)
+    return hadamard_rows(vectors, signs * scales, starts)
 
 
 def unrotated(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """What `rotated` made these of."""
+    from simdist.kernels import hadamard_rows
+
     signs, scales, starts = _rotation(vectors.shape[1])
-    unturned: NDArray[np.float32] = hadamard_rows()(vectors, scales, starts)
+    unturned: NDArray[np.float32] = hadamard_rows(vectors, scales, starts)
     unturned *= signs
     return unturned
 

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.hashing.family import Vectors
-from simdist.kernels import round_rows
 
 if TYPE_CHECKING:
     from numkong import PackedMatrix
@@ -25,8 +24,10 @@ def rounded(vectors: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
 
     What was rounded before, whatever its length is by now, comes to the same values.
     """
+    from simdist.kernels import round_rows
+
     values, inverse_lengths = np.empty(vectors.shape, np.int8), np.empty(len(vectors), np.float32)
-    round_rows()(np.ascontiguousarray(vectors), values, inverse_lengths)
+    round_rows(np.ascontiguousarray(vectors), values, inverse_lengths)
     return values, inverse_lengths
 
 

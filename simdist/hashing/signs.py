@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from simdist.errors import UsageError
 from simdist.hashing.family import Buckets, Vectors
-from simdist.kernels import restore_rows
 
 MAX_BITS = 32
 
@@ -42,7 +41,9 @@ class SignFamily:
 
     def buckets(self, vectors: NDArray[Any], inverse_lengths: Vectors | None = None) -> Buckets:
         if inverse_lengths is not None:
-            vectors = restore_rows()(vectors, inverse_lengths)
+            from simdist.kernels import restore_rows
+
+            vectors = restore_rows(vectors, inverse_lengths)
         return home_buckets(self.distances(vectors))
 
     def probes(self, vectors: Vectors, count: int) -> Buckets:

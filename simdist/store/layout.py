@@ -48,8 +48,6 @@ import numpy as np
 from mmh3 import mmh3_x64_128_digest
 from numpy.typing import NDArray
 
-from simdist.kernels import round_rows
-
 VERSION = 5
 COLLECTIONS = "simdist:collections"
 
@@ -148,7 +146,9 @@ def pack_vectors(vectors: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[
     packed = np.empty((len(vectors), vector_width(vectors.shape[1], dtype)), np.uint8)
     values, inverse_lengths = packed[:, _INVERSE_LENGTH:], np.empty(len(vectors), "<f4")
     if dtype == np.int8:
-        round_rows()(vectors, values.view(np.int8), inverse_lengths)
+        from simdist.kernels import round_rows
+
+        round_rows(vectors, values.view(np.int8), inverse_lengths)
     else:
         values[:] = np.ascontiguousarray(vectors).view(np.uint8)
         inverse_lengths[:] = 1 / np.linalg.norm(vectors, axis=1)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simdist.kernels import PAGE_ROWS, rank_pages, round_rows
+from simdist.cache import PAGE_ROWS
+from simdist.kernels import Pages, rank_pages, round_rows
 
 DIM = 24
 
@@ -74,10 +75,9 @@ def test_the_best_of_some_buckets(
             at += count
 
     best_rows, best_scores = np.zeros(limit, np.uint32), np.zeros(limit, np.float32)
-    found = rank_pages()(
-        *(query, np.array(first, np.int32), following, fill, paged_rows, paged_values),
-        *(inverse_lengths, bitmap, 0, best_rows, best_scores),
-    )
+    pages_of_all = Pages(following, fill, paged_rows, paged_values, inverse_lengths)
+    heads = np.array(first, np.int32)
+    found = rank_pages(query, heads, pages_of_all, bitmap, 0, best_rows, best_scores)
     wanted = by_numpy(query, values, rows, dead)
     best = best_rows[:found].tolist()
     assert len(set(best)) == found == min(limit, len(wanted))
@@ -100,7 +100,7 @@ def test_rounding_equals_numpy(count: int, dim: int, seed: int) -> None:
     # As they lie in Redis, behind their inverse lengths.
     packed = np.zeros((count, dim + 4), np.uint8)
     values, inverse_lengths = packed[:, 4:].view(np.int8), np.empty(count, np.float32)
-    round_rows()(rows, values, inverse_lengths)
+    round_rows(rows, values, inverse_lengths)
     peaks = np.abs(rows).max(axis=1, keepdims=True)
     # The product may be rounded otherwise by a hair, and a half then to the other side.
     assert np.abs(values - rows * (127 / peaks)).max() < 0.5 + 1e-4
