@@ -36,7 +36,7 @@ from simdist.vectors import rotated
 NAME = "bench"
 # Vectors that all is warmed up with.
 _FEW = 1024
-KMEANS_PROBES = (2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 128)
+KMEANS_PROBES = (2, 3, 4, 6, 8, 12, 14, 16, 20, 24, 32, 48, 64, 128)
 # Workers and cold starts are measured with the fewest probes that reach it.
 USUAL_RECALL = 0.95
 HYPERPLANE_TABLES, HYPERPLANE_PROBES = 16, (1, 4, 8, 16, 32)

@@ -22,15 +22,15 @@ from simdist.hashing.lloyd import fit_cells
 from simdist.hashing.projection import Projection, rounded
 
 VECTORS_A_CENTROID = 8
-MAX_CENTROIDS = 16384
+MAX_CENTROIDS = 32768
 
 
 def centroids_for(images: int) -> int:
-    """How many centroids suit a collection: 20 times the root of its size, if that leaves enough.
+    """How many centroids suit a collection: 32 times the root of its size, if that leaves enough.
 
     The more centroids, the fewer rows hold the same neighbours; docs/families.md has the figures.
     """
-    return max(1, min(images // VECTORS_A_CENTROID, round(20 * math.sqrt(images)), MAX_CENTROIDS))
+    return max(1, min(images // VECTORS_A_CENTROID, round(32 * math.sqrt(images)), MAX_CENTROIDS))
 
 
 @dataclass(frozen=True)
