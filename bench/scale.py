@@ -27,7 +27,7 @@ QUERIES = 500
 # Images that tables are fitted on, for each bucket.
 SAMPLE = 8
 SIZES = (16, 4, 1)
-BUCKETS = (1024, 4096, 16384)
+BUCKETS = (2048, 8192, 32768)
 PROBES = 256
 
 

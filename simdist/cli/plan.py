@@ -128,7 +128,7 @@ def _ingest(workload: Workload, made: Plan) -> list[tuple[str, str, str]]:
 def _queries(workload: Workload, made: Plan) -> list[tuple[str, str, str]]:
     query = (
         "a query",
-        f"{made.query_ms:.2g} ms of a warm worker",
+        f"{_milliseconds(made.query_ms)} of a warm worker",
         f"{made.rows_a_query:,.0f} vectors scored for recall .95",
     )
     cache = (
@@ -168,6 +168,10 @@ def _count(text: str) -> int:
 
 def _many(count: int, thing: str) -> str:
     return f"{count:,} {thing}{'s' * (count != 1)}"
+
+
+def _milliseconds(number: float) -> str:
+    return f"{number:.2g} ms" if number < 100 else f"{number:,.0f} ms"
 
 
 def _hours(hours: float) -> str:
