@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import repeat
+from itertools import islice, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +27,8 @@ MAX_STALENESS = 1.0
 # Of what a searcher may keep, the share for records (URIs, labels): some hundred bytes each.
 _RECORDS_SHARE = 16
 _RECORD_BYTES = 512
+# Of all records, what is forgotten at once when there are too many.
+_FORGOTTEN = 16
 
 
 # Partition, generation of its tables -> buckets looked up in each.
@@ -242,10 +244,12 @@ class _PartitionSearcher:
         """Have the records of these rows; False if one has been deleted meanwhile."""
         if self._records.keys() >= set(rows):
             return True
+        if len(self._records) + len(rows) > self._max_records:
+            # The oldest go, and some at once: not all, or every query would wait for its own anew.
+            oldest = islice(self._records, max(len(rows), self._max_records // _FORGOTTEN))
+            for row in list(oldest):
+                del self._records[row]
         missing = [row for row in rows if row not in self._records]
-        if len(self._records) + len(missing) > self._max_records:
-            self._records.clear()
-            missing = list(rows)
         stored = self._tables.rows(np.array(missing, np.uint32))
         gone = [row for row, pair in zip(missing, stored, strict=True) if pair is None]
         for row, pair in zip(missing, stored, strict=True):

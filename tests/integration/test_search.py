@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from simdist import search as search_module
 from simdist import tables as tables_module
@@ -16,6 +19,7 @@ from simdist.collection import Collection
 from simdist.errors import CollectionError, UsageError
 from simdist.search import Hit, Searcher
 from simdist.store import Store, connect
+from simdist.tables import HashTables
 from tests.integration.test_collection import DIM, create, ref, vectors
 from tests.servers import empty, on_every_server
 
@@ -235,6 +239,38 @@ def test_records_are_kept_in_bounded_number(store: Store, monkeypatch: pytest.Mo
     searcher = Searcher(collection, cache_memory=1)
     first = answers(searcher, probes=50, n=5)
     assert answers(searcher, probes=50, n=5) == first
+
+
+def test_of_too_many_records_the_oldest_are_forgotten(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search_module, "MAX_RESULTS", 64)
+    read: list[int] = []
+    rows = HashTables.rows
+
+    def counted(tables: HashTables, some: NDArray[np.uint32]) -> Any:
+        read.extend(some.tolist())
+        return rows(tables, some)
+
+    monkeypatch.setattr(HashTables, "rows", counted)
+    collection = create(store)
+    data = vectors(66)
+    collection.add(data, [ref(i) for i in range(66)])
+    searcher = Searcher(collection, cache_memory=1)
+
+    def ask(images: Iterable[int]) -> list[int]:
+        """Which of these images' records are read, each being the answer to a query."""
+        read.clear()
+        for i in images:
+            [hit] = searcher.search(data[i], n=1, probes=50)
+            assert hit.uri == ref(i).uri
+        return list(read)
+
+    assert len(ask(range(64))) == 64
+    assert ask(range(64)) == []
+    assert len(ask([64])) == 1
+    assert ask(range(4, 65)) == []
+    assert len(ask(range(4))) == 4
 
 
 def test_what_the_cache_lacked_is_counted(store: Store) -> None:
