@@ -8,7 +8,7 @@ from simdist.errors import UsageError
 from simdist.hashing.family import HashFamily, Vectors
 from simdist.hashing.gaussian import GaussianFamily
 from simdist.hashing.hyperplanes import HyperplanesFamily
-from simdist.hashing.kmeans import MAX_CENTROIDS, VECTORS_A_CENTROID, KMeansFamily, centroids_for
+from simdist.hashing.kmeans import VECTORS_A_CENTROID, KMeansFamily, centroids_for
 from simdist.hashing.signs import check_bits
 
 FAMILIES = (KMeansFamily.kind, HyperplanesFamily.kind, GaussianFamily.kind)
@@ -19,8 +19,6 @@ _IMAGES_A_BUCKET = 16
 _MOST_BITS = 24
 # Vectors that are enough to place a centroid, and for principal components and medians.
 _SAMPLE_A_CENTROID = 16
-# More would find little more, and at 512 features these take half a gigabyte.
-_LARGEST_SAMPLE = VECTORS_A_CENTROID * MAX_CENTROIDS
 _HYPERPLANES_SAMPLE = 8192
 
 
@@ -77,7 +75,7 @@ def sample_size(kind: str, images: int) -> int:
         # Drawn, not fitted: a vector only says how long vectors are.
         GaussianFamily.kind: 1,
     }
-    return max(1, min(images, wanted[kind], _LARGEST_SAMPLE))
+    return max(1, min(images, wanted[kind]))
 
 
 def _check_kind(kind: str) -> None:

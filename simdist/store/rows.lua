@@ -3,6 +3,8 @@
 local base = string.sub(KEYS[1], 1, -5)
 local width = tonumber(ARGV[1])
 local answer = {}
+-- What is added to the length of a dead row's record.
+local dead = 2 ^ 31
 for at = 1, #ARGV[2], 4 do
   local row = struct.unpack('<I4', ARGV[2], at)
   local block, place = math.floor(row / 64), row % 64
@@ -15,10 +17,12 @@ for at = 1, #ARGV[2], 4 do
   if sizes ~= '' then
     local lengths, start = {struct.unpack('<' .. string.rep('I4', place + 1), sizes)}, 256
     for i = 1, place do
-      start = start + lengths[i] % 2 ^ 31
+      local length = lengths[i]
+      start = start + (length < dead and length or length - dead)
     end
-    if lengths[place + 1] > 0 and lengths[place + 1] < 2 ^ 31 then
-      record = redis.call('GETRANGE', key, start, start + lengths[place + 1] - 1)
+    local length = lengths[place + 1]
+    if length > 0 and length < dead then
+      record = redis.call('GETRANGE', key, start, start + length - 1)
     end
   end
   answer[#answer + 1] = record
