@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -28,13 +28,15 @@ from simdist.sources.files import find, open_file
 from simdist.sources.object_listing import PAGE, list_objects
 from simdist.sources.reference import Found
 from simdist.sources.table import MAX_ROW_GROUP, open_parquet
+from simdist.tables import SORTED
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# As many as are sorted together before they are committed, see `tables`.
-BATCH = 8192
 MAX_DIM = 65_536
+# Rows decoded at once, and bytes of vectors that are held at most, about.
+_DECODED = 2048
+_HELD_BYTES = 1 << 27
 
 _SUFFIX = ".parquet"
 _OPTIONAL = ("label", "model", "fingerprint", "metadata")
@@ -133,15 +135,40 @@ def is_saved(place: str, access: Access) -> bool:
 
 
 def read_saved(place: str, access: Access) -> Iterator[SavedBatch]:
-    """Read embeddings, at most `BATCH` at a time.
+    """Read embeddings, about as many at a time as are sorted together, see `tables`.
 
     A vector may hold anything but nulls: checking it is the reader's.
 
     Raises:
-        SourceError: a file cannot be read, or holds no embeddings.
+        SourceError: a file cannot be read, or holds no embeddings; what came before it is yielded.
     """
-    for found in _files(place, access):
-        yield from _read_file(found, access)
+    held: list[SavedBatch] = []
+    try:
+        for batch in chain.from_iterable(
+            _read_file(file, access) for file in _files(place, access)
+        ):
+            if held and not _fits(held, batch):
+                yield _joined(held)
+                held = []
+            held.append(batch)
+    except SourceError:
+        if held:
+            yield _joined(held)
+        raise
+    if held:
+        yield _joined(held)
+
+
+def _fits(held: Sequence[SavedBatch], batch: SavedBatch) -> bool:
+    """Whether a batch is of the same kind as those held, and there is room for it."""
+    rows, dim = sum(len(some.refs) for some in held) + len(batch.refs), batch.vectors.shape[1]
+    same = (batch.model, dim) == (held[0].model, held[0].vectors.shape[1])
+    return same and rows <= SORTED and 4 * rows * dim <= _HELD_BYTES
+
+
+def _joined(held: Sequence[SavedBatch]) -> SavedBatch:
+    refs = tuple(ref for batch in held for ref in batch.refs)
+    return SavedBatch(held[0].model, refs, np.concatenate([batch.vectors for batch in held]))
 
 
 def _files(place: str, access: Access, *, limit: int | None = None) -> Iterator[Found]:
@@ -186,7 +213,7 @@ def _read_file(found: Found, access: Access) -> Iterator[SavedBatch]:
             )
         columns = ["uri", "vector", *(name for name in _OPTIONAL if name in names)]
         try:
-            for batch in table.iter_batches(BATCH, columns=columns):
+            for batch in table.iter_batches(_DECODED, columns=columns):
                 yield from _batches(batch, found.uri)
         except (pa.ArrowException, OSError) as error:
             raise SourceError(f"{found.uri} is damaged: its rows cannot be read") from error

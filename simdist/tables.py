@@ -22,8 +22,8 @@ from simdist.vectors import rotated, unrotated
 # Images that are packed and hashed together: what is made of them stays in a processor's cache.
 _PREPARED = 2 * COMMIT_BATCH
 # Images that are sorted together before they are committed: the more, the more of a batch belong
-# into the same bucket, which is written once.
-_SORTED = 16 * COMMIT_BATCH
+# into the same bucket, which is written once, and read at once by a cold worker.
+SORTED = 64 * COMMIT_BATCH
 # Images deleted by one call of the script: a stall of a few milliseconds.
 _DELETED = 256
 # Rows that one call of the script reads at most: a stall of some milliseconds.
@@ -152,8 +152,8 @@ class HashTables:
             A character for each image: '=' unchanged, '+' added, '~' replaced.
         """
         results = b""
-        for start in range(0, len(refs), _SORTED):
-            part = slice(start, start + _SORTED)
+        for start in range(0, len(refs), SORTED):
+            part = slice(start, start + SORTED)
             results += self._commit(vectors[part], refs[part], metadata[part], replicas, force)
         return results
 

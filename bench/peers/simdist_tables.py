@@ -28,9 +28,9 @@ from bench.index_servers import Server, run_server
 from simdist import Collection, Searcher
 from simdist.hashing import HashFamily, fit_family, sample_size
 from simdist.hashing.kmeans import centroids_for
-from simdist.saved import BATCH
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
+from simdist.tables import SORTED
 from simdist.vectors import rotated
 
 NAME = "bench"
@@ -175,8 +175,8 @@ def _warm_up(store: Store, sample: Vectors) -> None:
 
 def _add(collection: Collection, vectors: Vectors, refs: Sequence[ImageRef]) -> None:
     # As embeddings that were saved are indexed.
-    for start in range(0, len(vectors), BATCH):
-        collection.add(vectors[start : start + BATCH], refs[start : start + BATCH])
+    for start in range(0, len(vectors), SORTED):
+        collection.add(vectors[start : start + SORTED], refs[start : start + SORTED])
 
 
 def _repeated(written: Written, once: Callable[[], float]) -> Written:

@@ -68,14 +68,32 @@ def test_what_is_written_to_a_bucket_comes_back_bit_for_bit(s3: ObjectStore) -> 
     assert not is_saved(f"{s3.uri}/photos", s3.access)
 
 
-def test_many_rows_come_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(saved_module, "BATCH", 100)
+def test_many_rows_come_in_batches_over_the_bounds_of_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saved_module, "_DECODED", 40)
+    monkeypatch.setattr(saved_module, "SORTED", 100)
     given = vectors(250)
     refs = [ImageRef(f"file:///{i}.jpg", str(i), 0, None) for i in range(250)]
-    SavedEmbeddings.create(str(tmp_path), access=Access(), model_id="net-1").write(refs, given)
+    writer = SavedEmbeddings.create(str(tmp_path), access=Access(), model_id="net-1")
+    writer.write(refs[:130], given[:130])
+    writer.write(refs[130:], given[130:])
     batches = everything(tmp_path)
-    assert [len(batch.refs) for batch in batches] == [100, 100, 50]
+    assert [len(batch.refs) for batch in batches] == [80, 90, 80]
+    assert [ref.uri for batch in batches for ref in batch.refs] == [ref.uri for ref in refs]
     assert (np.vstack([batch.vectors for batch in batches]) == given).all()
+    # Bytes are bounded, too.
+    monkeypatch.setattr(saved_module, "_HELD_BYTES", 50 * given[0].nbytes)
+    assert max(len(batch.refs) for batch in everything(tmp_path)) == 50
+
+
+def test_what_comes_before_a_damaged_file_is_not_lost(tmp_path: Path) -> None:
+    SavedEmbeddings.create(str(tmp_path), access=Access(), model_id="net-1").write(REFS, vectors(3))
+    (tmp_path / "z.parquet").write_bytes(b"PAR1 no more than that PAR1")
+    batches = read_saved(str(tmp_path), Access())
+    assert next(batches).vectors.tobytes() == vectors(3).tobytes()
+    with pytest.raises(SourceError, match=r"z\.parquet"):
+        next(batches)
 
 
 def test_a_batch_has_one_model(tmp_path: Path) -> None:
