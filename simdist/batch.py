@@ -49,9 +49,9 @@ class Batch:
         return cls(packed, digests, layout.pack_records(uris, labels, metadata))
 
     def commands(
-        self, left: NDArray[np.intp], buckets: Buckets, *, uri_bits: int
+        self, left: NDArray[np.intp], buckets: Buckets, *, uri_bits: int, row: int
     ) -> Iterator[Command]:
-        """Divide images into those that one call of the script commits.
+        """Divide images into those that one call of a script commits.
 
         In each call no URI comes twice, and an image that replaces another comes later; those of
         a bucket are side by side, for then it is written once.
@@ -59,42 +59,49 @@ class Batch:
         Args:
             left: indices of the images.
             buckets: (n, tables) of all images.
+            row: that the first image gets if it is new.
         """
         order, bounds = self._parts(left, buckets)
         # For all calls at once: NumPy's overhead is as much as what it does for one.
-        uris = self._uris(order, bounds, uri_bits)
+        rows = row + np.arange(len(order))
+        uris = self._uris(order, bounds, rows, uri_bits)
         columns, vectors = buckets[order], layout.wholes(self.packed)
+        runs = [_Runs.of(column, bounds, table) for table, column in enumerate(columns.T)]
         records = [self.records[i] for i in order.tolist()]
         lengths = _numbers([len(record) for record in records])
-        for (start, end), (first, last) in zip(
-            pairwise(bounds.tolist()), pairwise(uris.bounds), strict=True
-        ):
-            here, members = slice(start, end), order[start:end]
-            arrays: list[NDArray[Any]] = [
-                *(uris.hashes[first:last], uris.fields[here], uris.states[here]),
-                *(uris.places[here], columns[here].T, lengths[here]),
-            ]
-            arguments = [array.tobytes() for array in arrays]
-            yield Command(members, [*arguments, b"".join(records[here])], vectors[members])
+        for call, (start, end) in enumerate(pairwise(bounds.tolist())):
+            here, first, last = slice(start, end), uris.bounds[call], uris.bounds[call + 1]
+            yield Command(
+                members=order[start:end],
+                rows=_numbers(rows[here]),
+                uris=uris.hashes[first:last],
+                entries=uris.entries[here],
+                places=uris.places[here],
+                buckets=columns[here],
+                runs=[some.of_calls[some.bounds[call] : some.bounds[call + 1]] for some in runs],
+                lengths=lengths[here],
+                records=records[here],
+                vectors=vectors[order[start:end]],
+            )
 
     def _uris(
-        self, order: NDArray[np.intp], bounds: NDArray[np.intp], uri_bits: int
-    ) -> _UriArguments:
+        self, order: NDArray[np.intp], bounds: NDArray[np.intp], rows: NDArray[Any], uri_bits: int
+    ) -> _Uris:
         """For each call of the script the images by their `uris` hash."""
         call = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
         digests = self.digests[order]
         hashes = layout.uris_hashes(digests, uri_bits)
         by_hash = np.lexsort((hashes, call))
-        digests, hashes = digests[by_hash], hashes[by_hash]
-        fields, states = np.hsplit(digests[:, layout.PREFIX :], [layout.FIELD])
+        hashes = hashes[by_hash]
+        fields, states = np.hsplit(digests[by_hash, layout.PREFIX :], [layout.FIELD])
         changes = (np.diff(hashes, prepend=-1) != 0) | (np.diff(call, prepend=-1) != 0)
         firsts = np.flatnonzero(changes)
         counts = np.diff(firsts, append=len(order))
-        return _UriArguments(
+        numbers = _numbers(rows[by_hash])[:, None].view(np.uint8)
+        return _Uris(
             _numbers(np.column_stack([hashes[firsts], counts])),
             np.searchsorted(firsts, bounds).tolist(),
-            fields,
-            states,
+            np.hstack([fields, numbers, states]),
             _numbers(by_hash - bounds[call] + 1),
         )
 
@@ -130,40 +137,97 @@ class Batch:
 
 @dataclass(frozen=True)
 class Command:
-    """What one call of the script commits.
+    """What one call of a script commits, n images.
 
     Attributes:
         members: (n,) which images.
+        rows: (n,) uint32, that they get if all are new, and nobody else writes.
+        uris: (hashes, 2) uint32: a `uris` hash, and how many of the images belong into it.
+        entries: (n, 23) uint8, in the order of the hashes: field, row, digest of the fingerprint.
+        places: (n,) uint32, which of the images each of these is, from 1 on.
+        buckets: (n, tables) uint32.
+        runs: of each table (runs, 3) uint32: the table, a bucket, how many images follow in it.
+        lengths: (n,) uint32, of records.
+        records: n records.
         vectors: (n,) their stored vectors, each a whole.
     """
 
     members: NDArray[np.intp]
-    _arguments: list[bytes]
+    rows: NDArray[np.uint32]
+    uris: NDArray[np.uint32]
+    entries: NDArray[np.uint8]
+    places: NDArray[np.uint32]
+    buckets: Buckets
+    runs: Sequence[NDArray[np.uint32]]
+    lengths: NDArray[np.uint32]
+    records: Sequence[bytes]
     vectors: NDArray[np.void]
 
+    def insertion(self) -> list[bytes]:
+        """What `store/insert.lua` takes of them, from the fifth argument on."""
+        arrays: list[NDArray[Any]] = [self.uris, self.entries, np.concatenate(self.runs), self.rows]
+        blocks = []
+        for start, end in pairwise([0, *self._cuts(int(self.rows[0])), len(self.rows)]):
+            here = slice(start, end)
+            blocks += [self.vectors[here].tobytes(), self.lengths[here].tobytes()]
+            blocks.append(b"".join(self.records[here]))
+        return [*(array.tobytes() for array in arrays), *blocks]
+
     def arguments(self, row: int) -> list[bytes]:
-        """What the script takes of them; it takes least time if the first gets this row."""
-        cuts = range(layout.BLOCK - row % layout.BLOCK, len(self.vectors), layout.BLOCK)
-        pieces = np.split(self.vectors, cuts)
-        return [*self._arguments, *(piece.tobytes() for piece in pieces)]
+        """What `store/commit.lua` takes; it takes least time if the first gets this row."""
+        fields, _, states = np.hsplit(
+            self.entries, [layout.FIELD, layout.FIELD + layout.ROW_DTYPE.itemsize]
+        )
+        arrays: list[NDArray[Any]] = [
+            *(self.uris, fields, states, self.places, self.buckets.T, self.lengths)
+        ]
+        pieces = np.split(self.vectors, self._cuts(row))
+        return [
+            *(array.tobytes() for array in arrays),
+            b"".join(self.records),
+            *(piece.tobytes() for piece in pieces),
+        ]
+
+    def _cuts(self, row: int) -> range:
+        """Where blocks end."""
+        return range(layout.BLOCK - row % layout.BLOCK, len(self.vectors), layout.BLOCK)
 
 
 @dataclass(frozen=True)
-class _UriArguments:
-    """What the script takes of the URIs, for all calls.
+class _Uris:
+    """What the scripts take of the URIs, for all calls.
 
     Attributes:
-        hashes: (hashes, 2) uint32: a `uris` hash, and how many of a call's images belong into it.
+        hashes, entries, places: as in `Command`.
         bounds: where in `hashes` the calls start, and the end.
-        fields, states: (n, 11) and (n, 8) uint8, of the digests.
-        places: (n,) uint32, the images' places in their call, from 1 on.
     """
 
     hashes: NDArray[np.uint32]
     bounds: list[int]
-    fields: NDArray[np.uint8]
-    states: NDArray[np.uint8]
+    entries: NDArray[np.uint8]
     places: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class _Runs:
+    """Images in a row that belong into the same bucket of a table, for all calls.
+
+    Attributes:
+        of_calls: as in `Command`.
+        bounds: where the calls start, and the end.
+    """
+
+    of_calls: NDArray[np.uint32]
+    bounds: list[int]
+
+    @classmethod
+    def of(cls, buckets: NDArray[np.uint32], bounds: NDArray[np.intp], table: int) -> _Runs:
+        changes = np.diff(buckets, prepend=buckets[:1]) != 0
+        changes[bounds[:-1]] = True
+        firsts = np.flatnonzero(changes)
+        counts = np.diff(firsts, append=len(buckets))
+        runs = np.column_stack([np.full(len(firsts), table), buckets[firsts], counts])
+        return cls(_numbers(runs), np.searchsorted(firsts, bounds).tolist())
 
 
 def _numbers(values: ArrayLike) -> NDArray[np.uint32]:

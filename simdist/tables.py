@@ -20,7 +20,7 @@ from simdist.store.connection import Argument
 from simdist.vectors import rotated, unrotated
 
 # Images that are packed and hashed together: what is made of them stays in a processor's cache.
-_PREPARED = 2 * COMMIT_BATCH
+_PREPARED = COMMIT_BATCH
 # Images that are sorted together before they are committed: the more, the more of a batch belong
 # into the same bucket, which is written once, and read at once by a cold worker.
 SORTED = 64 * COMMIT_BATCH
@@ -175,19 +175,27 @@ class HashTables:
             if hashing.following:
                 sides[2:] = [hashing.generation + 1, hashing.following.tables]
             left, row = np.flatnonzero(results == 0), hashing.row
-            for command in batch.commands(left, buckets, uri_bits=self.uri_bits):
-                written: bytes | None = self.store.run(
-                    "commit",
-                    [self.meta_key],
-                    [*sides, int(force), *command.arguments(row)],
-                    replicas=replicas,
-                )
+            # Until one is there already, or somebody else writes.
+            all_new = not force
+            for command in batch.commands(left, buckets, uri_bits=self.uri_bits, row=row):
+                if all_new:
+                    arguments = [*sides[:3], row, *command.insertion()]
+                    all_new = self._run("insert", arguments, replicas) is not None
+                    if all_new:
+                        results[command.members] = ord("+")
+                        row += len(command.members)
+                        continue
+                arguments = [*sides, int(force), *command.arguments(row)]
+                written: bytes | None = self._run("commit", arguments, replicas)
                 if written is None:
                     # The tables were rebuilt in between: the rest is hashed anew.
                     break
                 results[command.members] = np.frombuffer(written, np.uint8)
                 row += len(written) - written.count(b"=")
         return results.tobytes()
+
+    def _run(self, script: str, arguments: Sequence[Argument], replicas: int) -> Any:
+        return self.store.run(script, [self.meta_key], arguments, replicas=replicas)
 
     def _packed(self, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
         """(n, dim) -> (n, width) bytes, stored vectors."""

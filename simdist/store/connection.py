@@ -33,6 +33,9 @@ REPLICA_SECONDS = 5.0
 # the server refuse it before it has done anything.
 _ALL_KEYS_HERE = "redis.call('EXISTS', KEYS[1] .. ':no', KEYS[1] .. ':none')\n"
 
+# What scripts have in common comes before them.
+_PARTS = {"commit": ("bury", "blocks"), "delete": ("bury",), "insert": ("blocks",)}
+
 Argument = bytes | str | int
 
 
@@ -228,6 +231,6 @@ def open_store(settings: Settings) -> Iterator[Store]:
 def _script(name: str) -> tuple[str, str]:
     """A script, and the digest by which a server knows it once it has run."""
     folder = resources.files("simdist.store")
-    parts = ["bury", name] if name in {"commit", "delete"} else [name]
+    parts = (*_PARTS.get(name, ()), name)
     source = "".join([_ALL_KEYS_HERE, *(folder.joinpath(f"{p}.lua").read_text() for p in parts)])
     return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

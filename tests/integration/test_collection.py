@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from simdist import batch as batch_module
+from simdist import rehash as rehash_module
 from simdist.collection import Collection
 from simdist.errors import CollectionError, ModelMismatchError, UsageError, VectorError
 from simdist.hashing import KMeansFamily
 from simdist.inventory import describe, describe_all
 from simdist.rebuild import rehash
+from simdist.rehash import Wish
 from simdist.search import Searcher
 from simdist.sources import ImageRef
 from simdist.store import Store, connect, layout
@@ -94,6 +98,63 @@ def test_adding_again_changes_nothing_and_new_content_replaces(store: Store) -> 
     record = collection.get(ref(0).uri)
     assert record is not None
     assert record.vector @ -data[0] == pytest.approx(1, abs=1e-3)
+
+
+def everything(store: Store, name: str) -> dict[str, object]:
+    """All keys of a collection with their values, but for the mark of its birth."""
+    found: dict[str, object] = {}
+    for key in keys(store, f"simdist:{{{name}/*"):
+        short = key.decode().partition("}:")[2]
+        is_hash = short == "meta" or short.startswith("uris")
+        value = store.call("HGETALL" if is_hash else "GET", key)
+        if short == "meta":
+            del value[b"born"]
+        found[short] = value
+    return found
+
+
+@pytest.mark.parametrize("sizes", [(300,), (70, 200, 1, 64, 33), (511, 700)])
+@pytest.mark.parametrize("rebuilding", [False, True])
+def test_inserting_writes_what_committing_writes(
+    store: Store, sizes: tuple[int, ...], *, rebuilding: bool
+) -> None:
+    written = {}
+    for name, force in (("inserted", False), ("committed", True)):
+        collection = create(store, name)
+        for at, size in enumerate(sizes):
+            refs = [ref(1000 * at + i, label=str(i) if i % 3 else None) for i in range(size)]
+            added = collection.add(vectors(size, seed=at), refs, force=force)
+            assert added.added == size
+            if rebuilding and at == 0:
+                rehash_module.start(collection.partitions[0], Wish("hyperplanes", 4, 3), 0)
+        written[name] = everything(store, name)
+    assert len(written["inserted"]) > 8
+    assert written["inserted"] == written["committed"]
+
+
+def test_images_are_inserted_until_one_is_there(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = create(store)
+    collection.add(vectors(256), [ref(i) for i in range(256)])
+    scripts: list[str] = []
+    run = Store.run
+
+    def noted(self: Store, script: str, *rest: Any, **options: Any) -> Any:
+        scripts.append(script)
+        return run(self, script, *rest, **options)
+
+    monkeypatch.setattr(Store, "run", noted)
+    monkeypatch.setattr(batch_module, "COMMIT_BATCH", 100)
+    collection.add(vectors(300, seed=1), [ref(i) for i in range(256, 556)])
+    assert [script for script in scripts if script in {"insert", "commit"}] == ["insert"] * 3
+    scripts.clear()
+    # Somewhere among these there is one that is known, and one that replaces another.
+    refs = [ref(0), ref(1, state=1), *(ref(i) for i in range(600, 798))]
+    added = collection.add(vectors(200, seed=2), refs)
+    assert (added.added, added.replaced, added.unchanged) == (198, 1, 1)
+    assert 2 <= scripts.count("commit") <= scripts.count("insert") + 1
+    assert len(contents(collection)) == 754
 
 
 def test_known_tells_contents_apart(store: Store) -> None:

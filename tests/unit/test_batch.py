@@ -29,7 +29,7 @@ def test_in_no_part_a_uri_comes_twice_and_what_replaces_comes_later(
     left = np.flatnonzero(generator.random(len(names)) < 0.8)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(batch, "COMMIT_BATCH", 5)
-        commands = batch_of(names).commands(left, buckets, uri_bits=2)
+        commands = batch_of(names).commands(left, buckets, uri_bits=2, row=0)
         parts = [command.members.tolist() for command in commands]
     assert sorted(i for part in parts for i in part) == left.tolist()
     for part in parts:
@@ -45,7 +45,7 @@ def test_the_more_tables_the_fewer_images_at_once() -> None:
     sizes = {}
     for tables in (1, 16):
         buckets = np.zeros((600, tables), np.uint32)
-        commands = whole.commands(np.arange(600), buckets, uri_bits=0)
+        commands = whole.commands(np.arange(600), buckets, uri_bits=0, row=0)
         sizes[tables] = [len(command.members) for command in commands]
         assert sum(sizes[tables]) == 600
     assert max(sizes[1]) == COMMIT_BATCH
@@ -58,7 +58,7 @@ def test_what_the_script_takes_is_in_the_order_of_the_hashes(
     monkeypatch.setattr(batch, "COMMIT_BATCH", 12)
     left = np.random.default_rng(0).permutation(50)[:30]
     buckets = np.arange(100, dtype=np.uint32).reshape(50, 2)
-    commands = list(batch_of(list(range(50))).commands(left, buckets, uri_bits=3))
+    commands = list(batch_of(list(range(50))).commands(left, buckets, uri_bits=3, row=60))
     assert len(commands) > 3
     for command in commands:
         members, arguments = command.members, command.arguments(row=60)
