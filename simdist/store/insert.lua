@@ -44,17 +44,18 @@ for i = 1, #hashes - 1, 2 do
   at = at + 23 * size
 end
 
-local count = #ARGV[8] / 4
-local runs, tables = split(ARGV[7], 'I4', 4), tonumber(ARGV[2])
+local count, runs = #ARGV[8] / 4, split(ARGV[7], 'I4', 4)
+local table_of, prefix = nil, nil
 at = 1
 for i = 1, #runs - 1, 3 do
-  local t, generation, size = runs[i], ARGV[1], runs[i + 2]
-  if t >= tables then
-    t, generation = t - tables, ARGV[3]
+  local t, size = runs[i], 4 * runs[i + 2]
+  if t ~= table_of then
+    local tables = tonumber(ARGV[2])
+    local here = t < tables and ARGV[1] .. ':' .. t or ARGV[3] .. ':' .. t - tables
+    table_of, prefix, at = t, base .. 'bucket:' .. here .. ':%d', 1
   end
-  call('APPEND', base .. 'bucket:' .. generation .. ':' .. t .. ':' .. runs[i + 1],
-       sub(ARGV[8], at, at + 4 * size - 1))
-  at = (at + 4 * size - 1) % (4 * count) + 1
+  call('APPEND', string.format(prefix, runs[i + 1]), sub(ARGV[8], at, at + size - 1))
+  at = at + size
 end
 
 local row = tonumber(ARGV[4])
