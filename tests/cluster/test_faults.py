@@ -41,7 +41,7 @@ from tests.index_contents import contents
 from tests.object_store import CREDENTIALS, FORGOTTEN, FlakyProxy, ObjectStore
 from tests.servers import running, valkey
 
-ROUNDS = int(os.environ.get("SIMDIST_FAULT_ROUNDS", "21"))
+ROUNDS = int(os.environ.get("SIMDIST_FAULT_ROUNDS", "20"))
 # No run may take longer, whatever befalls it; some 10 s are usual.
 BOUND = 120.0
 ENDS = {0: "success", 1: "an error", INTERRUPTED: "stopped", -signal.SIGKILL: "killed"}
