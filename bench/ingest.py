@@ -1,7 +1,7 @@
 """How fast is ingest, how much of its parts' speed does it reach, and what do its peers reach?
 
-Measured on a seeded sample of a folder, from there and from two S3 endpoints, processes on this
-machine that are sent the same files: moto's, and a cache before it (`bench.cached_s3`):
+Measured on a seeded sample of a folder, from there and from an S3 endpoint, rclone's, on this same
+machine:
 
 - decode: fetching and decoding alone, on all decoders;
 - network: the embedding actors alone, on batches that lie ready; right before
@@ -35,7 +35,6 @@ from pathlib import Path
 from statistics import mean
 from unittest.mock import patch
 
-from bench.cached_s3 import running_cache
 from bench.ingest_parts import Place, Speed, decoding, network, sample, whole
 from bench.peers.data_loader import data_loader
 from bench.peers.ray_data import ray_data
@@ -46,11 +45,10 @@ from simdist.embedding.backbones import backbone
 from simdist.embedding.embedder import fast_precision
 from simdist.errors import ModelError
 from simdist.settings import Settings
-from tests.object_store import CREDENTIALS, FORGOTTEN, made_bucket, running_s3
+from tests.object_store import CREDENTIALS, FORGOTTEN, serving_folders
 
 OUT = Path(__file__).parent / "out" / "ingest.json"
 SOURCE = Path("../shared/data/caltech-101")
-BUCKET = "bench"
 PEERS: dict[str, Callable[[list[str], str, Path], float]] = {
     "DataLoader": data_loader,
     "Ray Data": ray_data,
@@ -91,9 +89,9 @@ def main() -> None:
     """Measure each model, print a table and add to `bench/out/ingest.json`."""
     options = _options()
     with tempfile.TemporaryDirectory() as scratch:
-        folder = sample(options.source, options.size, Path(scratch) / "sample")
-        with _object_stores(folder, Path(scratch)) as buckets:
-            places = [Place("folder", str(folder)), *buckets]
+        folder = sample(options.source, options.size, Path(scratch) / "buckets" / "sample")
+        with _bucket(folder) as bucket:
+            places = [Place("folder", str(folder)), bucket]
             rows = [
                 row for name in options.model for row in _measure(options, name, places, scratch)
             ]
@@ -122,19 +120,12 @@ def _options() -> argparse.Namespace:
 
 
 @contextmanager
-def _object_stores(folder: Path, scratch: Path) -> Iterator[list[Place]]:
-    """S3 endpoints with a folder's files in a bucket, and credentials in the environment."""
-    with (
-        running_s3() as url,
-        running_cache(url, scratch) as cached,
-        patch.dict(os.environ, CREDENTIALS),
-    ):
+def _bucket(folder: Path) -> Iterator[Place]:
+    """A folder as a bucket at an S3 endpoint, with credentials in the environment."""
+    with serving_folders(folder.parent) as url, patch.dict(os.environ, CREDENTIALS):
         for name in FORGOTTEN:
             os.environ.pop(name, None)
-        store = made_bucket(url, BUCKET)
-        store.put_folder(folder, "sample")
-        uri = f"{store.uri}/sample"
-        yield [Place("S3", uri, url), Place("S3 cached", uri, cached)]
+        yield Place("S3", f"s3://{folder.name}", url)
 
 
 def _measure(

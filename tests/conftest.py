@@ -93,12 +93,17 @@ def s3_url() -> Iterator[str]:
 
 
 @pytest.fixture
-def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
-    """An empty bucket, to which the environment leads."""
+def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The environment has credentials for the tests' object stores, and leads to none."""
     for name in FORGOTTEN:
         monkeypatch.delenv(name, raising=False)
     for name, value in CREDENTIALS.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def s3(s3_url: str, s3_credentials: None, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """An empty bucket, to which the environment leads."""
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_url)
     return made_bucket(s3_url, f"bucket-{uuid4().hex}")
 

@@ -60,7 +60,7 @@ def without_servers(**more: str) -> dict[str, str]:
     return kept | more
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Service]:
     """A service of the example photographs, on a Valkey of its own."""
     with running(valkey(), tmp_path_factory.mktemp("service")) as server:

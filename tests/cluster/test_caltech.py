@@ -19,7 +19,7 @@ from simdist.sources import ImageRef, file_uri, list_folder
 from simdist.store import open_store
 from tests.conftest import CALTECH
 from tests.index_contents import stored_vectors
-from tests.object_store import ObjectStore
+from tests.object_store import serving_folders
 
 pytestmark = [
     pytest.mark.skipif(not CALTECH.is_dir(), reason="needs Caltech-101 in ../shared/data"),
@@ -76,15 +76,14 @@ def test_all_photographs_are_indexed_and_a_second_run_indexes_none(
     assert f"{IMAGES:,} listed: 0 added, 0 replaced, {IMAGES:,} skipped, 0 failed" in again
 
 
-def test_a_bucket_gives_what_the_folder_gives(
-    collection: Collection, data_dir: Path, s3: ObjectStore
-) -> None:
-    s3.put_folder(CALTECH, "caltech-101")
-    place = f"{s3.uri}/caltech-101"
-    printed = simdist(
-        *(data_dir, "ingest", place, "--endpoint-url", s3.url, "--collection", "bucket"),
-        *("--model", "efficientnet-lite0"),
-    )
+@pytest.mark.usefixtures("s3_credentials")
+def test_a_bucket_gives_what_the_folder_gives(collection: Collection, data_dir: Path) -> None:
+    place = f"s3://{CALTECH.name}"
+    with serving_folders(CALTECH.parent) as url:
+        printed = simdist(
+            *(data_dir, "ingest", place, "--endpoint-url", url, "--collection", "bucket"),
+            *("--model", "efficientnet-lite0"),
+        )
     assert f"{IMAGES:,} listed: {IMAGES:,} added, 0 replaced, 0 skipped, 0 failed" in printed
     bucket = stored(Collection.open(collection.store, "bucket"), place)
     assert len(bucket) == IMAGES
