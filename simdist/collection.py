@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simdist.commit import commit
 from simdist.errors import CollectionError, ModelMismatchError, UsageError
 from simdist.hashing import KMeansFamily, fit_family
 from simdist.rehash import grow, images_to_fit_for
@@ -269,7 +270,7 @@ class Collection:
                 part = (vectors[members], [refs[i] for i in members], [extra[i] for i in members])
             if not tables.fitted:
                 self._fit(tables, part[0])
-            written = tables.commit(*part, replicas=replicas, force=force)
+            written = commit(tables, *part, replicas=replicas, force=force)
             if b"+" in written:
                 grow(tables, expect=self.expected_each, before_switch=lambda: retune(self))
             results += written

@@ -71,7 +71,7 @@ def draw_queries(sides: Sequence[Side], count: int, generator: np.random.Generat
         rows += [row for row, _ in found]
         owners += [number] * len(found)
     tables = sides[0].tables
-    packed = np.array(vectors, np.uint8).reshape(-1, layout.vector_width(tables.dim, tables.dtype))
+    packed = np.array(vectors, np.uint8).reshape(-1, tables.width)
     return Queries(tables.restore(packed), np.array(owners, np.int64), np.array(rows, np.int64))
 
 

@@ -22,13 +22,13 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from simdist.commit import SORTED
 from simdist.errors import SourceError
 from simdist.sources import Access, ImageRef, file_uri, objects, uri_path
 from simdist.sources.files import find, open_file
 from simdist.sources.object_listing import PAGE, list_objects
 from simdist.sources.reference import Found
 from simdist.sources.table import MAX_ROW_GROUP, open_parquet
-from simdist.tables import SORTED
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,21 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.batch import COMMIT_BATCH, Batch
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import HashFamily, dump_family, load_family
-from simdist.hashing.family import Buckets
 from simdist.reading import Place, Reading, unpack_reading
-from simdist.sources.reference import ImageRef
 from simdist.store import Store, layout
 from simdist.store.connection import Argument
 from simdist.vectors import rotated, unrotated
 
-# Images that are packed and hashed together: what is made of them stays in a processor's cache.
-_PREPARED = COMMIT_BATCH
-# Images that are sorted together before they are committed: the more, the more of a batch belong
-# into the same bucket, which is written once, and read at once by a cold worker.
-SORTED = 64 * COMMIT_BATCH
 # Images deleted by one call of the script: a stall of a few milliseconds.
 _DELETED = 256
 # Rows that one call of the script reads at most: a stall of some milliseconds.
@@ -130,92 +122,12 @@ class HashTables:
         flags: NDArray[np.bool_] = np.frombuffer(answer, dtype=np.uint8) == ord("1")
         return flags
 
-    def commit(
-        self,
-        vectors: NDArray[np.float32],
-        refs: Sequence[ImageRef],
-        metadata: Sequence[Mapping[str, Any]],
-        *,
-        replicas: int = 0,
-        force: bool = False,
-    ) -> bytes:
-        """Write images, in batches of about `batch.COMMIT_BATCH`, each whole or not at all.
-
-        What is there already stays as it is.
-
-        Args:
-            vectors: (n, dim) float32, checked.
-            replicas: how many must confirm each batch (`Store.run`).
-            force: replace also what is there already.
-
-        Returns:
-            A character for each image: '=' unchanged, '+' added, '~' replaced.
-        """
-        results = b""
-        for start in range(0, len(refs), SORTED):
-            part = slice(start, start + SORTED)
-            results += self._commit(vectors[part], refs[part], metadata[part], replicas, force)
-        return results
-
-    def _commit(
-        self,
-        vectors: NDArray[np.float32],
-        refs: Sequence[ImageRef],
-        metadata: Sequence[Mapping[str, Any]],
-        replicas: int,
-        force: bool,
-    ) -> bytes:
-        batch = Batch.pack(self._packed(vectors), refs, metadata)
-        results = np.zeros(len(refs), np.uint8)
-        while not results.all():
-            hashing = self.hashing()
-            families = [hashing.family, *([hashing.following] if hashing.following else [])]
-            buckets = np.hstack([self._buckets(family, batch.packed) for family in families])
-            sides: list[Argument] = [hashing.generation, hashing.family.tables, 0, 0]
-            if hashing.following:
-                sides[2:] = [hashing.generation + 1, hashing.following.tables]
-            left, row = np.flatnonzero(results == 0), hashing.row
-            # Until one is there already, or somebody else writes.
-            all_new = not force
-            for command in batch.commands(left, buckets, uri_bits=self.uri_bits, row=row):
-                if all_new:
-                    arguments = [*sides[:3], row, *command.insertion()]
-                    all_new = self._run("insert", arguments, replicas) is not None
-                    if all_new:
-                        results[command.members] = ord("+")
-                        row += len(command.members)
-                        continue
-                arguments = [*sides, int(force), *command.arguments(row)]
-                written: bytes | None = self._run("commit", arguments, replicas)
-                if written is None:
-                    # The tables were rebuilt in between: the rest is hashed anew.
-                    break
-                results[command.members] = np.frombuffer(written, np.uint8)
-                row += len(written) - written.count(b"=")
-        return results.tobytes()
-
-    def _run(self, script: str, arguments: Sequence[Argument], replicas: int) -> Any:
-        return self.store.run(script, [self.meta_key], arguments, replicas=replicas)
-
-    def _packed(self, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
-        """(n, dim) -> (n, width) bytes, stored vectors."""
-        packed = np.empty((len(vectors), self._width), np.uint8)
-        for piece in _pieces(len(vectors)):
-            packed[piece] = layout.pack_vectors(self.turned(vectors[piece]), self.dtype)
-        return packed
-
-    def _buckets(self, family: HashFamily, packed: NDArray[np.uint8]) -> Buckets:
-        """Bucketed as they are stored: rebuilt tables, which know nothing else, come out equal."""
-        return np.concatenate(
-            [family.buckets(*self.unpack(packed[piece])) for piece in _pieces(len(packed))]
-        )
-
     def delete(self, digests: Sequence[bytes]) -> int:
         """Delete images by `layout.uri_digest`; returns how many there were."""
         deleted = 0
         for start in range(0, len(digests), _DELETED):
             joined = b"".join(digests[start : start + _DELETED])
-            arguments: list[Argument] = [self.uri_bits, self._width, joined]
+            arguments: list[Argument] = [self.uri_bits, self.width, joined]
             deleted += int(self.store.run("delete", [self.meta_key], arguments))
         return deleted
 
@@ -237,17 +149,17 @@ class HashTables:
         """
         places = np.array([(*place, known) for place, known in wanted.items()], layout.ROW_DTYPE)
         arguments: list[Argument] = [
-            *(generation, dead_known, READ_ROWS, self._width, self._mark(), places.tobytes())
+            *(generation, dead_known, READ_ROWS, self.width, self._mark(), places.tobytes())
         ]
         reply = self.store.run("read", [self.meta_key], arguments)
         if reply is None:
             return None
-        return unpack_reading(reply, wanted, width=self._width, limit=READ_ROWS)
+        return unpack_reading(reply, wanted, width=self.width, limit=READ_ROWS)
 
     def rows(self, rows: NDArray[np.uint32]) -> list[tuple[NDArray[np.uint8], bytes] | None]:
         """The stored vector, (width,) bytes, and the record of each row; None where deleted."""
         packed = np.asarray(rows, layout.ROW_DTYPE).tobytes()
-        arguments: list[Argument] = [self._width, packed]
+        arguments: list[Argument] = [self.width, packed]
         reply = self.store.run("rows", [self.meta_key], arguments) if packed else []
         pairs = zip(reply[::2], reply[1::2], strict=True)
         return [
@@ -276,7 +188,7 @@ class HashTables:
                 [("GET", self.key("vectors", number)) for number in numbers]
             )
             # A block whose rows are all dead is gone.
-            gone = bytes(layout.BLOCK * self._width)
+            gone = bytes(layout.BLOCK * self.width)
             packed = self._matrix(b"".join(block or gone for block in blocks))
             packed = packed[start - numbers.start * layout.BLOCK :][: stop - start]
             rows = np.flatnonzero(layout.alive(packed))
@@ -315,10 +227,11 @@ class HashTables:
         return restore_rows(*self.unpack(packed))
 
     def _matrix(self, packed: bytes) -> NDArray[np.uint8]:
-        return np.frombuffer(packed, np.uint8).reshape(-1, self._width)
+        return np.frombuffer(packed, np.uint8).reshape(-1, self.width)
 
     @property
-    def _width(self) -> int:
+    def width(self) -> int:
+        """Bytes of a stored vector."""
         return layout.vector_width(self.dim, self.dtype)
 
     def _generations(self) -> tuple[int, int, int]:
@@ -355,8 +268,3 @@ class HashTables:
                 raise StoreError(f"the collection {self.collection!r} has lost its hash family")
             self._families[generation] = load_family(data)
         return self._families[generation]
-
-
-def _pieces(count: int) -> list[slice]:
-    """So many, in pieces that are prepared together."""
-    return [slice(start, start + _PREPARED) for start in range(0, count, _PREPARED)]

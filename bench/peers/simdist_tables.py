@@ -26,11 +26,11 @@ from bench.index_measure import (
 )
 from bench.index_servers import Server, run_server
 from simdist import Collection, Searcher
+from simdist.commit import SORTED
 from simdist.hashing import HashFamily, fit_family, sample_size
 from simdist.hashing.kmeans import centroids_for
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
-from simdist.tables import SORTED
 from simdist.vectors import rotated
 
 NAME = "bench"
