@@ -1,9 +1,8 @@
-"""The HTTP API and the page: routes, thin; `guard` has seen every request before."""
+"""The HTTP API: routes, thin; `guard` has seen every request before."""
 
 from __future__ import annotations
 
 import hashlib
-from importlib import resources
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
@@ -36,6 +35,7 @@ from cluster.api_models import Collection as CollectionName
 from cluster.api_models import ImageId as Id
 from cluster.guard import Guard
 from cluster.openapi import BINARY, IMAGE_TYPES, body, describe, problems
+from cluster.page_routes import page_routes
 from cluster.problems import ProblemError
 from cluster.thumbnails import ThumbnailCache, thumbnail
 from cluster.workers import QueryWorker
@@ -50,9 +50,6 @@ _TAGS = [
     {"name": "service", "description": "What is served, and how it is."},
 ]
 _RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99)
-_PAGE_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"} | {
-    ".svg": "image/svg+xml"
-}
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -77,7 +74,7 @@ def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
     app.include_router(_search_routes(worker))
     app.include_router(_image_routes(worker))
     app.include_router(_service_routes(worker, peers))
-    app.include_router(_page_routes())
+    app.include_router(page_routes())
     app.openapi = describe(app, tokens=bool(worker.config.tokens))  # type: ignore[method-assign]
     answer_errors(app)
     return Guard(app, config=worker.config, metrics=worker.metrics)
@@ -243,32 +240,6 @@ def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
         return Response(
             service_metrics.exposition(collected), media_type=service_metrics.MEDIA_TYPE
         )
-
-    return routes
-
-
-def _page_routes() -> APIRouter:
-    routes = APIRouter(include_in_schema=False)
-    files = {
-        file.name: file.read_bytes()
-        for file in resources.files("cluster").joinpath("page").iterdir()
-        if file.name.endswith(tuple(_PAGE_TYPES))
-    }
-
-    @routes.get("/")
-    async def page() -> Response:
-        return _file("index.html")
-
-    @routes.get("/page/{name}")
-    async def file(name: str) -> Response:
-        return _file(name)
-
-    def _file(name: str) -> Response:
-        if name not in files:
-            raise ProblemError(404, "there is no such page")
-        media_type = _PAGE_TYPES["." + name.rpartition(".")[2]]
-        # Asked for again each time: a service that was brought up to date shows its new page.
-        return Response(files[name], media_type=media_type, headers={"Cache-Control": "no-cache"})
 
     return routes
 
