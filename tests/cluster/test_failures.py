@@ -32,7 +32,8 @@ FISH = PHOTOS / "fish" / "red-mullet.jpg"
 
 @pytest.fixture(scope="module", autouse=True)
 def session() -> Iterator[None]:
-    with ray_session(Settings.resolve()):
+    # One actor will do, and starts in half the time of two.
+    with ray_session(Settings.resolve(), cpus=1):
         yield
 
 

@@ -97,6 +97,8 @@ class Bench:
             collection=collection,
             model=self.model,
             on_progress=lambda _: None,
+            # One will do for so few images, and starts in half the time of two.
+            actors=1,
         )
         return run.result(BOUND)
 

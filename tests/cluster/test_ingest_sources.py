@@ -42,7 +42,8 @@ def filled(s3: ObjectStore, folder: Path) -> ObjectStore:
 @pytest.fixture
 def session(filled: ObjectStore) -> Iterator[None]:
     """Ray, started where the store's credentials are set: its workers have them too."""
-    with ray_session(Settings.resolve()):
+    # One actor will do, and starts in half the time of two.
+    with ray_session(Settings.resolve(), cpus=1):
         yield
 
 
