@@ -27,8 +27,13 @@ from simdist.pruning import Census
 from simdist.saved import SavedEmbeddings
 from simdist.settings import Settings
 from simdist.sources import ImageRef, Source
+from simdist.sources.background import in_background
 
 NAMED_FAILURES = 20
+# Embeddings in a commit; fewer after so many seconds, so that searches find what is there. Each
+# commit has its round trips, and a shard of a CPU is small.
+COMMIT_ROWS = FIT_SAMPLE
+COMMIT_SECONDS = 1.0
 # Embeddings in a file, where they are saved.
 SAVED_ROWS = 4096
 
@@ -79,7 +84,8 @@ def ingest(
                 import ray
 
                 resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-                _embed(listing, model, Plan.of(resources, gpus=gpus, actors=actors), run)
+                plan = Plan.of(resources, gpus=gpus, actors=actors)
+                _embed(listing, collection, model, plan, run)
         summary = run.summary(listing)
         if source.whole:
             failures.forget_older(collection, source=source.name, than=run.started)
@@ -90,14 +96,18 @@ def ingest(
         return summary
 
 
-def _embed(listing: Listing, model: Model, plan: Plan, run: _Run) -> None:
+def _embed(listing: Listing, collection: Collection, model: Model, plan: Plan, run: _Run) -> None:
     # A BLAS with more threads spins between its calls: a third of a core, taken from the actors.
     with threadpool_limits(limits=1, user_api="blas"), Pipeline(plan, model) as pipeline:
         run.observe(pipeline, plan)
+        # While the actors load their weights: the first commit would wait for it.
+        in_background(collection.warm)
         try:
             for shard in pipeline.embed(listing):
                 if shard is not None:
                     run.take(shard)
+                if run.due:
+                    run.flush()
                 run.report(listing)
         except BaseException:
             # The first error is the one to report.
@@ -153,7 +163,7 @@ class _Run:
         self._on_progress = on_progress
         self._force = force
         self._saved = saved
-        self._start = time.monotonic()
+        self._start = self._flushed = time.monotonic()
         self._held: list[tuple[NDArray[np.float32], tuple[ImageRef, ...]]] = []
         self._failures: list[Failure] = []
         self._done = self._failed = 0
@@ -169,7 +179,7 @@ class _Run:
         self._exporter = Exporter(self._collection.name)
 
     def take(self, shard: Embedded) -> None:
-        """Commit a shard; before the collection is fitted, hold it back for the sample."""
+        """Note what came of a shard, and hold its embeddings back until a commit is `due`."""
         if self._clock:
             self._clock.add(shard.work)
         source = self._source
@@ -179,10 +189,19 @@ class _Run:
         if shard.refs:
             self._held.append((shard.vectors, shard.refs))
             self._done += len(shard.refs)
-        # What is to be saved is held back, too: a file for each shard would be many small ones.
-        enough = SAVED_ROWS if self._saved else 1 if self._collection.fitted else FIT_SAMPLE
-        if sum(len(refs) for _, refs in self._held) >= enough:
-            self.flush()
+
+    @property
+    def due(self) -> bool:
+        """Whether to commit what is held back."""
+        held = sum(len(refs) for _, refs in self._held)
+        # A file for each commit would be many small ones.
+        if self._saved:
+            return held >= SAVED_ROWS
+        if held >= COMMIT_ROWS:
+            return True
+        waited = time.monotonic() - self._flushed
+        # Before the collection is fitted, they are held back for the sample.
+        return held > 0 and waited >= COMMIT_SECONDS and self._collection.fitted
 
     def flush(self) -> None:
         """Commit what is held back."""
@@ -199,8 +218,9 @@ class _Run:
             vectors, refs, metadata=[ref.metadata for ref in refs], force=self._force
         )
         self._held.clear()
+        self._flushed = time.monotonic()
         if self._clock:
-            self._clock.add_commit(time.monotonic() - start)
+            self._clock.add_commit(self._flushed - start)
 
     def report(self, listing: Listing) -> None:
         """Tell how far it has come."""

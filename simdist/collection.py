@@ -219,6 +219,10 @@ class Collection:
         """Images that are indexed now."""
         return sum(tables.state("live")[0] for tables in self.partitions)
 
+    def warm(self) -> None:
+        """Load the compiled loops that the first `add` would wait for, a second or so."""
+        self.partitions[0].turned(np.zeros((1, self.dim), np.float32))
+
     def known(self, refs: Sequence[ImageRef]) -> NDArray[np.bool_]:
         """Which images are indexed with the content that their fingerprints stand for.
 

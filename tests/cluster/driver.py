@@ -13,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from cluster import pipeline
+from cluster import ingest, pipeline
 from cluster.stages import EmbedActor, Plan
 from simdist.cli.main import main
 from simdist.embedding import Model, embedder
@@ -43,6 +43,7 @@ def take_small_steps(patch: pytest.MonkeyPatch, layout: Layout) -> None:
 
     patch.setattr(Plan, "of", plan_of)
     patch.setattr(pipeline, "EmbedActor", SmallStepActor)
+    patch.setattr(ingest, "COMMIT_SECONDS", 0.0)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from simdist.collection import Collection
+from simdist.embedding import Embedder
 from simdist.errors import SimdistError
 from simdist.settings import Settings
 from simdist.sources import ImageRef
@@ -21,10 +22,10 @@ from simdist.store import Store, connect, layout, open_store
 from simdist.store.embedded import PID_FILE, SOCKET_FILE
 from tests.cluster.conftest import assert_holds_exactly, refs_of, without_servers
 from tests.conftest import PHOTOS
+from tests.service import COLLECTION, index_photos
 
 # So many at first: with them the collection is fitted, and what follows is committed as it comes.
 FIRST = PHOTOS / "fish"
-NAME = "photos"
 
 
 @pytest.fixture
@@ -32,10 +33,11 @@ def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def start(data_dir: Path, source: Path) -> subprocess.Popen[str]:
-    arguments = ["ingest", str(source), "-c", NAME, "--model", "efficientnet-lite0"]
+def start(data_dir: Path) -> subprocess.Popen[str]:
+    arguments = ["ingest", str(PHOTOS), "-c", COLLECTION, "--model", "efficientnet-lite0"]
     return subprocess.Popen(
-        [sys.executable, "-m", "simdist", *arguments],
+        # In small steps, or a fast machine would commit all that it embeds at once.
+        [sys.executable, "-m", "tests.cluster.driver", "together", *arguments],
         env=without_servers(SIMDIST_DATA_DIR=str(data_dir)),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -54,7 +56,9 @@ def kill_driver(driver: psutil.Process, data_dir: Path) -> None:
 
 
 def kill_actor(driver: psutil.Process, data_dir: Path) -> None:
-    actors = [p for p in driver.children(recursive=True) if "EmbedActor" in " ".join(p.cmdline())]
+    actors = [
+        p for p in driver.children(recursive=True) if "SmallStepActor" in " ".join(p.cmdline())
+    ]
     random.Random(3).choice(sorted(actors, key=lambda process: process.pid)).kill()
 
 
@@ -71,10 +75,15 @@ def kill_server(driver: psutil.Process, data_dir: Path) -> None:
     ],
 )
 def test_the_index_is_whole_after_a_kill(
-    data_dir: Path, kill: Callable[[psutil.Process, Path], None], code: int, message: str
+    data_dir: Path,
+    embedder: Embedder,
+    kill: Callable[[psutil.Process, Path], None],
+    code: int,
+    message: str,
 ) -> None:
-    finish(start(data_dir, FIRST))
-    ingest = start(data_dir, PHOTOS)
+    with open_store(Settings.resolve(data_dir=data_dir)) as store:
+        index_photos(store.url, embedder, FIRST)
+    ingest = start(data_dir)
     known = len(refs_of(FIRST))
     at = known + random.Random(kill.__name__).randrange(1, 90)
     wait_for_images(data_dir, at, ingest)
@@ -83,11 +92,11 @@ def test_the_index_is_whole_after_a_kill(
     assert message in out
     assert "Traceback" not in out
 
-    out = finish(start(data_dir, PHOTOS))
+    out = finish(start(data_dir))
     assert "154 listed" in out
     assert "0 replaced" in out
     with open_store(Settings.resolve(data_dir=data_dir)) as store:
-        assert_holds_exactly(Collection.open(store, NAME), photographs())
+        assert_holds_exactly(Collection.open(store, COLLECTION), photographs())
 
 
 def photographs() -> list[ImageRef]:
@@ -100,7 +109,7 @@ def wait_for_images(data_dir: Path, count: int, ingest: subprocess.Popen[str]) -
     while ingest.poll() is None:
         try:
             store = store or connect(f"unix://{quote((data_dir / SOCKET_FILE).read_text())}")
-            if int(store.call("HGET", layout.meta_key(NAME), "live")) >= count:
+            if int(store.call("HGET", layout.meta_key(COLLECTION), "live")) >= count:
                 store.close()
                 return
         except (SimdistError, OSError):
