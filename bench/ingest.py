@@ -49,6 +49,8 @@ from tests.object_store import CREDENTIALS, FORGOTTEN, serving_folders
 
 OUT = Path(__file__).parent / "out" / "ingest.json"
 SOURCE = Path("../shared/data/caltech-101")
+# Several batches for each of their workers: from the first on, they are measured.
+LEAST_PEER_SIZE = 256
 PEERS: dict[str, Callable[[list[str], str, Path], float]] = {
     "DataLoader": data_loader,
     "Ray Data": ray_data,
@@ -106,7 +108,12 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Measure the ingest pipeline and its peers.")
     parser.add_argument("source", type=Path, nargs="?", default=SOURCE, help="a folder of images")
     parser.add_argument("--size", type=int, default=1500, help="images in the sample")
-    parser.add_argument("--peer-size", type=int, default=384, help="of them, for the peers; or 0")
+    parser.add_argument(
+        "--peer-size",
+        type=int,
+        default=384,
+        help=f"of them, for the peers: at least {LEAST_PEER_SIZE}, or 0",
+    )
     parser.add_argument("--rounds", type=int, default=2, help="times that each is measured")
     parser.add_argument("--model", action="append", help="may be given more than once")
     parser.add_argument(
@@ -115,6 +122,8 @@ def _options() -> argparse.Namespace:
         help="random weights: as fast as the real ones, which are not looked for then",
     )
     options = parser.parse_args()
+    if 0 < options.peer_size < LEAST_PEER_SIZE:
+        parser.error(f"--peer-size: at least {LEAST_PEER_SIZE}, or 0")
     options.model = options.model or ["resnet34", "efficientnet-lite0"]
     return options
 
