@@ -8,7 +8,9 @@ from uuid import uuid4
 
 import pytest
 
+from cluster.runtime import ray_session
 from simdist.embedding import Embedder
+from simdist.settings import Settings
 from simdist.store import Store, connect
 from simdist.store.embedded import embedded_server
 from tests.command_line import CommandLine
@@ -95,17 +97,24 @@ def s3_url() -> Iterator[str]:
 @pytest.fixture
 def s3_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     """The environment has credentials for the tests' object stores, and leads to none."""
-    for name in FORGOTTEN:
-        monkeypatch.delenv(name, raising=False)
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
+    lead_to_s3(monkeypatch)
 
 
 @pytest.fixture
-def s3(s3_url: str, s3_credentials: None, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+def s3(s3_url: str, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
     """An empty bucket, to which the environment leads."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_url)
+    lead_to_s3(monkeypatch, s3_url)
     return made_bucket(s3_url, f"bucket-{uuid4().hex}")
+
+
+def lead_to_s3(patch: pytest.MonkeyPatch, url: str | None = None) -> None:
+    """Let the environment have credentials for the tests' object stores, and lead to this one."""
+    for name in FORGOTTEN:
+        patch.delenv(name, raising=False)
+    for name, value in CREDENTIALS.items():
+        patch.setenv(name, value)
+    if url:
+        patch.setenv("AWS_ENDPOINT_URL", url)
 
 
 @pytest.fixture(scope="session")
@@ -118,6 +127,27 @@ def valkey_tcp(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 @pytest.fixture(scope="session")
 def embedder() -> Embedder:
     return Embedder.load("efficientnet-lite0", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def small_ray() -> Iterator[None]:
+    """A Ray with room for one actor, for all ingests of a file: each would start its own.
+
+    Its workers have credentials for the tests' object stores.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        lead_to_s3(patch)
+        with ray_session(Settings.resolve(), cpus=1):
+            yield
+
+
+@pytest.fixture(scope="module")
+def small_ray_at_s3(s3_url: str) -> Iterator[None]:
+    """The same, and the environment leads its workers to moto's S3."""
+    with pytest.MonkeyPatch.context() as patch:
+        lead_to_s3(patch, s3_url)
+        with ray_session(Settings.resolve(), cpus=1):
+            yield
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 from threading import Thread
+from typing import Any
 
 import psutil
 from ray.cluster_utils import Cluster
@@ -25,6 +26,8 @@ SEED = 2026
 # Requests of an undisturbed run to S3, and of one that has some images already.
 REQUESTS, REQUESTS_BEGUN = 46, 38
 POLL_SECONDS = 0.02
+# With room for one decoder, and a GPU on paper.
+NODE: dict[str, Any] = {"num_cpus": 1, "num_gpus": 1}
 # A worker that decodes is looked for this long; then any worker will do.
 LOOK_SECONDS = 1.0
 
@@ -169,10 +172,10 @@ class Rig:
     ended: Counter[str] = field(default_factory=Counter)
 
     def add_node(self) -> None:
-        """A node with room for one decoder, and a GPU on paper."""
+        """A node in place of one that was killed."""
         # Or Ray would set signal handlers, which a thread cannot. It ends when the head does.
         self.cluster._shutdown_at_exit = False
-        self.cluster.add_node(num_cpus=1, num_gpus=1)
+        self.cluster.add_node(**NODE)
 
     def strike(self, fault: Fault, driver: subprocess.Popen[str]) -> bool:
         """Do it, and undo it after its time; False if there was nothing to strike."""

@@ -14,7 +14,6 @@ import requests
 
 from cluster.ingest import ingest
 from cluster.progress import STAGES, Progress, Summary
-from cluster.runtime import ray_session
 from cluster.shards import Shard
 from cluster.stages import EmbedActor, decode_shard
 from simdist import failures as failures_module
@@ -22,7 +21,6 @@ from simdist.collection import Collection
 from simdist.embedding import Model
 from simdist.errors import SourceError, UsageError
 from simdist.failures import Failure, forget_older, keep, kept
-from simdist.settings import Settings
 from simdist.sources import Selection, Source, file_uri, open_source
 from tests.cluster.conftest import assert_holds_exactly, refs_of
 from tests.conftest import PHOTOS
@@ -30,11 +28,7 @@ from tests.conftest import PHOTOS
 FISH = PHOTOS / "fish" / "red-mullet.jpg"
 
 
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    # One actor will do, and starts in half the time of two.
-    with ray_session(Settings.resolve(), cpus=1):
-        yield
+pytestmark = pytest.mark.usefixtures("small_ray")
 
 
 class Run:

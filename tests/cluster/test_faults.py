@@ -20,7 +20,6 @@ from uuid import uuid4
 import numpy as np
 import pytest
 import requests
-from ray.cluster_utils import Cluster
 
 from cluster.ingest import ingest
 from cluster.progress import Summary
@@ -35,10 +34,11 @@ from simdist.sources.background import in_background
 from simdist.store import Store, connect, layout
 from tests.cluster.conftest import without_servers
 from tests.cluster.driver import Layout, take_small_steps
-from tests.cluster.faults import Kind, Rig, Round, Strikes
-from tests.conftest import PHOTOS
+from tests.cluster.faults import NODE, Kind, Rig, Round, Strikes
+from tests.cluster.nodes import WATCHFUL, ray_cluster
+from tests.conftest import PHOTOS, lead_to_s3
 from tests.index_contents import contents
-from tests.object_store import CREDENTIALS, FORGOTTEN, FlakyProxy, ObjectStore
+from tests.object_store import FlakyProxy, ObjectStore
 from tests.servers import running, valkey
 
 ROUNDS = int(os.environ.get("SIMDIST_FAULT_ROUNDS", "20"))
@@ -162,27 +162,17 @@ def bench(model: Model, s3_url: str, tmp_path_factory: pytest.TempPathFactory) -
         closing(FlakyProxy(s3_url)) as proxy,
     ):
         # Before Ray starts: its workers have it from there.
-        for name in FORGOTTEN:
-            patch.delenv(name, raising=False)
-        for name, value in CREDENTIALS.items():
-            patch.setenv(name, value)
+        lead_to_s3(patch)
         bucket = filled_bucket(s3_url)
         proxy.trouble["vanished.jpg"] = ["404"] * 10**6
-        cluster = Cluster()
-        rig = Rig(cluster, redis, proxy)
-        try:
-            # A node that dies is missed within seconds, not half a minute.
-            health = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
-            cluster.add_node(num_cpus=1, num_gpus=1, _system_config=health)
-            rig.add_node()
-            with (
-                ray_session(Settings.resolve(ray_address=cluster.address)),
-                closing(connect(redis.url)) as store,
-            ):
-                yield undisturbed(Bench(rig, bucket.at(proxy.url), store, model))
-        finally:
-            cluster.shutdown()  # type: ignore[no-untyped-call]
-            tell(rig)
+        with (
+            ray_cluster(NODE, NODE, settings=WATCHFUL) as cluster,
+            ray_session(Settings.resolve(ray_address=cluster.address)),
+            closing(connect(redis.url)) as store,
+        ):
+            rig = Rig(cluster, redis, proxy)
+            yield undisturbed(Bench(rig, bucket.at(proxy.url), store, model))
+        tell(rig)
 
 
 def filled_bucket(url: str) -> ObjectStore:

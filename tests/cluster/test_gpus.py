@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
-from ray.cluster_utils import Cluster
 
 from cluster.ingest import ingest
 from cluster.listing import Listing
@@ -22,20 +21,18 @@ from simdist.embedding import Embedder, Model
 from simdist.settings import Settings
 from simdist.sources import open_source, uri_path
 from tests.cluster.conftest import assert_holds_exactly, refs_of
+from tests.cluster.nodes import ray_cluster
 
 NODES, GPUS = 2, 2
 
 
 @pytest.fixture(scope="module", autouse=True)
 def session() -> Iterator[None]:
-    cluster = Cluster()
-    for _ in range(NODES):
-        cluster.add_node(num_cpus=2, num_gpus=GPUS)
-    try:
-        with ray_session(Settings.resolve(ray_address=cluster.address)):
-            yield
-    finally:
-        cluster.shutdown()  # type: ignore[no-untyped-call]
+    with (
+        ray_cluster(*NODES * [{"num_cpus": 2, "num_gpus": GPUS}]) as cluster,
+        ray_session(Settings.resolve(ray_address=cluster.address)),
+    ):
+        yield
 
 
 class Noted(EmbedActor):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +11,14 @@ import pytest
 
 from cluster.ingest import ingest
 from cluster.progress import Summary
-from cluster.runtime import ray_session
 from simdist.collection import Collection
 from simdist.embedding import Model
-from simdist.settings import Settings
 from simdist.sources import Columns, Selection, open_source
 from tests.archives import dataset_of, shard_of
 from tests.cluster.conftest import refs_of
 from tests.object_store import FlakyProxy, ObjectStore
+
+pytestmark = pytest.mark.usefixtures("small_ray_at_s3")
 
 
 @pytest.fixture
@@ -39,14 +38,6 @@ def filled(s3: ObjectStore, folder: Path) -> ObjectStore:
     return s3
 
 
-@pytest.fixture
-def session(filled: ObjectStore) -> Iterator[None]:
-    """Ray, started where the store's credentials are set: its workers have them too."""
-    # One actor will do, and starts in half the time of two.
-    with ray_session(Settings.resolve(), cpus=1):
-        yield
-
-
 def run(
     source: str, collection: Collection, model: Model, columns: Columns | None = None
 ) -> Summary:
@@ -58,7 +49,6 @@ def run(
     )
 
 
-@pytest.mark.usefixtures("session")
 def test_what_comes_from_a_store_is_what_comes_from_the_folder(
     folder: Path, filled: ObjectStore, collection: Collection, model: Model
 ) -> None:
@@ -92,7 +82,6 @@ def test_what_comes_from_a_store_is_what_comes_from_the_folder(
     assert (stored.label, stored.metadata) == ("fish", {"name": "clownfish"})
 
 
-@pytest.mark.usefixtures("session")
 def test_an_object_that_is_lost_on_the_way_costs_no_other(
     filled: ObjectStore, collection: Collection, model: Model
 ) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import psutil
 import pytest
 from ray._private.node import Node
-from ray.cluster_utils import Cluster
 
 import simdist
 from simdist.embedding import Embedder
@@ -19,27 +17,15 @@ from simdist.errors import SimdistError
 from simdist.search import Searcher
 from simdist.store import Store, connect, layout
 from tests.cluster.conftest import refs_of, without_servers
+from tests.cluster.nodes import WATCHFUL, ray_cluster
 from tests.conftest import PHOTOS, QUERIES
 from tests.deployed import DeployedServer, deployed_cluster, set_up, whole
 from tests.servers import eventually, wait_until_written
 from tests.service import COLLECTION, running_service
 
 PARTITIONS = 6
-# A node that dies is missed within seconds, not half a minute.
-HEALTH = {"health_check_period_ms": 500, "health_check_failure_threshold": 3}
-
-
-@contextmanager
-def ray_nodes() -> Iterator[Cluster]:
-    """A head, and two nodes for the work."""
-    cluster = Cluster()
-    try:
-        cluster.add_node(num_cpus=1, _system_config=HEALTH)
-        for _ in range(2):
-            cluster.add_node(num_cpus=3)
-        yield cluster
-    finally:
-        cluster.shutdown()  # type: ignore[no-untyped-call]
+# A head, and two nodes for the work.
+NODES = ({"num_cpus": 1}, {"num_cpus": 3}, {"num_cpus": 3})
 
 
 @pytest.mark.timeout(900)
@@ -50,7 +36,10 @@ def test_a_node_of_each_is_lost_and_replaced(
     # Before Ray starts: its nodes have it from there. Nobody else is told the password.
     password = etc / "secrets" / "simdist-password"
     monkeypatch.setenv("SIMDIST_REDIS_PASSWORD_FILE", str(password))
-    with deployed_cluster(tmp_path / "redis", etc) as redis, ray_nodes() as ray:
+    with (
+        deployed_cluster(tmp_path / "redis", etc) as redis,
+        ray_cluster(*NODES, settings=WATCHFUL) as ray,
+    ):
         url = f"rediss://simdist@localhost:{redis[0].port}?ssl_ca_certs={redis[0].ca}"
         on_them = ("--redis", url, "--ray-address", ray.address)
         done = ingest(folder, *on_them)

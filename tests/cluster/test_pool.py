@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from ray.cluster_utils import Cluster
 
 import simdist
 from simdist.embedding import Embedder
@@ -16,6 +15,7 @@ from simdist.search import Searcher
 from simdist.sources import file_uri
 from simdist.store import connect
 from tests.cluster.conftest import without_servers
+from tests.cluster.nodes import ray_cluster
 from tests.conftest import PHOTOS, QUERIES
 from tests.servers import running, valkey
 from tests.service import COLLECTION, Service, index_photos, running_service
@@ -27,13 +27,8 @@ HORSES = file_uri(PHOTOS / "animals" / "horses.jpg")
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """A Ray cluster of two nodes, on this machine."""
-    cluster = Cluster()
-    for _ in range(2):
-        cluster.add_node(num_cpus=4)
-    try:
+    with ray_cluster({"num_cpus": 4}, {"num_cpus": 4}) as cluster:
         yield cluster.address
-    finally:
-        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")

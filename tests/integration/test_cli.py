@@ -270,6 +270,7 @@ def test_help_and_version(cli: CommandLine) -> None:
     assert cli.run("--version").out == f"simdist {simdist.__version__}\n"
 
 
+@pytest.mark.usefixtures("small_ray")
 class TestFailures:
     def test_they_are_listed_and_tried_again(self, cli: CommandLine, tmp_path: Path) -> None:
         model = ("--model", "efficientnet-lite0")
@@ -311,6 +312,7 @@ class TestFailures:
         cli.fail("failures", "--retry", "--json", code=2)
 
 
+@pytest.mark.usefixtures("small_ray")
 class TestPruneAndProgress:
     def test_pruning_asks_somebody(
         self, cli: CommandLine, photos: Collection, tmp_path: Path

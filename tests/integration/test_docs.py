@@ -37,6 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("small_ray_at_s3")
 @pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
 def test_the_commands_work(page: str, cli: CommandLine, folder: Path, s3: ObjectStore) -> None:
     for bucket in ("bucket", "public-bucket"):

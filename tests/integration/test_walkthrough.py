@@ -64,6 +64,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.usefixtures("small_ray")
 def test_the_walkthrough_can_be_walked(cli: CommandLine, folder: Path, address: str) -> None:
     assert [command[0] for command in COMMANDS] == [
         *("train", "ingest", "ingest", "eval", "eval", "rehash", "rehash", "search"),
