@@ -56,8 +56,7 @@ States = pytest.mark.parametrize(
 
 
 @States
-@pytest.mark.parametrize("width", [320, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 320)])
 def test_axe_finds_nothing(
     visitor: Visitor,
     service: Service,

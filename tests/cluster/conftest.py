@@ -13,6 +13,7 @@ from simdist.embedding import Embedder, Model, load_model
 from simdist.sources import ImageRef, list_folder
 from simdist.store import connect
 from tests.conftest import PHOTOS
+from tests.hostile import READ_TOKEN, WRITE_TOKEN
 from tests.index_contents import contents
 from tests.servers import running, valkey
 from tests.service import Service, index_photos, running_service
@@ -61,9 +62,12 @@ def without_servers(**more: str) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Service]:
-    """A service of the example photographs, on a Valkey of its own."""
-    with running(valkey(), tmp_path_factory.mktemp("service")) as server:
+def guarded(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Service]:
+    """A service with tokens, on a collection of its own."""
+    folder = tmp_path_factory.mktemp("guarded")
+    tokens = folder / "tokens"
+    tokens.write_text(f"read {READ_TOKEN}\nwrite {WRITE_TOKEN}\n")
+    with running(valkey(), folder / "valkey") as server:
         index_photos(server.url, embedder)
-        with running_service(server.url, SIMDIST_FETCH_LOOPBACK="1") as started:
+        with running_service(server.url, "--tokens", str(tokens)) as started:
             yield started

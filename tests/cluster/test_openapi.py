@@ -13,28 +13,14 @@ import pytest
 from pydantic import BaseModel
 
 from cluster.api_models import AddRequest, BatchRequest, SearchRequest, image_id
-from simdist.embedding import Embedder
 from simdist.sources import ImageRef, list_folder
 from tests.cluster.conftest import without_servers
 from tests.conftest import PHOTOS, ROOT
-from tests.hostile import READ_TOKEN, WRITE_TOKEN
-from tests.servers import running, valkey
-from tests.service import Service, index_photos, running_service
+from tests.hostile import WRITE_TOKEN
+from tests.service import Service
 
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 CASES = 2000
-
-
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Service]:
-    """A service with tokens, on a collection of its own: images are added and deleted."""
-    folder = tmp_path_factory.mktemp("described")
-    tokens = folder / "tokens"
-    tokens.write_text(f"read {READ_TOKEN}\nwrite {WRITE_TOKEN}\n")
-    with running(valkey(), folder / "valkey") as server:
-        index_photos(server.url, embedder)
-        with running_service(server.url, "--tokens", str(tokens)) as started:
-            yield started
 
 
 @pytest.fixture(scope="module")
@@ -114,13 +100,6 @@ def test_tokens_are_asked_for_where_they_are_needed(document: dict[str, Any]) ->
         assert ("401" in described["responses"]) == (not is_open)
         assert ("429" in described["responses"]) == (not is_open)
         assert ("403" in described["responses"]) == writes
-
-
-def test_a_service_without_tokens_speaks_of_none(service: Service) -> None:
-    text = service.get("/v1/openapi.json").text
-    assert "securitySchemes" not in text
-    for operation in _operations(json.loads(text)).values():
-        assert not {"401", "403", "429"}.intersection(operation["responses"])
 
 
 @pytest.mark.parametrize("model", [SearchRequest, BatchRequest, AddRequest])

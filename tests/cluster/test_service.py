@@ -18,14 +18,23 @@ from simdist.errors import ServiceError, UnknownImageError, UsageError
 from simdist.search import Hit, Searcher
 from simdist.sources import file_uri
 from simdist.store import connect
+from tests import web_site
 from tests.command_line import CommandLine
 from tests.conftest import PHOTOS, QUERIES
-from tests.servers import eventually
-from tests.service import COLLECTION, Service
-from tests.web_site import serve_folder
+from tests.servers import eventually, running, valkey
+from tests.service import COLLECTION, Service, index_photos, running_service
 
 FISH = QUERIES / "fish.jpg"
 HORSES = file_uri(PHOTOS / "animals" / "horses.jpg")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Service]:
+    """A service of the example photographs, on a Valkey of its own."""
+    with running(valkey(), tmp_path_factory.mktemp("service")) as server:
+        index_photos(server.url, embedder)
+        with running_service(server.url, SIMDIST_FETCH_LOOPBACK="1") as started:
+            yield started
 
 
 @pytest.fixture
@@ -62,7 +71,7 @@ class TestSameAnswers:
     def test_by_address(
         self, client: simdist.Client, searcher: Searcher, embedder: Embedder
     ) -> None:
-        with serve_folder(QUERIES) as address:
+        with web_site.serve_folder(QUERIES) as address:
             hits = client.search(url=f"{address}/fish.jpg", n=7)
         assert_same(hits, searcher.search(embedder.embed_files([FISH])[0], n=7))
 
@@ -163,7 +172,7 @@ class TestImages:
             client.search(uri=name)
 
     def test_add_by_address(self, client: simdist.Client) -> None:
-        with serve_folder(QUERIES) as address:
+        with web_site.serve_folder(QUERIES) as address:
             assert client.add(f"{address}/fish.jpg") == "added"
             eventually(lambda: client.search(image=FISH, n=1)[0].score > 0.999)
             assert client.delete(f"{address}/fish.jpg")
@@ -195,6 +204,44 @@ class TestTheServiceItself:
         listening = list(_listening(service))
         assert len(listening) > 5
         assert [place for place in listening if not place[1].is_loopback] == []
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "http://10.0.0.1/a.jpg",
+        "http://169.254.169.254/latest/meta-data/",
+        "http://0xa9fea9fe/",
+        "http://192.168.0.1:8080/",
+        "//172.16.0.1/",
+        "http://100.64.0.1/",
+        "http://[fd00::1]/",
+        "http://[::ffff:10.0.0.1]/",
+        "http://[64:ff9b::a00:1]/",
+        "http://[fec0::1]/",
+        "file:///etc/passwd",
+        "ftp://127.0.0.1/a.jpg",
+        "gopher://127.0.0.1/",
+        "data:image/gif;base64,R0lGODlhAQABAAAAACw=",
+        "s3://bucket/a.jpg",
+        "http://[",
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/images"])
+def test_a_redirect_leads_nowhere(service: Service, path: str, place: str) -> None:
+    with web_site.serve() as site:
+        answer = service.post(path, json={"url": f"{site.url}/to?{place}"})
+        assert len(site.requests) == 1
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_service_without_tokens_speaks_of_none(service: Service) -> None:
+    text = service.get("/v1/openapi.json").text
+    assert "securitySchemes" not in text
+    for methods in json.loads(text)["paths"].values():
+        for operation in methods.values():
+            assert not {"401", "403", "429"}.intersection(operation["responses"])
 
 
 def test_no_service(cli: CommandLine) -> None:
