@@ -5,6 +5,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LSHASH3 := .venv-lshash3
 
+# pip would compile on one core; some packages hold files that no Python can compile.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile -c constraints.txt
+COMPILE = $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench-ingest bench-memory bench-network bench-scaling bench-decoding bench-index bench-serve clean
 
@@ -62,15 +66,18 @@ $(VENV)/bin/python:
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo "Installing simdist into $(VENV): some 6 GB with torch, a few minutes the first time"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	@$(INSTALL) -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@$(INSTALL) -e '.[test]'
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@$(INSTALL) -e '.[bench]'
+	@$(COMPILE)
 	@touch $@
 
 # lshash3, the oracle of the tests of LSHash, builds only with an old setuptools, and needs it when

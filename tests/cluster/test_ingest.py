@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -19,25 +18,18 @@ from numpy.typing import NDArray
 from cluster import pipeline as pipeline_module
 from cluster.ingest import ingest
 from cluster.progress import Progress, Summary
-from cluster.runtime import ray_session
 from cluster.shards import Shard
 from cluster.stages import EmbedActor, Plan, decode_shard
 from simdist.collection import Collection
 from simdist.embedding import Model
 from simdist.errors import ClusterError, ModelError, SourceError
 from simdist.images import Pixels
-from simdist.settings import Settings
 from simdist.sources import file_uri, open_source
 from tests.bad_inputs import write_bad_inputs
 from tests.cluster.conftest import assert_holds_exactly, refs_of
 from tests.conftest import PHOTOS
 
-
-@pytest.fixture(scope="module", autouse=True)
-def session() -> Iterator[None]:
-    """One Ray for all tests here; `ingest` finds it running."""
-    with ray_session(Settings.resolve()):
-        yield
+pytestmark = pytest.mark.usefixtures("small_ray")
 
 
 @pytest.fixture
