@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import numpy as np
@@ -98,10 +98,12 @@ def ingest(
 
 def _embed(listing: Listing, collection: Collection, model: Model, plan: Plan, run: _Run) -> None:
     # A BLAS with more threads spins between its calls: a third of a core, taken from the actors.
-    with threadpool_limits(limits=1, user_api="blas"), Pipeline(plan, model) as pipeline:
+    with (
+        threadpool_limits(limits=1, user_api="blas"),
+        Pipeline(plan, model) as pipeline,
+        _warming(collection),
+    ):
         run.observe(pipeline, plan)
-        # While the actors load their weights: the first commit would wait for it.
-        in_background(collection.warm)
         try:
             for shard in pipeline.embed(listing):
                 if shard is not None:
@@ -116,6 +118,17 @@ def _embed(listing: Listing, collection: Collection, model: Model, plan: Plan, r
             raise
         run.flush()
         run.report(listing)
+
+
+@contextmanager
+def _warming(collection: Collection) -> Iterator[None]:
+    """Have a collection warm by the first commit: meanwhile the actors load their weights."""
+    warm = in_background(collection.warm)
+    try:
+        yield
+    finally:
+        # The process must not end in the midst of it, where a compiler may be at work.
+        warm.exception()
 
 
 def _census(source: Source, collection: Collection) -> Census:

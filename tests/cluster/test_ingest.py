@@ -15,12 +15,13 @@ import pytest
 import ray
 from numpy.typing import NDArray
 
+from cluster import ingest as ingest_module
 from cluster import pipeline as pipeline_module
 from cluster.ingest import ingest
 from cluster.progress import Progress, Summary
 from cluster.shards import Shard
 from cluster.stages import EmbedActor, Plan, decode_shard
-from simdist.collection import Collection
+from simdist.collection import Added, Collection
 from simdist.embedding import Model
 from simdist.errors import ClusterError, ModelError, SourceError
 from simdist.images import Pixels
@@ -173,6 +174,28 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten shards of the 40 photographs: actors are sure to have work left at the first results."""
     plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
     monkeypatch.setattr(Plan, "of", lambda resources, **_: replace(plan, shard=4))
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize(
+    ("seconds", "sizes"), [(0.0, [16, 4, 4, 4, 4, 4, 4]), (3600.0, [16, 16, 8])]
+)
+def test_commits_hold_many_shards_unless_searches_would_wait_for_them(
+    folder: Path, run: Run, monkeypatch: pytest.MonkeyPatch, seconds: float, sizes: list[int]
+) -> None:
+    """By number at first, whatever the time: the hash family is fitted on the first commit."""
+    committed = []
+
+    def add(collection: Collection, vectors: NDArray[np.float32], *rest: Any, **more: Any) -> Added:
+        committed.append(len(vectors))
+        return really_add(collection, vectors, *rest, **more)
+
+    really_add = Collection.add
+    monkeypatch.setattr(Collection, "add", add)
+    monkeypatch.setattr(ingest_module, "COMMIT_ROWS", 16)
+    monkeypatch.setattr(ingest_module, "COMMIT_SECONDS", seconds)
+    assert run(folder).added == 40
+    assert committed == sizes
 
 
 @pytest.mark.usefixtures("small_shards")
