@@ -138,8 +138,12 @@ def append_rows(
             if link:
                 pages.following[chain[link - 1]] = page
         pages.rows[page, place] = rows[i]
-        inverse_lengths[page, 4 * place : 4 * place + 4] = vectors[i, :4]
-        values[page, place] = vectors[i, 4:]
+        # Byte by byte: to compile what an assignment of slices may raise takes seconds.
+        stored, target = vectors[i], values[page, place]
+        for j in range(4):
+            inverse_lengths[page, 4 * place + j] = stored[j]
+        for j in range(target.shape[0]):
+            target[j] = stored[4 + j]
         pages.fill[page] = place + 1
 
 

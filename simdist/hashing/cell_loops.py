@@ -102,8 +102,10 @@ def nearest_in_cells(points: Floats, groups: Groups) -> NDArray[np.int64]:
         here = members[ends[cell] - sizes[cell] : ends[cell]]
         if not len(here):
             continue
+        # Number by number: to compile what an assignment of rows may raise takes seconds.
         for i in range(len(here)):
-            gathered[i] = points[here[i]]
+            for j in range(points.shape[1]):
+                gathered[i, j] = points[here[i], j]
         first, last = groups.starts[cell], groups.starts[cell + 1]
         close = np.dot(gathered[: len(here)], groups.centroids[first:last].T)
         for i in range(len(here)):
