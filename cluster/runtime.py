@@ -53,7 +53,7 @@ def ray_session(settings: Settings, *, cpus: int | None = None) -> Iterator[None
 
 @contextmanager
 def haproxy_for_serve(*, seconds: float) -> Iterator[None]:
-    """Have the Ray Serve that is started within use HAProxy, as `cluster.haproxy` starts it.
+    """Have the Ray that is started within serve: with HAProxy, as `cluster.haproxy` starts it.
 
     Its files are private to this user, and its ports to this machine, but for the service's own.
 
@@ -66,6 +66,8 @@ def haproxy_for_serve(*, seconds: float) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="sd-", dir="/tmp") as name:
         folder = Path(name)
         os.environ |= {
+            # Ray's workers would let everything else on the machine go first, and answer too late.
+            "RAY_worker_niceness": "0",
             "RAY_SERVE_ENABLE_HA_PROXY": "1",
             haproxy.PROGRAM_VARIABLE: str(haproxy.launcher(folder)),
             haproxy.SECONDS_VARIABLE: str(max(1, round(seconds))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -31,6 +32,11 @@ ROOT = Path(__file__).parent.parent
 PHOTOS = ROOT / "examples" / "photos"
 QUERIES = ROOT / "examples" / "queries"
 CALTECH = ROOT.parent / "shared" / "data" / "caltech-101"
+
+
+def pytest_configure() -> None:
+    """Let Ray's workers in tests not step back: tests that run beside them would starve them."""
+    os.environ["RAY_worker_niceness"] = "0"
 
 
 @pytest.fixture(scope="session")

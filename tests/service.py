@@ -69,7 +69,8 @@ def running_service(redis_url: str, *arguments: str, **environment: str) -> Iter
     command = [sys.executable, "-m", "simdist", "serve", "--redis", redis_url, "--port", str(port)]
     if "--collection" not in arguments:
         command += ["--collection", COLLECTION]
-    kept = {k: v for k, v in os.environ.items() if k not in ("SIMDIST_REDIS_URL", "RAY_ADDRESS")}
+    forgotten = ("SIMDIST_REDIS_URL", "RAY_ADDRESS", "RAY_worker_niceness")
+    kept = {k: v for k, v in os.environ.items() if k not in forgotten}
     with TemporaryFile("w+") as output:
         process = subprocess.Popen(
             [*command, *arguments],

@@ -200,6 +200,11 @@ class TestTheServiceItself:
         assert page.headers["Content-Type"] == "text/html; charset=utf-8"
         assert "script-src 'self'" in page.headers["Content-Security-Policy"]
 
+    def test_its_workers_do_not_step_back_behind_other_work(self, service: Service) -> None:
+        workers = service.processes("ServeReplica")
+        assert len(workers) == 2
+        assert {worker.nice() for worker in workers} == {psutil.Process().nice()}
+
     def test_nothing_listens_beyond_this_machine(self, service: Service) -> None:
         listening = list(_listening(service))
         assert len(listening) > 5
