@@ -36,7 +36,7 @@ CALTECH = ROOT.parent / "shared" / "data" / "caltech-101"
 
 def pytest_configure() -> None:
     """Let Ray's workers in tests not step back: tests that run beside them would starve them."""
-    os.environ["RAY_worker_niceness"] = "0"
+    os.environ.update(RAY_worker_niceness="0")
 
 
 @pytest.fixture(scope="session")
