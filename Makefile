@@ -25,7 +25,7 @@ demo: $(VENV)/.installed ## Index the example photographs, search them, draw wha
 	@echo "  $(BIN)/simdist search PHOTO.jpg --out similar.png"
 
 test: $(VENV)/.installed-test $(LSHASH3)/.installed ## Install what the tests need and run them all
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.installed-test ## Check style and types
 	@$(BIN)/ruff check .

@@ -8,6 +8,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling
 
 from cluster.runtime import ray_session
 from simdist.embedding import Embedder
@@ -37,6 +39,19 @@ CALTECH = ROOT.parent / "shared" / "data" / "caltech-101"
 def pytest_configure() -> None:
     """Let Ray's workers in tests not step back: tests that run beside them would starve them."""
     os.environ.update(RAY_worker_niceness="0")
+
+
+class FilesOrBrowser(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
+    """All tests of a file go to the same process, for its fixtures; the browser's are one file."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = super()._split_scope(nodeid)
+        return "tests/browser" if file.startswith("tests/browser/") else file
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> FilesOrBrowser:
+    """How tests are spread over processes."""
+    return FilesOrBrowser(config, log)
 
 
 @pytest.fixture(scope="session")

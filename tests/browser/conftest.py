@@ -59,7 +59,7 @@ def store_server(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def service(chromium: str, store_server: Server) -> Iterator[Service]:
     """A service of both collections."""
     served = ("--collection", COLLECTION, "--collection", "fish")
