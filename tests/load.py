@@ -1,10 +1,9 @@
-"""Clients that ask a service again and again, and note every answer that is not the right one."""
+"""Clients that ask a service without pause, and note every answer that is not the right one."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import random
 import threading
 import time
 from collections.abc import Sequence
@@ -37,15 +36,10 @@ class Answer:
 
 @dataclass
 class Load:
-    """So many clients, each with at most one request under way, until `stop`.
-
-    Attributes:
-        pause: seconds that a client waits at most, half of that on average, before it asks again.
-    """
+    """So many clients, each with one request under way, from `add` to `stop`."""
 
     url: str
     asks: Sequence[Ask]
-    pause: float
     answers: list[Answer] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -83,7 +77,6 @@ class Load:
                     number += 1
                     if not await self._ask(ask, *connection):
                         break
-                    await asyncio.sleep(random.uniform(0, self.pause))
             except OSError as error:
                 now = time.monotonic()
                 self.answers.append(Answer(now, 0, 0, f"no connection: {error}"))

@@ -27,8 +27,6 @@ from tests.servers import Server, running, valkey
 from tests.service import COLLECTION, Service, index_photos, running_service
 
 CLIENTS = 32
-# Of a client, at most. Without any, clients take all cores from what is to start again meanwhile.
-PAUSE_SECONDS = 2.0
 WORKER, EMBEDDER = "ServeReplica:simdist:QueryWorker", "ServeReplica:simdist:Embedder"
 BACK_SECONDS = 180
 # How long to look at the service after each fault; SIMDIST_QUIET_SECONDS=30 with -s tells the
@@ -73,10 +71,8 @@ def asks(redis: Server, embedder: Embedder, folder: Path) -> list[Ask]:
 
 
 @contextmanager
-def loaded(
-    service: Service, asked: list[Ask], clients: int, *, pause: float = PAUSE_SECONDS
-) -> Iterator[Load]:
-    load = Load(service.url, asked, pause)
+def loaded(service: Service, asked: list[Ask], clients: int) -> Iterator[Load]:
+    load = Load(service.url, asked)
     load.add(clients)
     try:
         yield load
@@ -149,7 +145,7 @@ def test_scaling_under_load_loses_nothing(redis: Server, photos: Path, embedder:
     with running_service(redis.url, "--workers", "1:4") as service:
         with loaded(service, asked, 1) as steady:
             assert len(service.processes(WORKER)) == 1
-            with loaded(service, asked, CLIENTS - 1, pause=0) as peak:
+            with loaded(service, asked, CLIENTS - 1) as peak:
                 wait_until(lambda: len(service.processes(WORKER)) == 4)
                 assert_good_again(peak, "four workers")
             wait_until(lambda: len(service.processes(WORKER)) == 1)
