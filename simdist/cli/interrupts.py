@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import threading
-from _thread import interrupt_main
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -35,7 +34,9 @@ class Interrupts:
     def unraisable(self, lost: UnraisableHookArgs) -> None:
         """See to an exception that could not be passed on."""
         if lost.exc_type is KeyboardInterrupt:
-            threading.Timer(_AGAIN_SECONDS, interrupt_main).start()
+            # A true signal, which also wakes what sleeps.
+            again = (threading.main_thread().ident, signal.SIGINT)
+            threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, again).start()
         else:
             self._hook(lost)
 

@@ -35,7 +35,7 @@ C = """
     def called():
         signal.raise_signal(signal.SIGINT)
     called()
-    time.sleep(30)
+    time.sleep(3600)
 """
 
 
