@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import platform
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -18,20 +16,13 @@ import numpy as np
 from simdist.embedding import bundle, head
 from simdist.embedding.backbones import backbone
 from simdist.embedding.checkpoint import Checkpoint, Epoch
-from simdist.embedding.learner import (
-    Data,
-    Progress,
-    find_learning_rate,
-    fit,
-    make_learner,
-)
+from simdist.embedding.learner import Progress, find_learning_rate, fit, make_learner
 from simdist.embedding.loss import add_proxies, without_proxies
 from simdist.embedding.memory import keep_freed_memory
-from simdist.embedding.model import Model, load_model, save_bundle
-from simdist.embedding.pixels import decoded
+from simdist.embedding.model import Model, save_bundle
+from simdist.embedding.preparation import Preparation, prepare
 from simdist.embedding.report import write_report
-from simdist.embedding.split import VALIDATION, Split, split
-from simdist.errors import ModelError, SourceError
+from simdist.embedding.split import VALIDATION, Split
 from simdist.sources import ImageRef, Source
 
 if TYPE_CHECKING:
@@ -41,7 +32,7 @@ EPOCHS = (3, 3)
 BATCH = 32
 LEARNING_RATE = 2e-3
 PATIENCE = 5
-_SETTINGS, _CHECKPOINT = "settings.json", "checkpoint.pt"
+_CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -122,36 +113,33 @@ def train(
 
     out = out.expanduser()
     bundle.check_out(out)
-    known = backbone(options.arch)
-    head.check_trainable(known)
-    on_stage("listing", 0, 0)
-    refs = [entry for entry in source.entries if isinstance(entry, ImageRef)]
-    parts = split(
-        refs,
-        exclude=options.exclude,
-        images=options.images,
-        validation=options.validation,
-        seed=options.seed,
-    )
-    on_stage("loading the weights", 0, 0)
-    start = load_model(options.arch, weights=weights)
-    work = _work_folder(out, _settings(start, parts, options))
-    used = [*parts.training, *parts.validation]
-    images = decoded(
-        used,
-        work,
-        size=start.preprocessing.size,
-        access=source.access,
-        on_progress=lambda done, total: on_stage("decoding", done, total),
-    )
-    _check_good(used, len(parts.training), images.bad)
-    data = _data(parts, images.pixels, images.bad)
+    head.check_trainable(backbone(options.arch))
+    prepared = prepare(source, out, options, weights=weights, on_stage=on_stage)
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cpu":
         keep_freed_memory()
-    network = _network(start, len(parts.classes), options.seed)
-    learner = make_learner(network, data, start.preprocessing, batch=options.batch, device=device)
-    checkpoint = work / _CHECKPOINT
+    state = _learn(prepared, options, device, on_stage, on_progress)
+    on_stage("writing the bundle and the report", 0, 0)
+    return _write(prepared, state, out, options, device)
+
+
+def _learn(
+    prepared: Preparation,
+    options: TrainingOptions,
+    device: str,
+    on_stage: Callable[[str, int, int], None],
+    on_progress: Callable[[Progress], None],
+) -> Checkpoint:
+    """Train, from the last checkpoint on if there is one."""
+    network = _network(prepared.start, len(prepared.parts.classes), options.seed)
+    learner = make_learner(
+        network,
+        prepared.data,
+        prepared.start.preprocessing,
+        batch=options.batch,
+        device=device,
+    )
+    checkpoint = prepared.work / _CHECKPOINT
     if checkpoint.is_file():
         state = Checkpoint.read(checkpoint)
     else:
@@ -167,92 +155,43 @@ def train(
         after_epoch=lambda: state.write(checkpoint),
         on_progress=on_progress,
     )
-    on_stage("writing the bundle and the report", 0, 0)
+    return state
+
+
+def _write(
+    prepared: Preparation, state: Checkpoint, out: Path, options: TrainingOptions, device: str
+) -> Trained:
+    """Write the bundle of the best epoch, whole or not at all."""
+    parts = prepared.parts
     best = int(np.argmin([epoch.validation_loss for epoch in state.epochs]))
     best_weights = without_proxies(state.best_weights)
-    trained_weights = {name: tensor.cpu() for name, tensor in best_weights.items()}
     model = Model(
-        options.arch, trained_weights, start.preprocessing, head.TAP, classes=parts.classes
+        options.arch,
+        {name: tensor.cpu() for name, tensor in best_weights.items()},
+        prepared.start.preprocessing,
+        head.TAP,
+        classes=parts.classes,
     )
-    left_out = {used[index].uri: reason for index, reason in images.bad.items()}
-    trained = Trained(out, model.id, parts, tuple(state.epochs), best, left_out)
-    finished = work / "bundle"
+    trained = Trained(out, model.id, parts, tuple(state.epochs), best, prepared.left_out)
+    finished = prepared.work / "bundle"
     shutil.rmtree(finished, ignore_errors=True)
-    about = _about(
-        source, start, trained, options, learning_rate=state.learning_rate, device=device
-    )
+    about = _about(prepared, trained, options, learning_rate=state.learning_rate, device=device)
     save_bundle(model, finished, about=about)
     for name in ("training", "validation", "test"):
         _write_list(finished / f"{name}.csv", getattr(parts, name))
-    write_report(finished, model, data, used, trained=trained, losses=state.losses, device=device)
+    write_report(
+        finished,
+        model,
+        prepared.data,
+        prepared.used,
+        trained=trained,
+        losses=state.losses,
+        device=device,
+    )
     bundle.check_out(out)
     finished.rename(out)
-    shutil.rmtree(work)
+    shutil.rmtree(prepared.work)
     return trained
-
-
-def _settings(start: Model, parts: Split, options: TrainingOptions) -> dict[str, Any]:
-    """All that the outcome depends on."""
-    digest = hashlib.sha256()
-    for ref in (*parts.training, (), *parts.validation):
-        fields = (ref.uri, ref.fingerprint, ref.label) if isinstance(ref, ImageRef) else ref
-        digest.update(json.dumps(fields).encode())
-    about = asdict(options) | {"weights": start.id, "images_digest": digest.hexdigest()}
-    return dict(json.loads(json.dumps(about)))
-
-
-def _work_folder(out: Path, settings: dict[str, Any]) -> Path:
-    """The folder of the unfinished training: a new one, or that of the same training."""
-    work = out.with_name(out.name + ".training")
-    notes = work / _SETTINGS
-    try:
-        work.mkdir(exist_ok=True)
-        if notes.exists():
-            found = json.loads(notes.read_text())
-            names = set(found) | set(settings)
-            other = sorted(name for name in names if found.get(name) != settings.get(name))
-            if other:
-                raise ModelError(
-                    f"{work} holds an unfinished training with other settings "
-                    f"({', '.join(other)}): run that command again to go on with it, or delete "
-                    "the folder"
-                )
-        elif any(path.suffix != ".partial" for path in work.iterdir()):
-            raise ModelError(f"{work} is in the way, and is no unfinished training: move it")
-        else:
-            partial = notes.with_suffix(".partial")
-            partial.write_text(json.dumps(settings, indent=2))
-            partial.replace(notes)
-    except (OSError, ValueError, AttributeError, TypeError) as error:
-        raise ModelError(f"cannot work in {work}: {error}; delete it, and try again") from error
-    return work
-
-
-def _check_good(used: Sequence[ImageRef], border: int, bad: Mapping[int, str]) -> None:
-    """Raise a SourceError if the images that can be read are too few."""
-    for first, last in ((0, border), (border, len(used))):
-        good = {used[index].label for index in range(first, last) if index not in bad}
-        lost = next((index for index in bad if used[index].label not in good), None)
-        if lost is not None and first <= lost < last:
-            raise SourceError(
-                f"{len(bad)} of the images cannot be read, such as {used[lost].uri} ({bad[lost]}); "
-                f"the category {used[lost].label!r} has too few without them: mend the files, or "
-                "leave the category out (--exclude NAME)"
-            )
-
-
-def _data(parts: Split, pixels: Any, bad: Mapping[int, str]) -> Data:
-    numbers = {name: number for number, name in enumerate(parts.classes)}
-    used = (*parts.training, *parts.validation)
-    labels = np.array([numbers[str(ref.label)] for ref in used], np.int64)
-    good = np.array([index not in bad for index in range(len(used))])
-    border = len(parts.training)
-    return Data(
-        pixels,
-        labels,
-        np.flatnonzero(good[:border]),
-        border + np.flatnonzero(good[border:]),
-    )
 
 
 def _network(start: Model, classes: int, seed: int) -> nn.Module:
@@ -280,8 +219,7 @@ def _write_list(path: Path, refs: Sequence[ImageRef]) -> None:
 
 
 def _about(
-    source: Source,
-    start: Model,
+    prepared: Preparation,
     trained: Trained,
     options: TrainingOptions,
     *,
@@ -291,13 +229,13 @@ def _about(
     parts = trained.split
     return {
         "data": {
-            "source": source.name,
+            "source": prepared.source,
             "training": len(parts.training),
             "validation": len(parts.validation),
             "test": len(parts.test),
             "left_out": dict(trained.left_out),
         },
-        "started_from": start.id,
+        "started_from": prepared.start.id,
         "options": asdict(options) | {"learning_rate": learning_rate},
         "epochs": [asdict(epoch) for epoch in trained.epochs],
         "best_epoch": trained.best + 1,
