@@ -48,7 +48,7 @@ def chromium() -> str:
     return binary
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def store_server(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Server]:
     """A Valkey with two collections: all photographs, with measured recalls, and the fish."""
     with running(valkey(), tmp_path_factory.mktemp("page")) as server:
@@ -59,7 +59,7 @@ def store_server(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def service(chromium: str, store_server: Server) -> Iterator[Service]:
     """A service of both collections."""
     served = ("--collection", COLLECTION, "--collection", "fish")
