@@ -25,6 +25,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.came = False
         self._hook = sys.unraisablehook
+        self._again: threading.Timer | None = None
 
     def interrupt(self, number: int, frame: FrameType | None) -> NoReturn:
         """Handle the signal."""
@@ -36,9 +37,15 @@ class Interrupts:
         if lost.exc_type is KeyboardInterrupt:
             # A true signal, which also wakes what sleeps.
             again = (threading.main_thread().ident, signal.SIGINT)
-            threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, again).start()
+            self._again = threading.Timer(_AGAIN_SECONDS, signal.pthread_kill, again)
+            self._again.start()
         else:
             self._hook(lost)
+
+    def forget(self) -> None:
+        """Ask no more: what was to be stopped is done."""
+        if self._again:
+            self._again.cancel()
 
 
 @contextmanager
@@ -53,5 +60,6 @@ def noted_interrupts() -> Iterator[Interrupts]:
     try:
         yield interrupts
     finally:
+        interrupts.forget()
         signal.signal(signal.SIGINT, handler)
         sys.unraisablehook = hook

@@ -30,13 +30,13 @@ PYTHON = """
     except KeyboardInterrupt:
         raise {error}
 """
-C = """
+SWALLOWED = """
     @ctypes.CFUNCTYPE(None)
     def called():
         signal.raise_signal(signal.SIGINT)
     called()
-    time.sleep(3600)
 """
+SWALLOWED_EARLY = SWALLOWED + "    time.sleep(3600)"
 
 
 @pytest.mark.parametrize(
@@ -44,15 +44,25 @@ C = """
     [
         pytest.param(PYTHON.format(error="KeyboardInterrupt"), id="what it is"),
         pytest.param(PYTHON.format(error="TypeError('of it')"), id="another error"),
-        pytest.param(C, id="nothing"),
+        pytest.param(SWALLOWED_EARLY, id="nothing"),
     ],
 )
 def test_what_ctrl_c_becomes(what: str) -> None:
-    ended = subprocess.run(
+    ended = struck(what)
+    assert ended.returncode == INTERRUPTED
+    assert ended.stderr == "error: stopped; run the same command again to go on\n"
+
+
+def test_what_is_done_is_not_stopped() -> None:
+    ended = struck(SWALLOWED)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def struck(what: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that Ctrl-C strikes."""
+    return subprocess.run(
         [sys.executable, "-c", STRUCK.format(what=what)],
         check=False,
         capture_output=True,
         text=True,
     )
-    assert ended.returncode == INTERRUPTED
-    assert ended.stderr == "error: stopped; run the same command again to go on\n"
