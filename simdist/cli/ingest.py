@@ -231,4 +231,7 @@ def show_summary(summary: Summary, collection: str) -> None:
             f"  ... and {summary.failed - len(summary.failures):,} more: "
             f"simdist failures --collection {collection}"
         )
+    if not (summary.added or summary.replaced or summary.unchanged or summary.skipped):
+        out.print("Nothing of it is indexed: mend what is named, then run the same command again.")
+        return
     out.print(f"Next: simdist search IMAGE --collection {collection} --out similar.png")

@@ -302,7 +302,10 @@ class TestFailures:
         monkeypatch.delenv("AWS_ENDPOINT_URL")
         s3.put("a.jpg", b"no picture")
         options = ("-c", "stored", "--model", "efficientnet-lite0", "--endpoint-url", s3.url)
-        assert "0 added" in cli.run("ingest", s3.uri, *options).out
+        first = cli.run("ingest", s3.uri, *options).out
+        assert "0 added" in first
+        assert first.endswith("mend what is named, then run the same command again.\n")
+        assert "Next:" not in first
         s3.put("a.jpg", HORSES.read_bytes())
         again = cli.run("failures", "-c", "stored", "--retry")
         assert "1 listed: 1 added" in again.out, again
