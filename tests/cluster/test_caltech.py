@@ -33,8 +33,8 @@ IMAGES = 9144
 LEFT_OUT = {"BACKGROUND_Google", "Faces_easy"}
 QUERIES = 1000
 SMALL_SIZE = 64
-# One photograph in five, by its number.
-FIFTH = "*[37].jpg"
+# Every second photograph, by its number.
+HALF = "*[13579].jpg"
 
 
 @pytest.fixture(scope="module")
@@ -108,14 +108,14 @@ def test_a_bucket_gives_what_the_folder_gives(data_dir: Path, small: list[str]) 
 
 
 def test_the_nearest_neighbour_is_of_the_same_category(data_dir: Path) -> None:
-    """Leave-one-out through the hash tables, over a fifth of the photographs."""
-    options = ["--include", FIFTH, "--model", "efficientnet-lite0", "--collection", "fifth"]
+    """Leave-one-out through the hash tables, over half of the photographs."""
+    options = ["--include", HALF, "--model", "efficientnet-lite0", "--collection", "half"]
     simdist(data_dir, "ingest", str(CALTECH), *options)
     with open_store(Settings.resolve(data_dir=data_dir)) as store:
-        collection = Collection.open(store, "fifth")
+        collection = Collection.open(store, "half")
         refs = [
             ref
-            for ref in open_source(str(CALTECH), selection=Selection(include=(FIFTH,))).entries
+            for ref in open_source(str(CALTECH), selection=Selection(include=(HALF,))).entries
             if isinstance(ref, ImageRef) and ref.label not in LEFT_OUT
         ]
         searcher = Searcher(collection)
@@ -127,4 +127,4 @@ def test_the_nearest_neighbour_is_of_the_same_category(data_dir: Path) -> None:
             hits = searcher.search(record.vector, n=50)
             others = [hit for hit in hits if hit.uri != query.uri and hit.label not in LEFT_OUT]
             agreed += bool(others) and others[0].label == query.label
-    assert agreed / QUERIES >= 0.86
+    assert agreed / QUERIES >= 0.89
