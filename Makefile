@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 LSHASH3 := .venv-lshash3
 
-# With uv, since pip takes four times as long. It does not read pip's settings: what the environment
+# With uv, since pip takes minutes longer. It does not read pip's settings: what the environment
 # says of a mirror and of certificates is handed on.
 UV = $(if $(PIP_CERT),SSL_CERT_FILE=$(PIP_CERT)) $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX=$(PIP_INDEX_URL)) $(BIN)/uv
 INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
