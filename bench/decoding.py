@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from simdist.images import Pixels, decode
+from simdist.images.decoding import decode
+from simdist.images.limits import Pixels
 
 OUT = Path(__file__).parent / "out" / "decoding.json"
 SOURCE = Path("../shared/data/caltech-101")

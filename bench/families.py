@@ -20,13 +20,18 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from simdist.hashing import HashFamily, KMeansFamily, fit_family, lloyd
+from simdist.hashing import (
+    HashFamily,
+    KMeansFamily,
+    fit_family,
+    lloyd,
+)
 from simdist.hashing.cells import nearest_centroids
 from simdist.hashing.components import principal_components
 from simdist.hashing.family import Buckets, Vectors
 from simdist.hashing.kmeans import centroids_for
 from simdist.hashing.projection import rounded
-from simdist.vectors import normalised
+from simdist.vectors.checks import normalised
 
 VECTORS = Path("../shared/data/vectors/caltech-crops-512.npz")
 QUERIES, NEIGHBOURS, PROBES = 1000, 10, 160

@@ -201,7 +201,7 @@ def _from_file(path: Path) -> tuple[Vectors, Numbers]:
 def _from_photos(folder: Path) -> tuple[Vectors, Numbers]:
     """Photographs and random crops of them (35 to 80 % of the area), embedded."""
     from simdist.embedding import Embedder
-    from simdist.images import open_image
+    from simdist.images.decoding import open_image
     from simdist.sources import ImageRef, list_folder, uri_path
 
     embedder = Embedder.load("efficientnet-lite0")

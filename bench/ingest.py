@@ -38,8 +38,8 @@ from unittest.mock import patch
 from bench.ingest_parts import Place, Speed, decoding, network, sample, whole
 from bench.peers.data_loader import data_loader
 from bench.peers.ray_data import ray_data
+from cluster.ingest.stages import Plan
 from cluster.runtime import ray_session
-from cluster.stages import Plan
 from simdist.embedding import Model, load_model
 from simdist.embedding.backbones import backbone
 from simdist.embedding.embedder import fast_precision

@@ -18,15 +18,22 @@ from typing import Any
 
 import psutil
 
-from cluster.ingest import ingest
-from cluster.pipeline import ACTOR_SHARDS, actor_class
-from cluster.progress import Progress
-from cluster.shards import Shard
-from cluster.stages import EmbedActor, Plan, decode_shard
-from simdist.collection import Collection
+from cluster.ingest.driver import ingest
+from cluster.ingest.pipeline import ACTOR_SHARDS, actor_class
+from cluster.ingest.progress import Progress
+from cluster.ingest.shards import Shard
+from cluster.ingest.stages import EmbedActor, Plan, decode_shard
 from simdist.embedding import Model
+from simdist.index.collection import Collection
 from simdist.settings import Settings
-from simdist.sources import Access, ImageRef, Source, list_folder, open_source, uri_path
+from simdist.sources import (
+    Access,
+    ImageRef,
+    Source,
+    list_folder,
+    open_source,
+    uri_path,
+)
 from simdist.store import open_store
 
 NETWORK_SECONDS = 10.0

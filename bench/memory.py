@@ -22,14 +22,14 @@ import psutil
 from numpy.typing import NDArray
 from PIL import Image
 
-from cluster import pipeline
-from cluster.ingest import ingest
-from cluster.progress import Progress
+from cluster.ingest import pipeline
+from cluster.ingest.driver import ingest
+from cluster.ingest.progress import Progress
+from cluster.ingest.stages import EmbedActor
 from cluster.runtime import ray_session
-from cluster.stages import EmbedActor
-from simdist.collection import Collection
 from simdist.embedding import Model, load_model
-from simdist.images import Pixels
+from simdist.images.limits import Pixels
+from simdist.index.collection import Collection
 from simdist.settings import Settings
 from simdist.sources import open_source
 from simdist.store import open_store

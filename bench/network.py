@@ -68,8 +68,8 @@ def _embedder(
 ) -> float:
     import torch
 
-    from cluster.stages import tune_process
     from simdist.embedding import Embedder, embedder, load_model
+    from simdist.embedding.memory import tune_process
 
     if keep_memory:
         tune_process()

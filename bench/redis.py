@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from simdist.collection import Collection
-from simdist.search import Searcher
+from simdist.index.collection import Collection
+from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
 from simdist.store import connect
 from tests.deployed import DeployedServer, set_up

@@ -19,7 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from bench.index_data import Data, prepare
 from simdist.hashing import fit_family
-from simdist.vectors import normalised, rotated
+from simdist.vectors.checks import normalised
+from simdist.vectors.rotation import rotated
 
 VECTORS = Path("../shared/data/vectors/caltech-crops-512.npz")
 GOAL = 0.95

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from bench.ingest import SOURCE
 from bench.ingest_parts import sample
-from cluster.listing import Listing
-from cluster.pipeline import Pipeline
-from cluster.shards import Shard
-from cluster.stages import EmbedActor, Plan
-from simdist.collection import Collection
+from cluster.ingest.listing import Listing
+from cluster.ingest.pipeline import Pipeline
+from cluster.ingest.shards import Shard
+from cluster.ingest.stages import EmbedActor, Plan
 from simdist.embedding import Model, load_model
-from simdist.images import Pixels
+from simdist.images.limits import Pixels
+from simdist.index.collection import Collection
 from simdist.settings import Settings
 from simdist.sources import open_source
 from simdist.store import open_store

@@ -27,14 +27,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cluster.config import APPLICATION, ServiceConfig
-from cluster.embedding import embedding_threads
-from cluster.runtime import haproxy_for_serve, ray_session
-from cluster.stages import tune_process
-from simdist.collection import Collection
+from cluster.runtime import ray_session
+from cluster.service.config import APPLICATION, ServiceConfig
+from cluster.service.embedder import embedding_threads
+from cluster.service.ray_serve import haproxy_for_serve
 from simdist.embedding import Embedder
+from simdist.embedding.memory import tune_process
 from simdist.embedding.model import Model, save_bundle
-from simdist.images import decode
+from simdist.images.decoding import decode
+from simdist.index.collection import Collection
 from simdist.settings import Settings
 from simdist.sources import ImageRef, list_folder, uri_path
 from simdist.store import connect
@@ -178,7 +179,7 @@ def _network(embedder: Embedder, path: Path) -> Row:
 def _served(config: ServiceConfig, port: int) -> Iterator[None]:
     from ray import serve
 
-    from cluster.service import REPLICA_VARIABLES, application
+    from cluster.service.app import REPLICA_VARIABLES, application
 
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     options = {"runtime_env": {"env_vars": REPLICA_VARIABLES}}

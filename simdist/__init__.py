@@ -14,12 +14,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from simdist.client import Client
-    from simdist.collection import Collection
     from simdist.embedding import Embedder
     from simdist.errors import SimdistError
+    from simdist.index.collection import Collection
     from simdist.lshash import LSHash
-    from simdist.search import Hit, Searcher
+    from simdist.search.client import Client
+    from simdist.search.question import Hit
+    from simdist.search.searcher import Searcher
     from simdist.settings import Settings
     from simdist.sources import ImageRef
     from simdist.store import open_store
@@ -40,13 +41,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Client": "simdist.client",
-    "Collection": "simdist.collection",
+    "Client": "simdist.search.client",
+    "Collection": "simdist.index.collection",
     "Embedder": "simdist.embedding",
-    "Hit": "simdist.search",
+    "Hit": "simdist.search.question",
     "ImageRef": "simdist.sources",
     "LSHash": "simdist.lshash",
-    "Searcher": "simdist.search",
+    "Searcher": "simdist.search.searcher",
     "Settings": "simdist.settings",
     "SimdistError": "simdist.errors",
     "open_store": "simdist.store",

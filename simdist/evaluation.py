@@ -15,14 +15,21 @@ from statistics import fmean
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.collection import Collection
 from simdist.errors import CollectionError, UsageError
-from simdist.measuring import OnProgress, Queries, Side, draw_queries, exact_neighbours
-from simdist.query import Query
-from simdist.search import Hit, Searcher
+from simdist.index.collection import Collection
+from simdist.index.exact import (
+    OnProgress,
+    Queries,
+    Side,
+    draw_queries,
+    exact_neighbours,
+)
+from simdist.index.tuning import measured_sides
+from simdist.search.query import Query
+from simdist.search.question import Hit
+from simdist.search.searcher import Searcher
 from simdist.settings import MAX_RESULTS
 from simdist.store import layout
-from simdist.tuning import measured_sides
 
 QUERIES = 1000
 NEIGHBOURS = 10

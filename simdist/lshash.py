@@ -14,13 +14,18 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simdist.collection import Collection
 from simdist.errors import CollectionError, UsageError
 from simdist.hashing import GaussianFamily
+from simdist.index.collection import Collection
 from simdist.settings import Settings
 from simdist.sources.reference import ImageRef
-from simdist.store import Store, connect, layout, open_store
-from simdist.vectors import checked
+from simdist.store import (
+    Store,
+    connect,
+    layout,
+    open_store,
+)
+from simdist.vectors.checks import checked
 
 Distances = NDArray[np.float64]
 Entry = tuple[float, ...] | tuple[tuple[float, ...], Any]

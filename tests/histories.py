@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from simdist import rehash
-from simdist.collection import Collection
-from simdist.rehash import grow
-from simdist.search import Searcher
+from simdist.index import growth as rehash
+from simdist.index.collection import Collection
+from simdist.index.growth import grow
+from simdist.search.searcher import Searcher
 from tests.index_contents import contents
 from tests.integration.test_collection import ref, vectors
 

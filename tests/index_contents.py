@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from simdist.collection import Collection
+from simdist.index.collection import Collection
+from simdist.index.tables import HashTables
 from simdist.store import layout
-from simdist.tables import HashTables
 from tests.servers import keys
 
 

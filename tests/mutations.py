@@ -53,7 +53,7 @@ class Report:
 def main() -> None:
     """Decode every mutation of a format as a worker does."""
     from simdist.errors import ImageError
-    from simdist.images import decode
+    from simdist.images.decoding import decode
 
     form, count = sys.argv[1], int(sys.argv[2])
     decode(next((PHOTOS / "fish").glob("*.jpg")).read_bytes(), size=SIZE)  # loads what it needs

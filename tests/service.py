@@ -17,8 +17,8 @@ from typing import IO
 import psutil
 import requests
 
-from simdist.collection import Collection
 from simdist.embedding import Embedder
+from simdist.index.collection import Collection
 from simdist.sources import ImageRef, list_folder, uri_path
 from simdist.store import connect
 from tests.conftest import PHOTOS

@@ -26,12 +26,12 @@ from bench.index_measure import (
 )
 from bench.index_servers import Server, run_server
 from simdist import Collection, Searcher
-from simdist.commit import SORTED
 from simdist.hashing import HashFamily, fit_family, sample_size
 from simdist.hashing.kmeans import centroids_for
+from simdist.index.commit import SORTED
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
-from simdist.vectors import rotated
+from simdist.vectors.rotation import rotated
 
 NAME = "bench"
 # Vectors that all is warmed up with.

@@ -30,7 +30,7 @@ def convert(
     An exported learner is a pickle, and reading a pickle runs whatever code is in it. The bundle
     runs none.
     """
-    from simdist.embedding.conversion import convert as run
+    from simdist.training.conversion import convert as run
 
     model = run(export, out, arch=arch, trust=trust)
     typer.echo(f"{model.id}: {len(model.classes):,} categories")

@@ -11,7 +11,12 @@ import typer
 
 from simdist.cli import options
 from simdist.cli.progress import Monitor
-from simdist.cli.render import console, plain, show, table
+from simdist.cli.render import (
+    console,
+    plain,
+    show,
+    table,
+)
 from simdist.errors import CollectionError
 from simdist.settings import DEFAULT_COLLECTION, MAX_RESULTS, Settings
 
@@ -52,13 +57,12 @@ def evaluate(
     Images of the collection are searched for, each among all others. Labels are the names of the
     folders, or what a list gave.
     """
-    from simdist.collection import Collection
-    from simdist.contact_sheet import check_target, contact_sheet, write_picture
     from simdist.evaluation import evaluate as measure
-    from simdist.evaluation_plot import draw_evaluation
+    from simdist.index.collection import Collection
+    from simdist.index.tuning import check_recall
+    from simdist.plots import check_plot, draw_evaluation
+    from simdist.search.contact_sheet import check_target, contact_sheet, write_picture
     from simdist.store import open_store
-    from simdist.tuning import check_recall
-    from simdist.tuning_plot import check_plot
 
     if recall is not None:
         check_recall(recall)

@@ -15,12 +15,18 @@ import typer
 from simdist.cli import options
 from simdist.cli.ingest import check_workers, progress_shower, show_summary
 from simdist.cli.progress import Monitor
-from simdist.cli.render import console, plain, short_uri, show, table
+from simdist.cli.render import (
+    console,
+    plain,
+    short_uri,
+    show,
+    table,
+)
 from simdist.errors import UsageError
 from simdist.settings import DEFAULT_COLLECTION, Settings
 
 if TYPE_CHECKING:
-    from simdist.failures import KeptFailure
+    from simdist.index.failures import KeptFailure
     from simdist.sources import Access, Source
 
 
@@ -47,11 +53,11 @@ def failures(
     ray_address: options.RayAddress = None,
 ) -> None:
     """List the images that could not be indexed, with the reasons, or try them again."""
-    from cluster.ingest import ingest
+    from cluster.ingest.driver import ingest
     from cluster.runtime import ray_session
-    from simdist.collection import Collection
     from simdist.embedding import load_model
-    from simdist.failures import kept
+    from simdist.index.collection import Collection
+    from simdist.index.failures import kept
     from simdist.sources import Access
     from simdist.store import open_store
 

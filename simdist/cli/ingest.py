@@ -22,7 +22,7 @@ from simdist.settings import (
 )
 
 if TYPE_CHECKING:
-    from cluster.progress import Progress, Summary
+    from cluster.ingest.progress import Progress, Summary
 
 
 def ingest(
@@ -95,12 +95,17 @@ def ingest(
     an archive or a list gives as its label. Images that cannot be indexed are listed by
     'simdist failures'.
     """
-    from cluster.ingest import ingest as run
-    from cluster.saved import ingest_saved
-    from simdist.collection import Collection
+    from cluster.ingest.driver import ingest as run
+    from cluster.ingest.saved import ingest_saved
     from simdist.embedding import load_model
-    from simdist.saved import SavedEmbeddings, is_saved
-    from simdist.sources import Access, Columns, Selection, open_source
+    from simdist.index.collection import Collection
+    from simdist.sources import (
+        Access,
+        Columns,
+        Selection,
+        open_source,
+    )
+    from simdist.sources.saved import SavedEmbeddings, is_saved
     from simdist.store import open_store
 
     as_json = progress is options.ProgressAs.json

@@ -8,11 +8,7 @@ from typing import Annotated
 
 import typer
 
-from simdist.settings import (
-    RAY_ADDRESS_VARIABLE,
-    REDIS_PASSWORD_VARIABLE,
-    REDIS_URL_VARIABLE,
-)
+from simdist.settings import RAY_ADDRESS_VARIABLE, REDIS_PASSWORD_VARIABLE, REDIS_URL_VARIABLE
 from simdist.sources import LabelFrom
 
 

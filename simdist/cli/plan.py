@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from simdist.cli.render import console, memory, show, table
+from simdist.cli.render import (
+    console,
+    memory,
+    show,
+    table,
+)
 from simdist.errors import UsageError
 
 if TYPE_CHECKING:

@@ -38,8 +38,8 @@ def rehash(
     Searches and writes go on meanwhile: the new tables are filled beside the old ones, and replace
     them at once. To go on after an interruption, run the same command again.
     """
-    from simdist.collection import Collection
-    from simdist.rebuild import rehash as rebuild
+    from simdist.index.collection import Collection
+    from simdist.index.rehash import rehash as rebuild
     from simdist.store import open_store
 
     with open_store(Settings.resolve(redis_url=redis)) as store:

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simdist.cli import options
-from simdist.cli.render import console, plain, short_uri, show, table
+from simdist.cli.render import (
+    console,
+    plain,
+    short_uri,
+    show,
+    table,
+)
 from simdist.settings import (
     DEFAULT_COLLECTION,
     DEFAULT_RESULTS,
@@ -22,8 +28,8 @@ from simdist.settings import (
 
 if TYPE_CHECKING:
     from simdist.embedding import Embedder
-    from simdist.query import Query, Service
-    from simdist.search import Hit
+    from simdist.search.query import Query, Service
+    from simdist.search.question import Hit
 
 
 def search(
@@ -78,9 +84,14 @@ def search(
     ] = None,
 ) -> None:
     """Find the images most similar to one, or to each of several."""
-    from simdist.contact_sheet import check_target, contact_sheet, show_picture, write_picture
-    from simdist.query import ask
-    from simdist.tuning import check_recall
+    from simdist.index.tuning import check_recall
+    from simdist.search.contact_sheet import (
+        check_target,
+        contact_sheet,
+        show_picture,
+        write_picture,
+    )
+    from simdist.search.query import ask
 
     if recall is not None:
         check_recall(recall)
@@ -114,13 +125,13 @@ def search(
 def _service(stack: ExitStack, server: str | None, settings: Settings) -> Service | None:
     """What to ask in place of searching here."""
     if server is not None:
-        from simdist.client import Client
+        from simdist.search.client import Client
 
         return stack.enter_context(Client(server, token=os.environ.get("SIMDIST_TOKEN")))
     if settings.ray_address is None:
         return None
-    from cluster.pool import Pool
     from cluster.runtime import ray_session
+    from cluster.service.pool import Pool
 
     stack.enter_context(ray_session(settings))
     return Pool.find()
@@ -136,9 +147,9 @@ def _search_here(
     n: int,
     recall: float | None,
 ) -> list[tuple[Query, list[Hit]]]:
-    from simdist.collection import Collection
-    from simdist.query import resolve_queries
-    from simdist.search import Searcher
+    from simdist.index.collection import Collection
+    from simdist.search.query import resolve_queries
+    from simdist.search.searcher import Searcher
     from simdist.store import open_store
 
     with open_store(settings) as store:

@@ -65,9 +65,9 @@ def serve(
     ray_address: options.RayAddress = None,
 ) -> None:
     """Answer searches over HTTP: an API, and a web page for people."""
-    from cluster.config import FETCH_LOOPBACK_VARIABLE, ServiceConfig, Tokens
-    from cluster.service import Address, check_address, run
-    from simdist.collection import Collection
+    from cluster.service.app import Address, check_address, run
+    from cluster.service.config import FETCH_LOOPBACK_VARIABLE, ServiceConfig, Tokens
+    from simdist.index.collection import Collection
     from simdist.store import open_store
 
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)

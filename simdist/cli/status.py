@@ -9,7 +9,12 @@ from typing import Annotated
 import typer
 
 from simdist.cli import options
-from simdist.cli.render import console, memory, show, table
+from simdist.cli.render import (
+    console,
+    memory,
+    show,
+    table,
+)
 from simdist.settings import Settings
 
 
@@ -19,7 +24,7 @@ def status(
     redis: options.RedisUrl = None,
 ) -> None:
     """Show the collections: images, model, dimension, tables, memory."""
-    from simdist.inventory import describe_all
+    from simdist.index.inventory import describe_all
     from simdist.store import open_store
     from simdist.store.refusals import hide_password
 

@@ -12,13 +12,18 @@ import typer
 
 from simdist.cli import options
 from simdist.cli.progress import Monitor
-from simdist.cli.render import console, duration, show, table
+from simdist.cli.render import (
+    console,
+    duration,
+    show,
+    table,
+)
 from simdist.errors import UsageError
 from simdist.settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from simdist.embedding.learner import Progress
-    from simdist.embedding.training import Trained
+    from simdist.training.job import Trained
+    from simdist.training.learner import Progress
 
 # Images that could not be read are named one by one up to so many.
 _NAMED = 10
@@ -94,9 +99,14 @@ def train(
     The name of an image's folder is its category. Stopped, the same command goes on after the last
     epoch that was finished. The bundle that it writes is a model: simdist ingest --model BUNDLE.
     """
-    from simdist.embedding.training import TrainingOptions
-    from simdist.embedding.training import train as run
-    from simdist.sources import Access, Columns, Selection, open_source
+    from simdist.sources import (
+        Access,
+        Columns,
+        Selection,
+        open_source,
+    )
+    from simdist.training.job import TrainingOptions
+    from simdist.training.train import train as run
 
     how = TrainingOptions(
         arch=arch,

@@ -16,7 +16,7 @@ from simdist.cli.render import console, show, table
 from simdist.settings import DEFAULT_COLLECTION, Settings
 
 if TYPE_CHECKING:
-    from simdist.tuning import Point, Tuning
+    from simdist.index.tuning import Point, Tuning
 
 # Recalls whose numbers of probes are pointed out.
 WISHES = (0.90, 0.95, 0.99)
@@ -37,10 +37,10 @@ def tune(
     Some of the stored images are searched for exactly, and compared with what the hash tables find
     with so many probes. Run it again when the collection has changed much.
     """
-    from simdist.collection import Collection
+    from simdist.index.collection import Collection
+    from simdist.index.tuning import tune as measure
+    from simdist.plots import check_plot, draw_tuning
     from simdist.store import open_store
-    from simdist.tuning import tune as measure
-    from simdist.tuning_plot import check_plot, draw_tuning
 
     if plot is not None:
         check_plot(plot)

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from simdist.embedding.folding import fold_batch_norms
 from simdist.embedding.model import Model, load_model, misfit
 from simdist.errors import ModelError, UsageError
-from simdist.images import Pixels, decode
+from simdist.images.decoding import decode
+from simdist.images.limits import Pixels
 
 if TYPE_CHECKING:
     import torch

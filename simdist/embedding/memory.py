@@ -20,3 +20,11 @@ def keep_freed_memory() -> None:
             libc.mallopt(m_trim_threshold, 2**31 - 1)
             # The same for all threads but the main one, whose heaps have 64 MB each.
             libc.mallopt(m_top_pad, 2**27)
+
+
+def tune_process(*, threads: int = 1) -> None:
+    """Set up a process that embeds on a CPU: its threads, and memory that is kept."""
+    import torch
+
+    torch.set_num_threads(threads)
+    keep_freed_memory()

@@ -24,7 +24,7 @@ def rounded(vectors: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
 
     What was rounded before, whatever its length is by now, comes to the same values.
     """
-    from simdist.kernels import round_rows
+    from simdist.vectors.loops import round_rows
 
     values, inverse_lengths = np.empty(vectors.shape, np.int8), np.empty(len(vectors), np.float32)
     round_rows(np.ascontiguousarray(vectors), values, inverse_lengths)

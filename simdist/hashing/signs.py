@@ -41,7 +41,7 @@ class SignFamily:
 
     def buckets(self, vectors: NDArray[Any], inverse_lengths: Vectors | None = None) -> Buckets:
         if inverse_lengths is not None:
-            from simdist.kernels import restore_rows
+            from simdist.vectors.loops import restore_rows
 
             vectors = restore_rows(vectors, inverse_lengths)
         return home_buckets(self.distances(vectors))

@@ -4,8 +4,18 @@ from simdist.sources.access import Access
 from simdist.sources.columns import Columns
 from simdist.sources.folder import list_folder
 from simdist.sources.reading import is_web_address, read_bytes, read_many
-from simdist.sources.reference import ImageRef, ListingFailure, file_uri, uri_path
-from simdist.sources.source import LabelFrom, Selection, Source, open_source
+from simdist.sources.reference import (
+    ImageRef,
+    ListingFailure,
+    file_uri,
+    uri_path,
+)
+from simdist.sources.source import (
+    LabelFrom,
+    Selection,
+    Source,
+    open_source,
+)
 
 __all__ = [
     "Access",

@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from simdist.errors import SourceError
-from simdist.images import SUFFIXES
+from simdist.images.limits import SUFFIXES
 from simdist.sources import patterns
-from simdist.sources.reference import Found, ImageRef, ListingFailure, file_uri
+from simdist.sources.reference import (
+    Found,
+    ImageRef,
+    ListingFailure,
+    file_uri,
+)
 
 
 def list_folder(root: Path) -> Iterator[ImageRef | ListingFailure]:

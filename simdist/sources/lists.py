@@ -10,7 +10,12 @@ from simdist.errors import SourceError
 from simdist.sources.access import Access
 from simdist.sources.columns import Columns, Misnamed, listed_image
 from simdist.sources.files import open_file
-from simdist.sources.reference import MEMBER, Found, ImageRef, ListingFailure
+from simdist.sources.reference import (
+    MEMBER,
+    Found,
+    ImageRef,
+    ListingFailure,
+)
 
 MAX_LINE = 1024 * 1024  # characters
 

@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 
 from simdist.sources.access import Access
 from simdist.sources.background import in_background
-from simdist.sources.objects import Address, bucket_store, found, translated
+from simdist.sources.objects import (
+    Address,
+    bucket_store,
+    found,
+    translated,
+)
 from simdist.sources.reference import Found
 
 if TYPE_CHECKING:

@@ -11,8 +11,13 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 
-from simdist.errors import FetchError, ImageError, SourceError, UsageError
-from simdist.images import MAX_BYTES
+from simdist.errors import (
+    FetchError,
+    ImageError,
+    SourceError,
+    UsageError,
+)
+from simdist.images.limits import MAX_BYTES
 from simdist.sources import objects
 from simdist.sources.access import Access
 from simdist.sources.files import find

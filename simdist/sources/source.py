@@ -12,8 +12,13 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from simdist.errors import UsageError
-from simdist.images import SUFFIXES
-from simdist.sources import files, folder, objects, patterns
+from simdist.images.limits import SUFFIXES
+from simdist.sources import (
+    files,
+    folder,
+    objects,
+    patterns,
+)
 from simdist.sources.access import Access
 from simdist.sources.columns import Columns
 from simdist.sources.lists import csv_list, text_list

@@ -11,9 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 from simdist.errors import SourceError
 from simdist.sources.access import Access
-from simdist.sources.columns import Columns, Misnamed, listed_image, plain
+from simdist.sources.columns import (
+    Columns,
+    Misnamed,
+    listed_image,
+    plain,
+)
 from simdist.sources.files import find, open_file
-from simdist.sources.reference import MEMBER, Found, ImageRef, ListingFailure
+from simdist.sources.reference import (
+    MEMBER,
+    Found,
+    ImageRef,
+    ListingFailure,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa

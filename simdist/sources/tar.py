@@ -12,11 +12,16 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, unquote
 
 from simdist.errors import SourceError
-from simdist.images import SUFFIXES
+from simdist.images.limits import SUFFIXES
 from simdist.sources.access import Access
 from simdist.sources.columns import plain
 from simdist.sources.files import find, open_file
-from simdist.sources.reference import MEMBER, Found, ImageRef, ListingFailure
+from simdist.sources.reference import (
+    MEMBER,
+    Found,
+    ImageRef,
+    ListingFailure,
+)
 
 MAX_NOTE = 64 * 1024  # bytes of a label or of metadata
 

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from simdist.errors import FetchError
-from simdist.images import MAX_BYTES
+from simdist.images.limits import MAX_BYTES
 
 if TYPE_CHECKING:
     import requests

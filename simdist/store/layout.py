@@ -26,7 +26,7 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
     ...rehash             who fills in the next tables: a lease
-    ...failures           in partition 0: hash, URI -> JSON, see `simdist.failures`
+    ...failures           in partition 0: hash, URI -> JSON, see `simdist.index.failures`
     ...meta:waited        written so that replicas have something to confirm; gone in a second
 
 A block of vectors is made in its full size, and one of records written anew when it is full: a
@@ -146,7 +146,7 @@ def pack_vectors(vectors: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[
     packed = np.empty((len(vectors), vector_width(vectors.shape[1], dtype)), np.uint8)
     values, inverse_lengths = packed[:, _INVERSE_LENGTH:], np.empty(len(vectors), "<f4")
     if dtype == np.int8:
-        from simdist.kernels import round_rows
+        from simdist.vectors.loops import round_rows
 
         round_rows(vectors, values.view(np.int8), inverse_lengths)
     else:

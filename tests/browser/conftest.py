@@ -15,11 +15,11 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from simdist.collection import Collection
 from simdist.embedding import Embedder
+from simdist.index.collection import Collection
+from simdist.index.tuning import tune
 from simdist.sources import ImageRef, list_folder, uri_path
 from simdist.store import connect
-from simdist.tuning import tune
 from tests.browser.visitor import Visitor
 from tests.conftest import PHOTOS
 from tests.servers import Server, running, valkey

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from cluster.guard import MAX_UPLOAD
+from cluster.service.http.guard import MAX_UPLOAD
 from tests.browser.visitor import Visitor
 from tests.conftest import PHOTOS, QUERIES, ROOT
 from tests.servers import Server

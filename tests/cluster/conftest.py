@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from simdist.collection import Collection
 from simdist.embedding import Embedder, Model, load_model
+from simdist.index.collection import Collection
 from simdist.sources import ImageRef, list_folder
 from simdist.store import connect
 from tests.conftest import PHOTOS

@@ -13,8 +13,9 @@ from typing import Literal
 
 import pytest
 
-from cluster import ingest, pipeline
-from cluster.stages import EmbedActor, Plan
+from cluster.ingest import driver as ingest
+from cluster.ingest import pipeline
+from cluster.ingest.stages import EmbedActor, Plan
 from simdist.cli.main import main
 from simdist.embedding import Model, embedder
 

@@ -12,12 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simdist.collection import Collection
 from simdist.embedding.backbones import backbone
 from simdist.embedding.model import Model, save_bundle
-from simdist.search import Searcher
+from simdist.index.collection import Collection
+from simdist.search.searcher import Searcher
 from simdist.settings import Settings
-from simdist.sources import ImageRef, Selection, file_uri, open_source
+from simdist.sources import (
+    ImageRef,
+    Selection,
+    file_uri,
+    open_source,
+)
 from simdist.store import open_store
 from tests.conftest import CALTECH
 from tests.index_contents import stored_vectors

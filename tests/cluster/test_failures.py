@@ -12,16 +12,26 @@ import pytest
 import ray
 import requests
 
-from cluster.ingest import ingest
-from cluster.progress import STAGES, Progress, Summary
-from cluster.shards import Shard
-from cluster.stages import EmbedActor, decode_shard
-from simdist import failures as failures_module
-from simdist.collection import Collection
+from cluster.ingest.driver import ingest
+from cluster.ingest.progress import STAGES, Progress, Summary
+from cluster.ingest.shards import Shard
+from cluster.ingest.stages import EmbedActor, decode_shard
 from simdist.embedding import Model
 from simdist.errors import SourceError, UsageError
-from simdist.failures import Failure, forget_older, keep, kept
-from simdist.sources import Selection, Source, file_uri, open_source
+from simdist.index import failures as failures_module
+from simdist.index.collection import Collection
+from simdist.index.failures import (
+    Failure,
+    forget_older,
+    keep,
+    kept,
+)
+from simdist.sources import (
+    Selection,
+    Source,
+    file_uri,
+    open_source,
+)
 from tests.cluster.conftest import assert_holds_exactly, refs_of
 from tests.conftest import PHOTOS
 

@@ -21,13 +21,13 @@ import numpy as np
 import pytest
 import requests
 
-from cluster.ingest import ingest
-from cluster.progress import Summary
+from cluster.ingest.driver import ingest
+from cluster.ingest.progress import Summary
 from cluster.runtime import ray_session
 from simdist.cli.main import INTERRUPTED
-from simdist.collection import Collection
 from simdist.embedding import Model
-from simdist.failures import kept
+from simdist.index.collection import Collection
+from simdist.index.failures import kept
 from simdist.settings import Settings
 from simdist.sources import ImageRef, open_source
 from simdist.sources.background import in_background

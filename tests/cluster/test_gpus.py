@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import ray
 
-from cluster.ingest import ingest
-from cluster.listing import Listing
-from cluster.pipeline import Pipeline
+from cluster.ingest.driver import ingest
+from cluster.ingest.listing import Listing
+from cluster.ingest.pipeline import Pipeline
+from cluster.ingest.stages import EmbedActor, Plan
 from cluster.runtime import ray_session
-from cluster.stages import EmbedActor, Plan
-from simdist.collection import Collection
 from simdist.embedding import Embedder, Model
+from simdist.index.collection import Collection
 from simdist.settings import Settings
 from simdist.sources import open_source, uri_path
 from tests.cluster.conftest import assert_holds_exactly, refs_of

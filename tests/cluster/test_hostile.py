@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from simdist.collection import Collection
+from simdist.index.collection import Collection
 from simdist.store import connect
 from tests import hostile
 from tests.conftest import QUERIES

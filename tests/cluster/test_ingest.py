@@ -15,16 +15,16 @@ import pytest
 import ray
 from numpy.typing import NDArray
 
-from cluster import ingest as ingest_module
-from cluster import pipeline as pipeline_module
-from cluster.ingest import ingest
-from cluster.progress import Progress, Summary
-from cluster.shards import Shard
-from cluster.stages import EmbedActor, Plan, decode_shard
-from simdist.collection import Added, Collection
+from cluster.ingest import driver as ingest_module
+from cluster.ingest import pipeline as pipeline_module
+from cluster.ingest.driver import ingest
+from cluster.ingest.progress import Progress, Summary
+from cluster.ingest.shards import Shard
+from cluster.ingest.stages import EmbedActor, Plan, decode_shard
 from simdist.embedding import Model
 from simdist.errors import ClusterError, ModelError, SourceError
-from simdist.images import Pixels
+from simdist.images.limits import Pixels
+from simdist.index.collection import Added, Collection
 from simdist.sources import file_uri, open_source
 from tests.bad_inputs import write_bad_inputs
 from tests.cluster.conftest import assert_holds_exactly, refs_of

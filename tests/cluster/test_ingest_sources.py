@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.ingest import ingest
-from cluster.progress import Summary
-from simdist.collection import Collection
+from cluster.ingest.driver import ingest
+from cluster.ingest.progress import Summary
 from simdist.embedding import Model
+from simdist.index.collection import Collection
 from simdist.sources import Columns, Selection, open_source
 from tests.archives import dataset_of, shard_of
 from tests.cluster.conftest import refs_of

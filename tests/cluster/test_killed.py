@@ -13,12 +13,17 @@ from urllib.parse import quote
 import psutil
 import pytest
 
-from simdist.collection import Collection
 from simdist.embedding import Embedder
 from simdist.errors import SimdistError
+from simdist.index.collection import Collection
 from simdist.settings import Settings
 from simdist.sources import ImageRef
-from simdist.store import Store, connect, layout, open_store
+from simdist.store import (
+    Store,
+    connect,
+    layout,
+    open_store,
+)
 from simdist.store.embedded import PID_FILE, SOCKET_FILE
 from tests.cluster.conftest import assert_holds_exactly, refs_of, without_servers
 from tests.conftest import PHOTOS

@@ -8,11 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster import listing as listing_module
-from cluster.listing import Count, Listing
-from simdist.collection import Collection
+from cluster.ingest import listing as listing_module
+from cluster.ingest.listing import Count, Listing
 from simdist.errors import SourceError, StoreError
-from simdist.sources import Access, ImageRef, ListingFailure, Source, open_source
+from simdist.index.collection import Collection
+from simdist.sources import (
+    Access,
+    ImageRef,
+    ListingFailure,
+    Source,
+    open_source,
+)
 from tests.cluster.conftest import refs_of
 
 SECONDS = 30.0

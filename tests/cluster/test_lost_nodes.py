@@ -14,7 +14,7 @@ from ray._private.node import Node
 import simdist
 from simdist.embedding import Embedder
 from simdist.errors import SimdistError
-from simdist.search import Searcher
+from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, layout
 from tests.cluster.conftest import refs_of, without_servers
 from tests.cluster.nodes import WATCHFUL, ray_cluster

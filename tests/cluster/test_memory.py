@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from bench.memory import CheapActor, write_images
-from cluster import listing, pipeline, stages
-from cluster.ingest import ingest
-from cluster.progress import Progress
+from cluster.ingest import listing, pipeline, stages
+from cluster.ingest.driver import ingest
+from cluster.ingest.progress import Progress
+from cluster.ingest.shards import Shard
 from cluster.runtime import ray_session
-from cluster.shards import Shard
-from simdist.collection import FIT_SAMPLE, Collection
 from simdist.embedding import Model
+from simdist.index.collection import FIT_SAMPLE, Collection
 from simdist.settings import Settings
 from simdist.sources import ImageRef, open_source
 from tests.cluster.conftest import refs_of

@@ -12,7 +12,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from cluster.api_models import AddRequest, BatchRequest, SearchRequest, image_id
+from cluster.service.http.models import (
+    AddRequest,
+    BatchRequest,
+    SearchRequest,
+    image_id,
+)
 from simdist.sources import ImageRef, list_folder
 from tests.cluster.conftest import without_servers
 from tests.conftest import PHOTOS, ROOT

@@ -11,7 +11,7 @@ import pytest
 
 import simdist
 from simdist.embedding import Embedder
-from simdist.search import Searcher
+from simdist.search.searcher import Searcher
 from simdist.sources import file_uri
 from simdist.store import connect
 from tests.cluster.conftest import without_servers

@@ -8,9 +8,9 @@ import threading
 
 import pytest
 
-from cluster.pipeline import Pipeline
+from cluster.ingest.pipeline import Pipeline
+from cluster.ingest.stages import Plan
 from cluster.runtime import ray_session
-from cluster.stages import Plan
 from simdist.embedding import Model
 from simdist.errors import ClusterError, UsageError
 from simdist.settings import Settings

@@ -10,16 +10,16 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from cluster import ingest as ingest_module
-from cluster.ingest import ingest
-from cluster.progress import Progress, Summary
-from cluster.saved import ingest_saved
-from simdist.collection import Collection
+from cluster.ingest import driver as ingest_module
+from cluster.ingest.driver import ingest
+from cluster.ingest.progress import Progress, Summary
+from cluster.ingest.saved import ingest_saved
 from simdist.embedding import Model
 from simdist.errors import ModelMismatchError, SourceError
-from simdist.failures import kept
-from simdist.saved import SavedEmbeddings
+from simdist.index.collection import Collection
+from simdist.index.failures import kept
 from simdist.sources import Access, open_source
+from simdist.sources.saved import SavedEmbeddings
 from tests.cluster.conftest import assert_holds_exactly, refs_of
 from tests.index_contents import stored_vectors
 

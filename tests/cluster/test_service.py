@@ -15,7 +15,8 @@ import requests
 import simdist
 from simdist.embedding import Embedder
 from simdist.errors import ServiceError, UnknownImageError, UsageError
-from simdist.search import Hit, Searcher
+from simdist.search.question import Hit
+from simdist.search.searcher import Searcher
 from simdist.sources import file_uri
 from simdist.store import connect
 from tests import web_site

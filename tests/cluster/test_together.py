@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from simdist.collection import Collection
 from simdist.embedding import Embedder, Model
-from simdist.search import Searcher
+from simdist.index.collection import Collection
+from simdist.search.searcher import Searcher
 from simdist.sources import uri_path
 from tests.cluster.conftest import assert_holds_exactly, refs_of, without_servers
 from tests.conftest import PHOTOS

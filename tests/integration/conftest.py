@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from simdist.collection import Collection
 from simdist.embedding import Embedder
+from simdist.index.collection import Collection
 from simdist.sources import ImageRef, list_folder, uri_path
 from simdist.store import connect
 from tests.command_line import CommandLine

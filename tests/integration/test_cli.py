@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import simdist
-from simdist.collection import Collection
 from simdist.embedding import Embedder
-from simdist.search import Searcher
+from simdist.index.collection import Collection
+from simdist.search.searcher import Searcher
 from simdist.sources import file_uri
 from simdist.store import connect
 from simdist.store.embedded import embedded_server

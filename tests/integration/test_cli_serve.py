@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from simdist.collection import Collection
+from simdist.index.collection import Collection
 from simdist.store import connect
 from tests.command_line import CommandLine
 from tests.servers import free_port

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from simdist.collection import Collection
+from simdist.index.collection import Collection
 from simdist.sources import file_uri
 from simdist.store import Store, connect, layout
 from tests.command_line import CommandLine

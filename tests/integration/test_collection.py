@@ -12,18 +12,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simdist import batch as batch_module
-from simdist import rehash as rehash_module
-from simdist.collection import Collection
-from simdist.errors import CollectionError, ModelMismatchError, UsageError, VectorError
+from simdist.errors import (
+    CollectionError,
+    ModelMismatchError,
+    UsageError,
+    VectorError,
+)
 from simdist.hashing import KMeansFamily
-from simdist.inventory import describe, describe_all
-from simdist.rebuild import rehash
-from simdist.rehash import Wish
-from simdist.search import Searcher
+from simdist.index import batch as batch_module
+from simdist.index import growth as rehash_module
+from simdist.index.collection import Collection
+from simdist.index.growth import Wish
+from simdist.index.inventory import describe, describe_all
+from simdist.index.rehash import rehash
+from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
 from simdist.store import Store, connect, layout
-from simdist.vectors import normalised
+from simdist.vectors.checks import normalised
 from tests.index_contents import contents
 from tests.servers import empty, eventually, keys, on_every_server
 

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from simdist import rehash
-from simdist.collection import Collection
 from simdist.errors import StoreError
-from simdist.search import Searcher
+from simdist.index import growth as rehash
+from simdist.index.collection import Collection
+from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, layout
 from tests.histories import Model, Step, check, forget_leases, rebuild
 from tests.index_contents import contents

@@ -9,14 +9,19 @@ from pathlib import Path
 import pytest
 import redis
 
-from simdist.collection import Collection
 from simdist.errors import StoreError
-from simdist.failures import Failure, forget, keep, kept
-from simdist.inventory import describe_all
-from simdist.rebuild import rehash
-from simdist.search import Searcher
+from simdist.index.collection import Collection
+from simdist.index.failures import (
+    Failure,
+    forget,
+    keep,
+    kept,
+)
+from simdist.index.inventory import describe_all
+from simdist.index.rehash import rehash
+from simdist.index.tuning import tune
+from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, connection
-from simdist.tuning import tune
 from tests.command_line import CommandLine
 from tests.deployed import DeployedServer, deployed_cluster, password, set_up
 from tests.integration.test_collection import create, ref, vectors

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from simdist.collection import Collection
 from simdist.errors import StoreError
-from simdist.search import Searcher
+from simdist.index.collection import Collection
+from simdist.search.searcher import Searcher
 from simdist.store import connect
 from tests.deployed import (
     DeployedServer,

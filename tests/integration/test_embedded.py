@@ -16,7 +16,13 @@ import pytest
 
 from simdist.errors import StoreError
 from simdist.store import connect
-from simdist.store.embedded import KEEPER_LOCK, LOG, PID_FILE, SOCKET_FILE, embedded_server
+from simdist.store.embedded import (
+    KEEPER_LOCK,
+    LOG,
+    PID_FILE,
+    SOCKET_FILE,
+    embedded_server,
+)
 
 CHILD = """
 import sys

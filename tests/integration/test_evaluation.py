@@ -11,9 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from simdist.collection import Collection
 from simdist.errors import CollectionError, UsageError
 from simdist.evaluation import evaluate
+from simdist.index.collection import Collection
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
 from tests.command_line import CommandLine

@@ -9,10 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simdist.collection import Collection
-from simdist.planning import Workload, bytes_an_image, plan, rows_a_query
-from simdist.rebuild import rehash
-from simdist.search import Searcher
+from simdist.index.collection import Collection
+from simdist.index.rehash import rehash
+from simdist.planning import (
+    Workload,
+    bytes_an_image,
+    plan,
+    rows_a_query,
+)
+from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
 from tests.command_line import CommandLine

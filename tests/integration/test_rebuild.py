@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from simdist import rehash
-from simdist.collection import Collection
 from simdist.errors import CollectionError, UsageError
 from simdist.hashing import fit_family, sample_size
 from simdist.hashing.kmeans import centroids_for
-from simdist.rebuild import rehash as rebuild
-from simdist.rehash import GROWTH, grow
-from simdist.search import Searcher
+from simdist.index import growth as rehash
+from simdist.index.collection import Collection
+from simdist.index.growth import GROWTH, grow
+from simdist.index.rehash import rehash as rebuild
+from simdist.index.tuning import tune
+from simdist.search.searcher import Searcher
 from simdist.store import Store
-from simdist.tuning import tune
 from tests.index_contents import contents
 from tests.integration.test_collection import create, ref, vectors
 from tests.integration.test_rehash import START, Killed, add_range, check, filled, meta

@@ -10,11 +10,16 @@ from typing import Any
 import pytest
 from redis.cluster import RedisCluster
 
-from simdist.collection import Collection
 from simdist.errors import StoreError, UsageError
-from simdist.search import Searcher
-from simdist.store import Store, connect, connection, layout
-from simdist.tables import HashTables
+from simdist.index.collection import Collection
+from simdist.index.tables import HashTables
+from simdist.search.searcher import Searcher
+from simdist.store import (
+    Store,
+    connect,
+    connection,
+    layout,
+)
 from tests.command_line import CommandLine
 from tests.histories import Step, check
 from tests.index_contents import contents

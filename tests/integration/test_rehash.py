@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simdist import rehash
-from simdist.collection import Collection
 from simdist.errors import StoreError
-from simdist.rehash import GROWTH, grow
-from simdist.search import Searcher
+from simdist.index import growth as rehash
+from simdist.index.collection import Collection
+from simdist.index.growth import GROWTH, grow
+from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, layout
 from tests.index_contents import contents
 from tests.integration.test_collection import create, ref, vectors

@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simdist import search as search_module
-from simdist import tables as tables_module
-from simdist.collection import Collection
 from simdist.errors import CollectionError, UsageError
-from simdist.search import Hit, Searcher
+from simdist.index import tables as tables_module
+from simdist.index.collection import Collection
+from simdist.index.tables import HashTables
+from simdist.search import searcher as search_module
+from simdist.search.question import Hit
+from simdist.search.searcher import Searcher
 from simdist.store import Store, connect
-from simdist.tables import HashTables
 from tests.integration.test_collection import DIM, create, ref, vectors
 from tests.servers import empty, on_every_server
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from simdist.collection import Collection
 from simdist.errors import CollectionError, UsageError
 from simdist.hashing import fit_family
-from simdist.rebuild import rehash
-from simdist.rehash import grow
-from simdist.search import Searcher
+from simdist.index.collection import Collection
+from simdist.index.growth import grow
+from simdist.index.rehash import rehash
+from simdist.index.tuning import stored_tunings, tune
+from simdist.search.searcher import Searcher
 from simdist.store import Store, layout
-from simdist.tuning import stored_tunings, tune
-from simdist.vectors import normalised
+from simdist.vectors.checks import normalised
 from tests.conftest import ROOT
 from tests.integration.test_collection import create, ref, vectors
 
@@ -182,7 +182,7 @@ def test_a_recall_needs_a_tuning_of_these_very_tables(
     assert searcher.search(query, recall=0.9)
 
     # Other tables, of which nothing is known.
-    monkeypatch.setattr("simdist.rehash.GROWTH", 1)
+    monkeypatch.setattr("simdist.index.growth.GROWTH", 1)
     assert grow(collection.partitions[0])
     with pytest.raises(CollectionError, match="or were rebuilt since"):
         searcher.search(query, recall=0.9)
@@ -249,7 +249,7 @@ def test_measured_while_tables_are_replaced_is_measured_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection = filled(store, vectors(300))
-    monkeypatch.setattr("simdist.rehash.GROWTH", 1)
+    monkeypatch.setattr("simdist.index.growth.GROWTH", 1)
     replaced: list[bool] = []
 
     def replace(*_: object) -> None:

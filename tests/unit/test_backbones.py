@@ -15,7 +15,12 @@ from torch import Tensor, nn
 
 from simdist.embedding import Embedder, Model
 from simdist.embedding.backbones import BACKBONES, Backbone, backbone
-from simdist.embedding.head import DIM, TAP, check_trainable, with_head
+from simdist.embedding.head import (
+    DIM,
+    TAP,
+    check_trainable,
+    with_head,
+)
 from simdist.errors import UsageError
 
 TORCHVISION = [name for name in BACKBONES if name != "efficientnet-lite0"]
@@ -189,7 +194,7 @@ def test_without_a_map_of_features_there_is_no_head(name: str) -> None:
 
 
 def test_the_head_is_fastais() -> None:
-    from simdist.embedding.learner import quiet_fastai
+    from simdist.training.learner import quiet_fastai
 
     with quiet_fastai():
         from fastai.vision.learner import create_head

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from simdist import batch
-from simdist.batch import COMMIT_BATCH, Batch
+from simdist.index import batch
+from simdist.index.batch import COMMIT_BATCH, Batch
 from simdist.sources import ImageRef
 from simdist.store import layout
 

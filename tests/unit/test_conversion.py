@@ -13,10 +13,10 @@ import pytest
 import torch
 
 from simdist.embedding import Embedder, load_model
-from simdist.embedding.conversion import convert
-from simdist.embedding.learner import quiet_fastai
 from simdist.errors import ModelError, UsageError
-from simdist.images import decode
+from simdist.images.decoding import decode
+from simdist.training.conversion import convert
+from simdist.training.learner import quiet_fastai
 from tests.conftest import PHOTOS
 
 SIDE = 64

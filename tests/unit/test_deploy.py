@@ -24,7 +24,7 @@ from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 from ray.serve.scripts import deploy
 
-from cluster.config import READ_TOKENS_VARIABLE, ServiceConfig
+from cluster.service.config import READ_TOKENS_VARIABLE, ServiceConfig
 from simdist.settings import REDIS_URL_VARIABLE
 from tests.conftest import ROOT
 

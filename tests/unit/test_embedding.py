@@ -16,7 +16,8 @@ from simdist.embedding import Embedder, Model
 from simdist.embedding.backbones import backbone
 from simdist.embedding.folding import fold_batch_norms
 from simdist.errors import ImageError, ModelError, UsageError
-from simdist.images import Pixels, decode
+from simdist.images.decoding import decode
+from simdist.images.limits import Pixels
 
 Vectors = NDArray[np.float32]
 SIDE = 96

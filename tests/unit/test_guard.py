@@ -15,11 +15,11 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 from starlette.types import Message, Receive, Scope, Send
 
-from cluster import guard
-from cluster.config import ServiceConfig, Tokens, token_digest
-from cluster.guard import Guard
-from cluster.problems import ProblemError
-from cluster.service_metrics import ServiceMetrics, exposition
+from cluster.service.config import ServiceConfig, Tokens, token_digest
+from cluster.service.http import guard
+from cluster.service.http.guard import Guard
+from cluster.service.http.problems import ProblemError
+from cluster.service.metrics import ServiceMetrics, exposition
 
 READ, WRITE = "a-token-that-may-read", "a-token-that-may-write"
 TOKENS = Tokens((token_digest(READ),), (token_digest(WRITE),))

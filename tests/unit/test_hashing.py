@@ -24,7 +24,7 @@ from simdist.hashing import (
 from simdist.hashing.kmeans import MAX_CENTROIDS, VECTORS_A_CENTROID, centroids_for
 from simdist.hashing.projection import rounded
 from simdist.hashing.signs import ranked_buckets
-from simdist.vectors import normalised
+from simdist.vectors.checks import normalised
 
 
 def clustered(count: int, *, dim: int = 32, seed: int = 1) -> NDArray[np.float32]:

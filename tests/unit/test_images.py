@@ -12,9 +12,10 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageSequence
 
-from simdist import images
 from simdist.errors import ImageError
-from simdist.images import Pixels, decode, open_image
+from simdist.images import decoding as images
+from simdist.images.decoding import decode, open_image
+from simdist.images.limits import Pixels
 from tests.bad_inputs import bomb, encode, png16, with_broken_exif
 
 # As simdist.images asks for; pytest sets its own filters over it.
@@ -308,7 +309,7 @@ def test_odd_but_readable_files_print_nothing(tmp_path: Path, photo: Path) -> No
     for number, data in enumerate(odd):
         (tmp_path / f"{number}").write_bytes(data)
     code = (
-        "import sys, pathlib, simdist.images as images\n"
+        "import sys, pathlib, simdist.images.decoding as images\n"
         "from simdist.errors import ImageError\n"
         "for name in sys.argv[1:]:\n"
         "    try: images.decode(pathlib.Path(name).read_bytes(), size=8)\n"

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simdist.cache import PAGE_ROWS
-from simdist.kernels import Pages, rank_pages, round_rows
+from simdist.search.cache import PAGE_ROWS
+from simdist.search.page_loops import Pages, rank_pages
+from simdist.vectors.loops import round_rows
 
 DIM = 24
 

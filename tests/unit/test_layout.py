@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from simdist.store import layout
-from simdist.vectors import normalised
+from simdist.vectors.checks import normalised
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=50)
 

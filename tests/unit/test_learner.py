@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from simdist.embedding.backbones import Preprocessing
-from simdist.embedding.checkpoint import Checkpoint, Epoch
-from simdist.embedding.learner import (
+from simdist.errors import ModelError
+from simdist.training.checkpoint import Checkpoint, Epoch
+from simdist.training.learner import (
     Data,
     Progress,
     find_learning_rate,
@@ -22,8 +23,7 @@ from simdist.embedding.learner import (
     is_stuck,
     make_learner,
 )
-from simdist.embedding.loss import add_proxies, proxies_of, without_proxies
-from simdist.errors import ModelError
+from simdist.training.loss import add_proxies, proxies_of, without_proxies
 
 SIZE, CLASSES = 16, 3
 PREPROCESSING = Preprocessing(SIZE, (120.0, 120.0, 120.0), (60.0, 60.0, 60.0))

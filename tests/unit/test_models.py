@@ -17,7 +17,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from simdist.embedding import Embedder, Model, Preprocessing, load_model
+from simdist.embedding import (
+    Embedder,
+    Model,
+    Preprocessing,
+    load_model,
+)
 from simdist.embedding.model import save_bundle
 from simdist.errors import ModelError, UsageError
 

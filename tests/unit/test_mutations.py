@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from simdist.images import MAX_PIXELS
+from simdist.images.limits import MAX_PIXELS
 from tests.conftest import ROOT
 from tests.mutations import FORMATS, Report
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cluster.problems import ProblemError
+from cluster.service.http.problems import ProblemError
 from simdist import errors
 from simdist.errors import SimdistError
 

@@ -12,10 +12,15 @@ import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
 
-from simdist import saved as saved_module
 from simdist.errors import SourceError
-from simdist.saved import SavedBatch, SavedEmbeddings, is_saved, read_saved
 from simdist.sources import Access, ImageRef
+from simdist.sources import saved as saved_module
+from simdist.sources.saved import (
+    SavedBatch,
+    SavedEmbeddings,
+    is_saved,
+    read_saved,
+)
 from tests.conftest import PHOTOS
 from tests.object_store import ObjectStore
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from cluster.config import (
+from cluster.service.app import application
+from cluster.service.config import (
     READ_TOKENS_VARIABLE,
     TOKENS_FILE_VARIABLE,
     WRITE_TOKENS_VARIABLE,
@@ -16,7 +17,6 @@ from cluster.config import (
     require_tokens,
     token_digest,
 )
-from cluster.service import application
 from simdist.errors import UsageError
 from simdist.settings import REDIS_URL_VARIABLE
 

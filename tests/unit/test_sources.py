@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from simdist.errors import ImageError, SourceError, UsageError
-from simdist.images import decode
+from simdist.images.decoding import decode
 from simdist.sources import (
     ImageRef,
     ListingFailure,

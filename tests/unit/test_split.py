@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from simdist.embedding.split import split
 from simdist.errors import SourceError, UsageError
 from simdist.sources import ImageRef
+from simdist.training.split import split
 
 
 def refs(**counts: int) -> list[ImageRef]:

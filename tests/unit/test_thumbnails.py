@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from cluster import thumbnails
-from cluster.thumbnails import SIDE, ThumbnailCache, thumbnail
+from cluster.service.http import thumbnails
+from cluster.service.http.thumbnails import SIDE, ThumbnailCache, thumbnail
 from simdist.errors import ImageError
 from tests.bad_inputs import bomb, encode
 

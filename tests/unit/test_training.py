@@ -20,10 +20,16 @@ import torch
 from PIL import Image
 
 from simdist.embedding import Embedder, load_model
-from simdist.embedding.learner import Progress
-from simdist.embedding.training import Trained, TrainingOptions, train
-from simdist.errors import ModelError, SimdistError, SourceError, UsageError
+from simdist.errors import (
+    ModelError,
+    SimdistError,
+    SourceError,
+    UsageError,
+)
 from simdist.sources import ImageRef, open_source
+from simdist.training.job import Trained, TrainingOptions
+from simdist.training.learner import Progress
+from simdist.training.train import train
 from tests.conftest import PHOTOS
 
 OPTIONS = TrainingOptions("efficientnet-lite0", epochs=(1, 2), images=5, batch=4, seed=3)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simdist.errors import VectorError
-from simdist.vectors import checked, normalised, rotated, unrotated
+from simdist.vectors.checks import checked, normalised
+from simdist.vectors.rotation import rotated, unrotated
 
 
 @pytest.mark.parametrize(

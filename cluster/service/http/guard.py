@@ -1,0 +1,252 @@
+"""What every request passes first: tokens, rates, limits, deadlines; and what every answer carries.
+
+An ASGI middleware around the whole application, so that nothing behind it can be reached past it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import time
+from collections.abc import MutableMapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cluster.service.config import ServiceConfig, token_digest
+from cluster.service.http.headers import HEADERS, PAGE_POLICY, POLICY
+from cluster.service.http.problems import RETRY_AFTER, ProblemError
+from cluster.service.metrics import ServiceMetrics
+
+# Bytes of a body: an image, or JSON (a batch of 64 vectors of 2,048 numbers).
+MAX_UPLOAD = 20 * 1024 * 1024
+MAX_JSON = 4 * 1024 * 1024
+_OPEN = ("/", "/healthz", "/readyz", "/v1/openapi.json")
+_OPEN_BELOW = "/page/"
+_WRITES = ("POST", "DELETE")
+_IMAGES = "/v1/images"
+# The status from which on a request is refused; how long, and how much, its body is read on.
+_REFUSED = 400
+_REFUSED_SECONDS = 2.0
+_REFUSED_BYTES = 2 * MAX_UPLOAD
+
+FAILED = ProblemError(500, "the service failed; this is a defect: tell its operator")
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Bucket:
+    """A token bucket: what a bearer may still send."""
+
+    left: float
+    filled_at: float = field(default_factory=time.monotonic)
+
+
+@dataclass
+class _Progress:
+    """How far a request has come.
+
+    Attributes:
+        read: bytes of the body so far.
+        complete: the body is all there.
+        awaited: the application waits for more of it.
+        status: of the answer, 0 as long as there is none.
+    """
+
+    read: int = 0
+    complete: bool = False
+    awaited: bool = False
+    status: int = 0
+
+    def note(self, message: Message) -> None:
+        """Count what has been received."""
+        self.read += len(message.get("body", b""))
+        self.complete = not message.get("more_body", False)
+
+
+def is_open(path: str) -> bool:
+    """Whether a path takes no token, and has no limits of its own."""
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
+
+
+def is_write(path: str, method: str) -> bool:
+    """Whether a request takes a write token."""
+    return path == _IMAGES and method in _WRITES
+
+
+class Guard:
+    """Lets requests through to `app` that may pass, and answers the others with a problem."""
+
+    def __init__(self, app: ASGIApp, *, config: ServiceConfig, metrics: ServiceMetrics) -> None:
+        self._app = app
+        self._config = config
+        self._metrics = metrics
+        self._buckets: dict[str, _Bucket] = {}
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            return await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            return await send({"type": "websocket.close", "code": 1000})
+        started = time.perf_counter()
+        progress = _Progress()
+        path = _path(scope)
+
+        async def noted() -> Message:
+            progress.awaited = not progress.complete
+            message = await receive()
+            progress.awaited = False
+            progress.note(message)
+            return message
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                # Not if it is late already.
+                if message["status"] >= _REFUSED and not progress.awaited:
+                    await _read_on(receive, progress)
+                progress.status = message["status"]
+                _add_headers(message, page=path == "/" or path.startswith(_OPEN_BELOW))
+            await send(message)
+
+        try:
+            await self._pass(scope, path, noted, answer, progress)
+        except ProblemError as problem:
+            if not progress.status:
+                await problem.response()(scope, receive, answer)
+        except Exception:
+            # Never a stack trace to the caller; for the operator it is in the log.
+            _log.exception("a request to %s failed", path)
+            if not progress.status:
+                await FAILED.response()(scope, receive, answer)
+        finally:
+            seconds = time.perf_counter() - started
+            self._metrics.request(_route(scope), progress.status, seconds)
+
+    async def _pass(
+        self, scope: Scope, path: str, receive: Receive, send: Send, progress: _Progress
+    ) -> None:
+        if is_open(path):
+            return await self._app(scope, receive, send)
+        headers = Headers(scope=scope)
+        self._admit(headers, scope, path)
+        if self._under_way >= self._config.queue:
+            raise ProblemError(503, "the service is busy; try again soon", headers=RETRY_AFTER)
+        limit = MAX_JSON if _is_json(headers) else MAX_UPLOAD
+        self._check_length(headers, limit)
+        self._under_way += 1
+        self._metrics.under_way(self._under_way)
+        try:
+            async with asyncio.timeout(self._config.deadline):
+                await self._app(scope, _limited(receive, limit, progress), send)
+        except TimeoutError as error:
+            seconds = f"{self._config.deadline:g} s"
+            if progress.awaited:
+                raise ProblemError(
+                    408, f"the request took longer than {seconds} to arrive"
+                ) from error
+            raise ProblemError(503, f"no answer within {seconds}", headers=RETRY_AFTER) from error
+        finally:
+            self._under_way -= 1
+            self._metrics.under_way(self._under_way)
+
+    def _admit(self, headers: Headers, scope: Scope, path: str) -> None:
+        """Check the token, and that its bearer does not ask too often."""
+        tokens = self._config.tokens
+        if not tokens:
+            return
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        given = token_digest(token.strip())
+        # All are compared, so that the time says nothing about which one came close.
+        writes = [hmac.compare_digest(given, known) for known in tokens.write]
+        reads = [hmac.compare_digest(given, known) for known in tokens.read]
+        if kind.lower() != "bearer" or not (any(writes) or any(reads)):
+            raise ProblemError(
+                401,
+                "give a token: Authorization: Bearer TOKEN",
+                headers={"WWW-Authenticate": 'Bearer realm="simdist"'},
+            )
+        if is_write(path, scope["method"]) and not any(writes):
+            raise ProblemError(
+                403, "this token may read only; adding and deleting takes a write token"
+            )
+        self._count(given)
+
+    def _count(self, bearer: str) -> None:
+        rate = self._config.rate
+        bucket = self._buckets.setdefault(bearer, _Bucket(2 * rate))
+        now = time.monotonic()
+        # Two seconds' worth may come at once.
+        bucket.left = min(2 * rate, bucket.left + (now - bucket.filled_at) * rate)
+        bucket.filled_at = now
+        if bucket.left < 1:
+            raise ProblemError(
+                429, f"more than {rate:g} requests a second for this token", headers=RETRY_AFTER
+            )
+        bucket.left -= 1
+
+    @staticmethod
+    def _check_length(headers: Headers, limit: int) -> None:
+        length = headers.get("content-length", "0")
+        if not length.isdecimal():
+            raise ProblemError(400, "Content-Length is not a number")
+        if int(length) > limit:
+            raise _too_large(limit)
+
+
+def _limited(receive: Receive, limit: int, progress: _Progress) -> Receive:
+    """`receive`, which refuses a body that grows beyond the limit."""
+
+    async def receive_some() -> Message:
+        message = await receive()
+        if progress.read > limit:
+            raise _too_large(limit)
+        return message
+
+    return receive_some
+
+
+async def _read_on(receive: Receive, progress: _Progress) -> None:
+    """Read what is left of a body that is refused, within bounds.
+
+    A connection that is closed with bytes unread is reset, and the answer may be lost on its way.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_REFUSED_SECONDS):
+            while not progress.complete and progress.read < _REFUSED_BYTES:
+                progress.note(await receive())
+
+
+def _too_large(limit: int) -> ProblemError:
+    return ProblemError(
+        413, f"the body has more than {limit:,} bytes", headers={"Connection": "close"}
+    )
+
+
+def _is_json(headers: Headers) -> bool:
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+
+
+def _path(scope: Scope) -> str:
+    """The path below the prefix at which the application is mounted."""
+    path, root = str(scope["path"]), str(scope.get("root_path", ""))
+    return path[len(root) :] if root and path.startswith(root + "/") else path
+
+
+def _route(scope: Scope) -> str:
+    """The route's pattern: a path as the caller wrote it would make endless series of metrics."""
+    return str(getattr(scope.get("route"), "path", "other"))
+
+
+def _add_headers(message: MutableMapping[str, Any], *, page: bool) -> None:
+    headers = MutableHeaders(scope=message)
+    for name, value in HEADERS.items():
+        headers[name] = value
+    headers["Content-Security-Policy"] = PAGE_POLICY if page else POLICY
+    if not page and "cache-control" not in headers:
+        headers["Cache-Control"] = "no-store"

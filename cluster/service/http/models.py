@@ -1,0 +1,306 @@
+"""What the HTTP API takes and answers."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    field_validator,
+    model_validator,
+)
+
+from simdist.index.collection import Added
+from simdist.search.question import Hit, Question
+from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
+from simdist.store import layout
+
+MAX_BATCH = 64
+_MAX_DIM = 65_536
+_MAX_NAME = 2048
+_MAX_METADATA = 16 * 1024
+
+_EXAMPLE_ID = "3b1f0c5de2a94c7788d06e0f9a12"
+# No user name or password: what is indexed is shown to all who may read.
+_WEB_ADDRESS = r"https?://[^/?#@\\\s]+([/?#]{})?"
+
+ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{28}$", examples=[_EXAMPLE_ID])]
+Collection = Annotated[
+    str | None,
+    Field(max_length=64, description="By default the first that is served.", examples=["images"]),
+]
+Label = Annotated[str | None, Field(max_length=256)]
+# JSON has one type of number: 5.0 is a whole one.
+_Whole = Annotated[
+    int, BeforeValidator(lambda n: int(n) if isinstance(n, float) and n.is_integer() else n)
+]
+_Score = Annotated[float, Field(ge=-1, le=1)]
+
+
+class Model(BaseModel):
+    """What all have in common: nothing unknown is taken, no number is infinite."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+
+class SearchOptions(Model):
+    """How to search."""
+
+    n: _Whole = Field(DEFAULT_RESULTS, ge=1, le=MAX_RESULTS, description="Number of results.")
+    recall: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Find this share of the 10 most similar images; 'simdist tune' measures what "
+        "that takes.",
+    )
+    min_score: _Score | None = Field(None, description="Leave out what is less similar.")
+    label: Label = Field(
+        None, description=f"Only this label, among the {MAX_RESULTS:,} most similar images."
+    )
+    collection: Collection = None
+
+    def question(self, **what: Any) -> Question:
+        """The question, given what to search by."""
+        return Question(
+            n=self.n,
+            recall=self.recall,
+            min_score=self.min_score,
+            label=self.label,
+            collection=self.collection,
+            **what,
+        )
+
+
+_WAYS = ("vector", "uri", "id", "url")
+
+
+def _describe_ways(schema: dict[str, Any]) -> None:
+    """That one of them is to be given, and has no default, is not in their types."""
+    for way in _WAYS:
+        del schema["properties"][way]["default"]
+    schema["oneOf"] = [{"required": [way]} for way in _WAYS]
+    schema["examples"] = [
+        {"url": "https://example.org/photo.jpg", "n": 5},
+        {"id": _EXAMPLE_ID, "recall": 0.95, "label": "monuments"},
+    ]
+
+
+class SearchRequest(SearchOptions):
+    """A search by exactly one of `vector`, `uri`, `id` and `url`."""
+
+    model_config = ConfigDict(json_schema_extra=_describe_ways)
+
+    vector: list[float] = Field(
+        default=[],
+        min_length=1,
+        max_length=_MAX_DIM,
+        description="An embedding: as many numbers as the collection has dimensions (`dim`).",
+    )
+    uri: str = Field(
+        default="", min_length=1, max_length=_MAX_NAME, description="URI of an indexed image."
+    )
+    id: ImageId = Field(default="", description="Id of an indexed image.")
+    url: str = Field(
+        default="",
+        max_length=_MAX_NAME,
+        pattern=f"^{_WEB_ADDRESS.format('.*')}$",
+        description="A public address of an image.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SearchRequest:
+        if len(self.model_fields_set.intersection(_WAYS)) != 1:
+            raise ValueError(f"give exactly one of {', '.join(_WAYS)}")
+        return self
+
+    def asked(self) -> Question:
+        """The question."""
+        with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite: refused
+            vector = np.array(self.vector, np.float32) if self.vector else None
+        return self.question(
+            vector=vector,
+            uri=self.uri or None,
+            digest=bytes.fromhex(self.id) or None,
+            url=self.url or None,
+        )
+
+
+class BatchRequest(Model):
+    """Several searches."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"queries": [{"id": _EXAMPLE_ID}, {"uri": "urn:shop:1"}]}]}
+    )
+
+    queries: list[SearchRequest] = Field(min_length=1, max_length=MAX_BATCH)
+
+
+class HitAnswer(BaseModel):
+    """A similar image; `score` is the cosine similarity."""
+
+    id: ImageId
+    uri: str
+    score: float
+    label: str | None
+    metadata: dict[str, Any]
+
+    @classmethod
+    def of(cls, hit: Hit) -> HitAnswer:
+        return cls.model_construct(
+            id=image_id(hit.uri),
+            uri=hit.uri,
+            score=hit.score,
+            label=hit.label,
+            metadata=dict(hit.metadata),
+        )
+
+
+class SearchAnswer(BaseModel):
+    """What was found, the most similar image first."""
+
+    collection: str
+    hits: list[HitAnswer]
+
+
+class ProblemAnswer(BaseModel):
+    """What is wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[dict[str, str]] | None = None
+
+
+class BatchError(BaseModel):
+    """What is wrong with one search of a batch."""
+
+    error: ProblemAnswer
+
+
+class BatchAnswer(BaseModel):
+    """An answer for each search, in their order."""
+
+    results: list[SearchAnswer | BatchError]
+
+
+class ImageAnswer(BaseModel):
+    """What is stored of an image."""
+
+    id: ImageId
+    uri: str
+    label: str | None
+    metadata: dict[str, Any]
+    collection: str
+
+
+class AddOptions(Model):
+    """Where an image goes."""
+
+    label: Label = None
+    collection: Collection = None
+
+
+class UploadOptions(AddOptions):
+    """How to add an image; `uri` is what an uploaded one is to be known by."""
+
+    uri: str | None = Field(
+        default=None,
+        max_length=_MAX_NAME,
+        pattern=f"^({_WEB_ADDRESS.format('[!-~]*')}|urn:[!-~]+)$",
+        description="Of an image in the body: an http(s) address, or a name of your own, such as "
+        "urn:shop:4711.",
+        examples=["urn:shop:4711"],
+    )
+
+
+class AddRequest(AddOptions):
+    """An image that the service fetches."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "url": "https://example.org/photo.jpg",
+                    "label": "monuments",
+                    "metadata": {"title": "Petra", "year": 2024},
+                }
+            ]
+        }
+    )
+
+    url: str = Field(
+        max_length=_MAX_NAME,
+        pattern=f"^{_WEB_ADDRESS.format('[!-~]*')}$",
+        description="A public address, by which the image will be known.",
+        examples=["https://example.org/photo.jpg"],
+    )
+    metadata: dict[str, JsonValue] = Field(
+        default={},
+        max_length=64,
+        description=f"What hits are to show; at most {_MAX_METADATA:,} bytes of JSON.",
+    )
+
+    @field_validator("metadata")
+    @classmethod
+    def _can_be_json(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        # `allow_inf_nan` is not for what lies within a JsonValue.
+        if len(json.dumps(metadata, allow_nan=False)) > _MAX_METADATA:
+            raise ValueError(f"more than {_MAX_METADATA:,} bytes of JSON")
+        return metadata
+
+
+class AddAnswer(BaseModel):
+    """What became of an image."""
+
+    id: ImageId
+    uri: str
+    outcome: Literal["added", "replaced", "unchanged"]
+
+    @classmethod
+    def of(cls, uri: str, added: Added) -> AddAnswer:
+        return cls(
+            id=image_id(uri),
+            uri=uri,
+            outcome="added" if added.added else "replaced" if added.replaced else "unchanged",
+        )
+
+
+class DeleteAnswer(BaseModel):
+    """How many images were deleted."""
+
+    deleted: int
+
+
+class CollectionAnswer(BaseModel):
+    """A collection that is served; `recalls` can be asked for."""
+
+    name: str
+    images: int
+    dim: int
+    model: str
+    recalls: list[float]
+
+
+class CollectionsAnswer(BaseModel):
+    """The collections that are served, the one taken by default first."""
+
+    collections: list[CollectionAnswer]
+
+
+class StatusAnswer(BaseModel):
+    """How the service is."""
+
+    status: Literal["ok", "ready"]
+
+
+def image_id(uri: str) -> str:
+    """The id of the image with this URI: 28 hex digits."""
+    return layout.uri_digest(uri).hex()

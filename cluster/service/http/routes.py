@@ -1,0 +1,308 @@
+"""The HTTP API: routes, thin; `guard` has seen every request before."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
+from starlette.types import ASGIApp
+
+import simdist
+from cluster.service import metrics as service_metrics
+from cluster.service.http.errors import answer_errors
+from cluster.service.http.guard import Guard
+from cluster.service.http.models import (
+    AddAnswer,
+    AddRequest,
+    BatchAnswer,
+    BatchError,
+    BatchRequest,
+    CollectionAnswer,
+    CollectionsAnswer,
+    DeleteAnswer,
+    HitAnswer,
+    ImageAnswer,
+    ProblemAnswer,
+    SearchAnswer,
+    SearchOptions,
+    SearchRequest,
+    StatusAnswer,
+    UploadOptions,
+)
+from cluster.service.http.models import Collection as CollectionName
+from cluster.service.http.models import ImageId as Id
+from cluster.service.http.openapi import (
+    BINARY,
+    IMAGE_TYPES,
+    body,
+    describe,
+    problems,
+)
+from cluster.service.http.page import page_routes
+from cluster.service.http.problems import ProblemError
+from cluster.service.http.thumbnails import ThumbnailCache, thumbnail
+from cluster.service.worker import QueryWorker
+from simdist.errors import (
+    ImageError,
+    SimdistError,
+    SourceError,
+    UnknownImageError,
+    UsageError,
+)
+from simdist.index.collection import Collection
+from simdist.index.tuning import stored_tunings
+from simdist.search.question import Hit
+
+_TAGS = [
+    {"name": "search", "description": "Find similar images."},
+    {"name": "images", "description": "Look at, add and delete single images."},
+    {"name": "service", "description": "What is served, and how it is."},
+]
+_RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99)
+M = TypeVar("M", bound=BaseModel)
+
+
+def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
+    """The whole application of a worker.
+
+    Args:
+        peers: the handle by which all workers are reached, for `/metrics`.
+    """
+    app = FastAPI(
+        title="simdist",
+        version=simdist.__version__,
+        description="Similar images from collections of any size.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        # A path is right or wrong: a redirect would lead to wherever the caller's Host header says.
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+        openapi_tags=_TAGS,
+    )
+    app.include_router(_search_routes(worker))
+    app.include_router(_image_routes(worker))
+    app.include_router(_service_routes(worker, peers))
+    app.include_router(page_routes())
+    app.openapi = describe(app, tokens=bool(worker.config.tokens))  # type: ignore[method-assign]
+    answer_errors(app)
+    return Guard(app, config=worker.config, metrics=worker.metrics)
+
+
+def _search_routes(worker: QueryWorker) -> APIRouter:
+    routes = APIRouter(
+        prefix="/v1", tags=["search"], responses=problems(408, 413, 414, 415, 422, 503)
+    )
+
+    @routes.post(
+        "/search",
+        openapi_extra=body(SearchRequest, images=True),
+        response_model=SearchAnswer,
+        responses=problems(404, 409),
+    )
+    async def search(request: Request, options: Annotated[SearchOptions, Query()]) -> Response:
+        """Search by a JSON object, or by an image's bytes with the options in the address."""
+        if _is_json(request):
+            question = _parsed(SearchRequest, await request.body(), options).asked()
+        else:
+            question = options.question(image=await _image(request))
+        hits = await worker.search(question)
+        return _json(_search_answer(worker, question.collection, hits))
+
+    @routes.post("/search/batch", openapi_extra=body(BatchRequest), response_model=BatchAnswer)
+    async def search_batch(request: Request) -> Response:
+        """Several searches in one request; one that fails does not stop the others."""
+        if not _is_json(request):
+            raise ProblemError(415, "send application/json")
+        batch = _parsed(BatchRequest, await request.body())
+        questions = [query.asked() for query in batch.queries]
+        found = await worker.search_many(questions)
+        results = [
+            _search_answer(worker, question.collection, hits)
+            if not isinstance(hits, SimdistError)
+            else BatchError(error=ProblemAnswer(**ProblemError.of(hits).as_json()))
+            for question, hits in zip(questions, found, strict=True)
+        ]
+        return _json(BatchAnswer(results=results))
+
+    return routes
+
+
+def _image_routes(worker: QueryWorker) -> APIRouter:
+    routes = APIRouter(
+        prefix="/v1/images", tags=["images"], responses=problems(404, 409, 414, 422, 503)
+    )
+    thumbnails = ThumbnailCache()
+
+    @routes.get("/{image_id}", response_model=ImageAnswer)
+    async def get_image(image_id: Id, collection: CollectionName = None) -> Response:
+        """What is stored of an image."""
+        image = await worker.image(bytes.fromhex(image_id), collection)
+        name = worker.collection(collection).name
+        return _json(
+            ImageAnswer(
+                id=image_id,
+                uri=image.uri,
+                label=image.label,
+                metadata=dict(image.metadata),
+                collection=name,
+            )
+        )
+
+    @routes.get(
+        "/{image_id}/thumbnail",
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": BINARY}}, 304: {"description": "Unchanged"}},
+    )
+    async def get_thumbnail(
+        request: Request, image_id: Id, collection: CollectionName = None
+    ) -> Response:
+        """A JPEG of an indexed image, its longer side at most 256 pixels."""
+        image = await worker.image(bytes.fromhex(image_id), collection)
+        # With the vector: an image whose content was replaced looks otherwise.
+        state = hashlib.blake2b(image.vector.tobytes() + image.uri.encode(), digest_size=12)
+        key = state.hexdigest()
+        headers = {"ETag": f'"{key}"', "Cache-Control": "private, max-age=300"}
+        if f'"{key}"' in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        made = thumbnails.get(key)
+        if made is None:
+            try:
+                data = await worker.read(image.uri)
+                made = await worker.decoded(lambda: thumbnail(data))
+            except (SourceError, ImageError, UsageError) as error:
+                raise ProblemError(
+                    404, "the image can no longer be read from its source"
+                ) from error
+            thumbnails.keep(key, made)
+        return Response(made, media_type="image/jpeg", headers=headers)
+
+    @routes.post(
+        "",
+        status_code=201,
+        response_model=AddAnswer,
+        openapi_extra=body(AddRequest, images=True),
+        responses=problems(408, 413, 415),
+    )
+    async def add_image(request: Request, options: Annotated[UploadOptions, Query()]) -> Response:
+        """Index an image: one that the service fetches, or the body's bytes under `uri`."""
+        if _is_json(request):
+            if options.uri is not None:
+                raise ProblemError(422, "uri: it is for an image in the body; give its url only")
+            given = _parsed(AddRequest, await request.body(), options)
+            uri, metadata = given.url, given.metadata
+            data = await worker.fetch(uri)
+            label, collection = given.label, given.collection
+        else:
+            data = await _image(request)
+            if options.uri is None:
+                raise ProblemError(422, "uri: say what the image is to be known by")
+            uri, metadata = options.uri, {}
+            label, collection = options.label, options.collection
+        added = await worker.add(uri, data, label=label, metadata=metadata, collection=collection)
+        return _json(AddAnswer.of(uri, added), status=201)
+
+    @routes.delete("", response_model=DeleteAnswer)
+    async def delete_image(
+        uri: Annotated[str, Query(min_length=1, max_length=2048)],
+        collection: CollectionName = None,
+    ) -> Response:
+        """Delete an image from the collection; its source is left alone."""
+        deleted = await worker.delete(uri, collection)
+        if not deleted:
+            raise UnknownImageError(f"{uri} is not indexed")
+        return _json(DeleteAnswer(deleted=deleted))
+
+    return routes
+
+
+def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
+    routes = APIRouter(tags=["service"])
+
+    @routes.get("/v1/collections", response_model=CollectionsAnswer, responses=problems(409, 503))
+    async def list_collections() -> Response:
+        """The collections that are served."""
+        return _json(CollectionsAnswer(collections=await worker.collections(_describe)))
+
+    @routes.get("/healthz", response_model=StatusAnswer)
+    async def healthz() -> Response:
+        """The worker runs."""
+        return _json(StatusAnswer(status="ok"))
+
+    @routes.get("/readyz", response_model=StatusAnswer, responses=problems(503))
+    async def readyz() -> Response:
+        """Redis answers, and the worker, which is warm when it starts, can search."""
+        await worker.check()
+        return _json(StatusAnswer(status="ready"))
+
+    @routes.get(
+        "/metrics",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            **problems(503),
+        },
+    )
+    async def metrics() -> Response:
+        """The metrics of all workers, for Prometheus."""
+        collected = await peers.broadcast("collect_metrics").results_async()
+        return Response(
+            service_metrics.exposition(collected), media_type=service_metrics.MEDIA_TYPE
+        )
+
+    return routes
+
+
+def _describe(collection: Collection) -> CollectionAnswer:
+    generations = tuple(part.state("generation")[0] for part in collection.partitions)
+    tuned = [one for one in stored_tunings(collection) if one.generations == generations]
+    recalls = [recall for recall in _RECALLS if any(one.probes_for(recall) for one in tuned)]
+    return CollectionAnswer(
+        name=collection.name,
+        images=collection.count(),
+        dim=collection.dim,
+        model=collection.model_id,
+        recalls=recalls,
+    )
+
+
+def _search_answer(worker: QueryWorker, collection: str | None, hits: list[Hit]) -> SearchAnswer:
+    name = worker.collection(collection).name
+    return SearchAnswer.model_construct(collection=name, hits=[HitAnswer.of(hit) for hit in hits])
+
+
+def _is_json(request: Request) -> bool:
+    return _media_type(request) == "application/json"
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def _image(request: Request) -> bytes:
+    """The body as an image's bytes."""
+    media_type = _media_type(request)
+    if not media_type.startswith("image/") and media_type != "application/octet-stream":
+        raise ProblemError(415, f"send application/json, or an image as {' or '.join(IMAGE_TYPES)}")
+    return await request.body()
+
+
+def _parsed(model: type[M], body: bytes, options: BaseModel | None = None) -> M:
+    """A JSON body as its model; options of the address count where it does not say otherwise."""
+    try:
+        parsed = model.model_validate_json(body, strict=True)
+    except ValidationError as error:
+        raise RequestValidationError(
+            error.errors(include_url=False, include_context=False)
+        ) from None
+    if options is not None and options.model_fields_set:
+        more = options.model_fields_set - parsed.model_fields_set
+        parsed = parsed.model_copy(update={name: getattr(options, name) for name in more})
+    return parsed
+
+
+def _json(answer: BaseModel, status: int = 200) -> Response:
+    return Response(answer.model_dump_json(), status, media_type="application/json")

@@ -1,0 +1,293 @@
+"""The pool of query actors: each answers searches with a cache of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cluster.service.config import ServiceConfig
+from cluster.service.metrics import ServiceMetrics
+from simdist.errors import (
+    BusyError,
+    CollectionError,
+    SimdistError,
+    UnknownImageError,
+    UsageError,
+)
+from simdist.images.decoding import decode
+from simdist.index.collection import Added, Collection, IndexedImage
+from simdist.search.question import Hit, Question
+from simdist.search.searcher import Searcher
+from simdist.settings import MAX_RESULTS
+from simdist.sources import ImageRef, is_web_address, read_bytes
+from simdist.sources.web import fetch
+from simdist.store import connect, layout
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+# Threads that wait for Redis; for web addresses, folders and object stores, however slow those
+# are; and that decode.
+_READERS = 16
+_FETCHERS = 16
+_DECODERS = 2
+# Seconds between two attempts to reach an embedder that is not there.
+_PAUSE = 0.2
+
+T = TypeVar("T")
+
+
+class QueryWorker:
+    """A query worker: a searcher for each collection that is served, warm from the start.
+
+    Attributes:
+        config: what the service was told.
+        metrics: what it counts.
+    """
+
+    def __init__(
+        self, config: ServiceConfig, embedder: DeploymentHandle[Any], *, name: str
+    ) -> None:
+        """Open the collections, search once in each that has images, decode once.
+
+        One that is not there yet is opened when it is asked for: Serve gives an application up
+        whose workers do not start, and its first ingest may need this very cluster.
+        """
+        self.config = config
+        self.metrics = ServiceMetrics(name)
+        self._embedder = embedder
+        self._model: tuple[str, int] | None = None
+        self._store = connect(config.redis_url)
+        self._searchers: dict[str, Searcher] = {}
+        # One thread: a searcher is for one, and on one core two would only take turns.
+        self._searching = ThreadPoolExecutor(1, thread_name_prefix="simdist-search")
+        self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="simdist-read")
+        self._fetching = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="simdist-fetch")
+        self._decoding = ThreadPoolExecutor(_DECODERS, thread_name_prefix="simdist-decode")
+        for collection in config.collections:
+            try:
+                searcher = self._searcher(collection)
+            except CollectionError:
+                continue
+            if searcher.collection.fitted:
+                searcher.search(np.ones(searcher.collection.dim, np.float32), n=1)
+        # What decodes is loaded now: the first image would wait for it, two seconds.
+        blank = io.BytesIO()
+        Image.new("RGB", (64, 64)).save(blank, "JPEG")
+        decode(blank.getvalue(), size=32)
+
+    async def check(self) -> None:
+        """Check that Redis answers.
+
+        Raises:
+            StoreError: it does not.
+        """
+        await self._in(self._reading, lambda: self._store.call("PING"))
+
+    async def search(self, question: Question) -> list[Hit]:
+        """The images most similar to what is asked for, the best first.
+
+        Raises:
+            BusyError: not within the deadline.
+            UnknownImageError: the URI is not indexed.
+            SimdistError: the question cannot be answered, or a part of the service is missing.
+        """
+        return await self._in_time(self._search(question))
+
+    async def search_many(self, questions: Sequence[Question]) -> list[list[Hit] | SimdistError]:
+        """As `search` for each question; what cannot be answered comes as the error."""
+        found = await self._in_time(
+            asyncio.gather(*map(self._search, questions), return_exceptions=True)
+        )
+        answers: list[list[Hit] | SimdistError] = []
+        for one in found:
+            if isinstance(one, BaseException) and not isinstance(one, SimdistError):
+                raise one
+            answers.append(one)
+        return answers
+
+    async def _search(self, question: Question) -> list[Hit]:
+        if question.url is None and question.image is None:
+            return await self._in(self._searching, partial(self._find, question), stage="search")
+        opened = self.collection(question.collection)
+        data = question.image
+        if question.url is not None:
+            data = await self.fetch(question.url)
+        vector = await self._embed(data or b"", opened)
+        work = partial(self._find, replace(question, vector=vector))
+        return await self._in(self._searching, work, stage="search")
+
+    async def image(self, digest: bytes, collection: str | None) -> IndexedImage:
+        """What is stored of an image, by `layout.uri_digest`.
+
+        Raises:
+            UnknownImageError: it is not indexed.
+        """
+        opened = self.collection(collection)
+        found = await self._in(self._reading, lambda: opened.get_by_digest(digest), stage="look up")
+        if found is None:
+            raise UnknownImageError(f"no such image is indexed in {opened.name!r}")
+        return found
+
+    async def read(self, uri: str) -> bytes:
+        """The bytes of an indexed image, from where it was indexed.
+
+        Raises:
+            SourceError, ImageError, UsageError: it cannot be read from there.
+        """
+        if is_web_address(uri):
+            return await self.fetch(uri)
+        return await self._in(self._fetching, lambda: read_bytes(uri), stage="fetch")
+
+    async def fetch(self, url: str) -> bytes:
+        """Fetch an image from a public address, safely."""
+        loopback = self.config.fetch_loopback
+        return await self._in(
+            self._fetching, lambda: fetch(url, allow_loopback=loopback), stage="fetch"
+        )
+
+    async def decoded(self, work: Callable[[], T]) -> T:
+        """Run work on pixels where it delays no search."""
+        return await self._in(self._decoding, work, stage="decode")
+
+    async def add(
+        self,
+        uri: str,
+        data: bytes,
+        *,
+        label: str | None,
+        metadata: Mapping[str, Any],
+        collection: str | None,
+    ) -> Added:
+        """Index one image by its bytes.
+
+        Raises:
+            ImageError, ModelMismatchError, BusyError, StoreError: it cannot be indexed.
+        """
+        opened = self.collection(collection)
+        vector = await self._in_time(self._embed(data, opened))
+        fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
+        ref = ImageRef(uri, fingerprint, len(data), label)
+        return await self._in(
+            self._reading, lambda: opened.add(vector[None], [ref], metadata=[metadata])
+        )
+
+    async def delete(self, uri: str, collection: str | None) -> int:
+        """Delete an image by its URI; returns how many there were."""
+        opened = self.collection(collection)
+        return await self._in(self._reading, lambda: opened.delete([uri]))
+
+    async def collections(self, describe: Callable[[Collection], T]) -> list[T]:
+        """Describe each collection that is served."""
+        return await self._in(
+            self._reading,
+            lambda: [describe(self.collection(name)) for name in self.config.collections],
+        )
+
+    def collection(self, name: str | None) -> Collection:
+        """A collection that is served.
+
+        Raises:
+            UnknownImageError: that one is not.
+        """
+        return self._searcher(name).collection
+
+    def _searcher(self, name: str | None) -> Searcher:
+        name = name or self.config.collections[0]
+        if name not in self.config.collections:
+            raise UnknownImageError(
+                f"the collection {name!r} is not served here, only: "
+                + ", ".join(self.config.collections)
+            )
+        if name not in self._searchers:
+            self._searchers[name] = Searcher(
+                Collection.open(self._store, name),
+                cache_memory=self.config.cache_memory // len(self.config.collections),
+                max_staleness=self.config.max_staleness,
+            )
+        return self._searchers[name]
+
+    async def _embed(self, data: bytes, opened: Collection) -> NDArray[np.float32]:
+        from ray.exceptions import RayActorError
+        from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+        while True:
+            try:
+                if self._model is None:
+                    self._model = await self._embedder.model.remote()
+                model_id, size = self._model
+                opened.require_model(model_id)
+                pixels = await self.decoded(partial(decode, data, size=size))
+                started = time.perf_counter()
+                vector: NDArray[np.float32] = await self._embedder.embed.remote(pixels)
+                self.metrics.stage("embed", time.perf_counter() - started)
+                return vector
+            except BackPressureError as error:
+                raise BusyError("more images wait than can be embedded; try again") from error
+            # It died, and is being replaced.
+            except (RayActorError, DeploymentUnavailableError):
+                await asyncio.sleep(_PAUSE)
+
+    def _find(self, question: Question) -> list[Hit]:
+        """Search by what needs no embedding."""
+        searcher = self._searcher(question.collection)
+        n = question.n if question.label is None else MAX_RESULTS
+        try:
+            vector = self._vector(question, searcher.collection)
+            hits = searcher.search(vector, n=n, recall=question.recall)
+        except UnknownImageError:
+            raise
+        except CollectionError:
+            # Perhaps it was dropped and made anew: the next request opens it again.
+            self._searchers.pop(searcher.collection.name, None)
+            raise
+        self.metrics.searched(searcher, question.recall)
+        if question.label is not None:
+            hits = [hit for hit in hits if hit.label == question.label][: question.n]
+        if question.min_score is not None:
+            hits = [hit for hit in hits if hit.score >= question.min_score]
+        return hits
+
+    @staticmethod
+    def _vector(question: Question, collection: Collection) -> NDArray[np.float32]:
+        if question.vector is not None:
+            return question.vector
+        digest = question.digest
+        if question.uri is not None:
+            digest = layout.uri_digest(question.uri)
+        if digest is None:
+            raise UsageError("ask by a vector, a URI, a URL or an image")
+        stored = collection.get_by_digest(digest)
+        if stored is None:
+            name = question.uri or "no such image"
+            raise UnknownImageError(f"{name} is not indexed in {collection.name!r}")
+        return stored.vector
+
+    async def _in_time(self, work: Awaitable[T]) -> T:
+        """Await work as long as a request may take."""
+        try:
+            async with asyncio.timeout(self.config.deadline):
+                return await work
+        except TimeoutError as error:
+            raise BusyError(f"no answer within {self.config.deadline:g} s; try again") from error
+
+    async def _in(
+        self, pool: ThreadPoolExecutor, work: Callable[[], T], *, stage: str | None = None
+    ) -> T:
+        started = time.perf_counter()
+        try:
+            return await asyncio.get_running_loop().run_in_executor(pool, work)
+        finally:
+            if stage is not None:
+                self.metrics.stage(stage, time.perf_counter() - started)

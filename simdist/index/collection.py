@@ -1,0 +1,348 @@
+"""A collection of images in Redis: create, open, add, look up, delete."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.errors import CollectionError, ModelMismatchError, UsageError
+from simdist.hashing import KMeansFamily, fit_family
+from simdist.index.commit import commit
+from simdist.index.growth import grow, images_to_fit_for
+from simdist.index.tables import HashTables
+from simdist.index.tuning import retune
+from simdist.settings import DEFAULT_EXPECT, MAX_PARTITIONS
+from simdist.sources.reference import ImageRef
+from simdist.store import Store, layout
+from simdist.store.connection import Argument
+from simdist.vectors.checks import checked, normalised
+
+if TYPE_CHECKING:
+    from simdist.embedding import Model
+
+# Embeddings that a new collection's first hash family is fitted on, where there are as many. Few,
+# so that little is held back uncommitted: the tables are rebuilt as the collection grows.
+FIT_SAMPLE = 256
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Added:
+    """What became of a batch: how many images were added, replaced, or there already."""
+
+    added: int
+    replaced: int
+    unchanged: int
+
+    def __add__(self, other: Added) -> Added:
+        """What became of both."""
+        return Added(
+            self.added + other.added,
+            self.replaced + other.replaced,
+            self.unchanged + other.unchanged,
+        )
+
+
+@dataclass(frozen=True)
+class IndexedImage:
+    """What is stored of one image. `vector` is (dim,) float32, of length 1."""
+
+    uri: str
+    label: str | None
+    metadata: Mapping[str, Any]
+    vector: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """The images of one collection: their embeddings in hash tables that all processes share.
+
+    >>> with simdist.open_store(simdist.Settings.resolve()) as store:
+    ...     collection = simdist.Collection.open(store, "images")
+    ...     hits = simdist.Searcher(collection).search(vector, n=5)
+
+    Attributes:
+        name: letters, digits, '.', '_' and '-', at most 64.
+        model_id: which model made the embeddings; others are refused.
+        dim: length of an embedding.
+        expect: images that it is to hold, roughly.
+        partitions: its hash tables; an image belongs to the partition of its URI's digest.
+    """
+
+    store: Store
+    name: str
+    model: str
+    model_id: str
+    dim: int
+    expect: int
+    partitions: tuple[HashTables, ...]
+
+    @classmethod
+    def open(cls, store: Store, name: str) -> Collection:
+        """Open a collection that exists.
+
+        Raises:
+            CollectionError: there is none of that name, or a newer simdist made it.
+        """
+        meta = store.call("HGETALL", layout.meta_key(_checked_name(name)))
+        if not meta:
+            raise CollectionError(_missing(store, name))
+        return cls._from_meta(store, name, meta)
+
+    @classmethod
+    def ensure(
+        cls,
+        store: Store,
+        name: str,
+        *,
+        model: Model,
+        expect: int = DEFAULT_EXPECT,
+        partitions: int = 1,
+    ) -> Collection:
+        """Open a collection, or create it for a model's embeddings, as `create` does.
+
+        Raises:
+            ModelMismatchError: it exists, and another model made its embeddings.
+        """
+        collection = cls.create(
+            store,
+            name,
+            model=model.backbone,
+            model_id=model.id,
+            dim=model.dim,
+            expect=expect,
+            partitions=partitions,
+        )
+        collection.require_model(model.id)
+        return collection
+
+    @classmethod
+    def create(
+        cls,
+        store: Store,
+        name: str,
+        *,
+        model: str,
+        model_id: str,
+        dim: int,
+        dtype: str = "int8",
+        expect: int = DEFAULT_EXPECT,
+        partitions: int = 1,
+    ) -> Collection:
+        """Create a collection unless there is one of that name already; return it either way.
+
+        Args:
+            model: name of the model that makes the embeddings; `model_id` says exactly which.
+            dim: length of an embedding.
+            dtype: how they are stored, "int8" or "float32".
+            expect: images that it is to hold, roughly: the size of its hash tables follows from
+                it once there are enough to fit them on; for many more it takes more memory.
+            partitions: parts that a Redis Cluster may keep on different nodes.
+        """
+        if not 1 <= partitions <= MAX_PARTITIONS:
+            raise UsageError(f"a collection has 1 to {MAX_PARTITIONS} partitions")
+        fields: dict[str, Argument] = {
+            "version": layout.VERSION,
+            "model": model,
+            "model_id": model_id,
+            "dim": dim,
+            "dtype": dtype,
+            "expect": expect,
+            "partitions": partitions,
+            "uri_bits": layout.uri_bits(expect // partitions),
+        }
+        arguments: list[Argument] = [part for pair in fields.items() for part in pair]
+        born: list[Argument] = ["born", secrets.token_hex(8)]
+        # Partition 0 last: when it is there, all are.
+        for partition in range(partitions - 1, 0, -1):
+            store.run("create", [layout.meta_key(_checked_name(name), partition)], born)
+        reply = store.run("create", [layout.meta_key(_checked_name(name))], [*born, *arguments])
+        store.call("SADD", layout.COLLECTIONS, name)
+        return cls._from_meta(store, name, dict(zip(reply[::2], reply[1::2], strict=True)))
+
+    @classmethod
+    def _from_meta(cls, store: Store, name: str, meta: Mapping[bytes, bytes]) -> Collection:
+        version = int(meta[b"version"])
+        if version != layout.VERSION:
+            raise CollectionError(
+                f"the collection {name!r} has layout version {version}, this simdist reads "
+                f"{layout.VERSION}: use the simdist that made it, or ingest into another collection"
+            )
+        dim, dtype = int(meta[b"dim"]), np.dtype(meta[b"dtype"].decode())
+        return cls(
+            store=store,
+            name=name,
+            model=meta[b"model"].decode(),
+            model_id=meta[b"model_id"].decode(),
+            dim=dim,
+            expect=int(meta[b"expect"]),
+            partitions=tuple(
+                HashTables(store, name, partition, dim, dtype, int(meta[b"uri_bits"]))
+                for partition in range(int(meta[b"partitions"]))
+            ),
+        )
+
+    def require_model(self, model_id: str) -> None:
+        """Check that embeddings of a model belong here.
+
+        Raises:
+            ModelMismatchError: they do not; the message names both models.
+        """
+        if model_id != self.model_id:
+            raise ModelMismatchError(
+                f"the collection {self.name!r} was made with the model {self.model_id}, not with "
+                f"{model_id}: use that model, or another collection (--collection NAME)"
+            )
+
+    @property
+    def fitted(self) -> bool:
+        """Whether it has hash tables: from the first `add` on."""
+        return any(tables.fitted for tables in self.partitions)
+
+    def require_images(self) -> None:
+        """Check that there is something to search in.
+
+        Raises:
+            CollectionError: nothing has been added yet.
+        """
+        if not self.fitted:
+            self.partitions[0].hashing()
+
+    def count(self) -> int:
+        """Images that are indexed now."""
+        return sum(tables.state("live")[0] for tables in self.partitions)
+
+    def warm(self) -> None:
+        """Load the compiled loops that the first `add` would wait for, a second or so."""
+        self.partitions[0].turned(np.zeros((1, self.dim), np.float32))
+
+    def known(self, refs: Sequence[ImageRef]) -> NDArray[np.bool_]:
+        """Which images are indexed with the content that their fingerprints stand for.
+
+        Returns:
+            (len(refs),) bool; one round trip a partition.
+        """
+        flags = np.zeros(len(refs), np.bool_)
+        for tables, members in self._spread([ref.uri for ref in refs]):
+            there = [refs[i] for i in members]
+            uris = [ref.uri.encode() for ref in there]
+            fingerprints = [ref.fingerprint for ref in there]
+            flags[members] = tables.known(layout.digests(uris, fingerprints))
+        return flags
+
+    def add(
+        self,
+        vectors: NDArray[np.float32],
+        refs: Sequence[ImageRef],
+        *,
+        metadata: Sequence[Mapping[str, Any]] | None = None,
+        replicas: int = 0,
+        force: bool = False,
+    ) -> Added:
+        """Index images. Adding the same images again changes nothing.
+
+        An image whose URI is known with another fingerprint is replaced. The images are committed
+        in batches (`batch.COMMIT_BATCH`), each whole or not at all. The first call fits the hash
+        family on its vectors; later ones rebuild the tables when the collection has outgrown them.
+
+        Args:
+            vectors: (n, dim) float32.
+            refs: what each vector is the embedding of.
+            metadata: JSON objects to keep with the images.
+            replicas: how many replicas of the server must have each batch before the next is sent.
+            force: replace also what is known with the same fingerprint.
+
+        Raises:
+            StoreError: too few replicas confirm in time: the batch is written, but on fewer.
+            VectorError: vectors of a wrong shape, not finite or of length zero; nothing is written.
+        """
+        vectors = checked(vectors, dim=self.dim)
+        if len(vectors) != len(refs):
+            raise UsageError(f"{len(vectors)} vectors for {len(refs)} images")
+        extra = metadata or [{}] * len(refs)
+        results = b""
+        for tables, members in self._spread([ref.uri for ref in refs]):
+            part = (vectors, refs, extra)
+            if len(members) < len(refs):
+                part = (vectors[members], [refs[i] for i in members], [extra[i] for i in members])
+            if not tables.fitted:
+                self._fit(tables, part[0])
+            written = commit(tables, *part, replicas=replicas, force=force)
+            if b"+" in written:
+                grow(tables, expect=self.expected_each, before_switch=lambda: retune(self))
+            results += written
+        return Added(results.count(b"+"), results.count(b"~"), results.count(b"="))
+
+    def _fit(self, tables: HashTables, vectors: NDArray[np.float32]) -> None:
+        kind = KMeansFamily.kind
+        images = images_to_fit_for(kind, live=len(vectors), expect=self.expected_each)
+        sample = tables.turned(normalised(vectors))
+        tables.fit(fit_family(sample, kind=kind, images=images), images=images)
+
+    @property
+    def expected_each(self) -> int:
+        """Images that a partition is to hold."""
+        return self.expect // len(self.partitions)
+
+    def delete(self, uris: Iterable[str]) -> int:
+        """Delete images by URI; unknown ones are passed over. Returns how many there were."""
+        given = list(uris)
+        return sum(
+            tables.delete([layout.uri_digest(given[i]) for i in members])
+            for tables, members in self._spread(given)
+        )
+
+    def get(self, uri: str) -> IndexedImage | None:
+        """What is stored of one image, or None if it is not indexed."""
+        return self.get_by_digest(layout.uri_digest(uri))
+
+    def get_by_digest(self, digest: bytes) -> IndexedImage | None:
+        """As `get`, by `layout.uri_digest`."""
+        tables = self.partitions[layout.partition_of(digest, len(self.partitions))]
+        row = tables.row_of(digest)
+        stored = tables.rows(np.array([row], np.uint32))[0] if row is not None else None
+        # None here: deleted between the two calls.
+        if stored is None:
+            return None
+        record = layout.unpack_record(stored[1])
+        [vector] = tables.turned_back(tables.restore(stored[0][None]))
+        return IndexedImage(record.uri, record.label, record.metadata, vector)
+
+    def _spread(self, uris: Sequence[str]) -> Iterator[tuple[HashTables, NDArray[np.intp]]]:
+        """The partitions that URIs belong to, each with the indices of its own, in order."""
+        if len(self.partitions) == 1:
+            numbers = np.zeros(len(uris), np.intp)
+        else:
+            count = len(self.partitions)
+            numbers = np.array([layout.partition_of(layout.uri_digest(uri), count) for uri in uris])
+        for number in np.unique(numbers):
+            yield self.partitions[number], np.flatnonzero(numbers == number)
+
+
+def list_collections(store: Store) -> list[str]:
+    """The names of all collections, sorted."""
+    return sorted(name.decode() for name in store.call("SMEMBERS", layout.COLLECTIONS))
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name a collection: use letters, digits, '.', '_' and '-', at most 64"
+        )
+    return name
+
+
+def _missing(store: Store, name: str) -> str:
+    others = list_collections(store)
+    known = f"there are: {', '.join(others)}" if others else "there are none yet"
+    return (
+        f"there is no collection {name!r} ({known}); make one with "
+        f"'simdist ingest FOLDER --collection {name}'"
+    )

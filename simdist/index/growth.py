@@ -1,0 +1,218 @@
+"""New hash tables from the stored vectors, beside the old ones, while everything goes on.
+
+The new family is fitted on a sample of the stored vectors. From the start on, commits write to
+the old tables and the new; meanwhile the rows that were there before are filled in, in batches
+that are each atomic. Then one write switches all readers over, and the old tables are dropped.
+Whoever dies in between, the next process goes on where the filling stopped.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice, product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.errors import UsageError
+from simdist.hashing import (
+    HashFamily,
+    KMeansFamily,
+    dump_family,
+    fit_family,
+    load_family,
+    sample_size,
+)
+from simdist.hashing.kmeans import VECTORS_A_CENTROID
+from simdist.index.tables import HashTables
+from simdist.store import layout
+
+# Tables are rebuilt when a collection has so many times the images that they were fitted for.
+GROWTH = 4
+# Rows that one call of the script puts into one table: a stall of a few milliseconds.
+FILL_BATCH = 64 * layout.BLOCK
+# A process that rebuilds says so for as long; the next may then take over.
+LEASE_SECONDS = 60
+# Buckets a table has for each image, at the most: to drop tables, all of them are gone through.
+_BUCKETS_AN_IMAGE = 16
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What tables are to be like. `size`: centroids of kmeans, bits of others; None: as suits."""
+
+    kind: str
+    size: int | None
+    tables: int | None
+
+    def __str__(self) -> str:
+        tables = f"{self.tables} x " if self.tables else ""
+        return f"{tables}{self.kind}" + (f" of size {self.size:,}" if self.size else "")
+
+    def is_met_by(self, family: HashFamily) -> bool:
+        """Whether a family is of this kind, size and number of tables, as far as they are named."""
+        if self.kind == KMeansFamily.kind:
+            # It has fewer centroids than were asked for where fewer vectors differ.
+            fits = self.size is None or family.size <= self.size
+        else:
+            fits = self.size is None or family.size == 2**self.size
+        return family.kind == self.kind and fits and self.tables in {None, family.tables}
+
+
+def images_to_fit_for(kind: str, *, live: int, expect: int) -> int:
+    """How many images tables are made for: those that there are; or that are expected, as soon as
+    there are enough to fit so many centroids on. Bits that are not needed yet only cost probes.
+    """
+    enough = kind == KMeansFamily.kind and live >= sample_size(kind, expect)
+    return max(live, expect) if enough else live
+
+
+def grow(
+    tables: HashTables, *, expect: int = 0, before_switch: Callable[[], None] = lambda: None
+) -> bool:
+    """Rebuild the tables if the collection has outgrown them, or if a rebuild was interrupted.
+
+    Args:
+        expect: images that the partition is to hold.
+        before_switch: called when the new tables are filled, and not in use yet.
+
+    Returns:
+        Whether this call switched to new tables; False also while another process rebuilds.
+    """
+    following, retired, live, fitted = tables.state("next", "retired", "live", "fitted")
+    outgrown = live >= GROWTH * fitted
+    if not (following or retired or outgrown):
+        return False
+    # Families that are drawn, not fitted, suit any size.
+    if not (following or retired) and not isinstance(tables.hashing().family, KMeansFamily):
+        return False
+    with lease(tables) as granted:
+        if not granted:
+            return False
+        drop_retired(tables)
+        hashing = tables.hashing()
+        live, fitted = tables.state("live", "fitted")
+        if hashing.following is None and live >= GROWTH * fitted:
+            if not isinstance(hashing.family, KMeansFamily):
+                return False
+            start(tables, Wish(KMeansFamily.kind, None, None), expect)
+        return finish(tables, before_switch)
+
+
+def start(
+    tables: HashTables,
+    wish: Wish,
+    expect: int,
+    *,
+    before_start: Callable[[], None] = lambda: None,
+) -> None:
+    """Fit a family, and start its tables beside the old ones."""
+    [live] = tables.state("live")
+    generation = tables.hashing().generation
+    images = images_to_fit_for(wish.kind, live=live, expect=expect)
+    wanted = sample_size(wish.kind, images)
+    if wish.kind == KMeansFamily.kind and wish.size:
+        wanted = VECTORS_A_CENTROID * wish.size
+    sample = _sample(tables, wanted, live)
+    family = fit_family(sample, kind=wish.kind, images=images, size=wish.size, tables=wish.tables)
+    if family.size > _BUCKETS_AN_IMAGE * live:
+        raise UsageError(
+            f"{family.size:,} buckets are too many for {live:,} images: choose a smaller size"
+        )
+    before_start()
+    tables.store.run("rehash_start", [tables.meta_key], [generation, images, dump_family(family)])
+
+
+def finish(tables: HashTables, before_switch: Callable[[], None] = lambda: None) -> bool:
+    """Fill the tables that were started, if there are such, switch to them, drop the old ones."""
+    [following] = tables.state("next")
+    switched = False
+    if following:
+        for _ in fill(tables):
+            pass
+        before_switch()
+        switched = bool(tables.store.run("rehash_finish", [tables.meta_key], [following]))
+    drop_retired(tables)
+    return switched
+
+
+def fill(tables: HashTables) -> Iterator[int]:
+    """Put the rows that were there before into the tables that were started; yields how many."""
+    generation, filled, end = tables.state("next", "filled", "fill")
+    following = tables.hashing().following
+    if following is None:
+        return
+    step = max(1, FILL_BATCH // following.tables)
+    for first in range(filled, end, step):
+        last = min(first + step, end)
+        places = [
+            np.column_stack([rows, following.buckets(vectors)]).astype(layout.ROW_DTYPE).tobytes()
+            for rows, vectors in tables.blocks(first, last)
+        ]
+        batch = (generation, first, last, following.tables, b"".join(places))
+        tables.store.run("rehash_fill", [tables.meta_key], batch)
+        renew(tables)
+        yield last
+
+
+def drop_retired(tables: HashTables) -> None:
+    """Remove the tables of the generation that is no longer in use, if they are there still."""
+    [generation] = tables.state("retired")
+    if not generation:
+        return
+    store = tables.store
+    data = store.call("GET", tables.key("family", generation))
+    # None: the process before had dropped the tables, and died.
+    if data is not None:
+        family = load_family(data)
+        places = product(range(family.tables), range(family.size))
+        for batch in iter(lambda: list(islice(places, FILL_BATCH)), []):
+            keys = [tables.key("bucket", generation, *place) for place in batch]
+            store.call("UNLINK", *keys)
+    store.call("UNLINK", tables.key("family", generation))
+    store.call("HDEL", tables.meta_key, "retired")
+
+
+@contextmanager
+def lease(tables: HashTables, *, taken_over: bool = False) -> Iterator[bool]:
+    """Whether this process alone rebuilds. Two at once would do no harm, only work twice.
+
+    Args:
+        taken_over: whoever has it: it may have died, and others then keep out.
+    """
+    key, token = _lease_key(tables), secrets.token_hex(8)
+    unless = () if taken_over else ("NX",)
+    holder = tables.store.call("SET", key, token, *unless, "GET", "EX", LEASE_SECONDS)
+    # It is our own where the first answer was lost and the call was sent again.
+    granted = taken_over or holder in {None, token.encode()}
+    try:
+        yield granted
+    finally:
+        if granted and tables.store.call("GET", key) == token.encode():
+            tables.store.call("DEL", key)
+
+
+def renew(tables: HashTables) -> None:
+    """Have the lease a while longer."""
+    tables.store.call("EXPIRE", _lease_key(tables), LEASE_SECONDS)
+
+
+def _lease_key(tables: HashTables) -> str:
+    return tables.key("rehash")
+
+
+def _sample(tables: HashTables, wanted: int, live: int) -> NDArray[np.float32]:
+    """About so many stored vectors, in blocks all over; all if there are no more."""
+    [rows] = tables.state("rows")
+    blocks = -(-rows // layout.BLOCK)
+    # Of deleted images nothing is left.
+    needed = -(-wanted * rows // max(live, 1) // layout.BLOCK)
+    picked = np.linspace(0, blocks - 1, min(blocks, needed)).astype(int)
+    starts = np.unique(picked) * layout.BLOCK
+    parts = [
+        part for start in starts for part in tables.blocks(start, min(start + layout.BLOCK, rows))
+    ]
+    return np.concatenate([vectors for _, vectors in parts])

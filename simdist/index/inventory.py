@@ -1,0 +1,78 @@
+"""What is in a store: its collections, in figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from simdist.index.collection import Collection, list_collections
+from simdist.index.tables import HashTables
+from simdist.store import Store, layout
+
+_SAMPLED_KEYS = 64
+# Of a hash.
+_SAMPLED_ENTRIES = 100
+
+
+@dataclass(frozen=True)
+class Description:
+    """A collection in figures. `memory_bytes` is an estimate from a sample of its keys."""
+
+    name: str
+    images: int
+    model: str
+    dim: int
+    family: str | None
+    tables: int
+    buckets: int
+    memory_bytes: int
+
+
+def describe_all(store: Store) -> list[Description]:
+    """Every collection of a store, by name."""
+    return [describe(Collection.open(store, name)) for name in list_collections(store)]
+
+
+def describe(collection: Collection) -> Description:
+    """One collection in figures; of several partitions, the first one's tables."""
+    first = collection.partitions[0]
+    family = first.hashing().family if first.fitted else None
+    return Description(
+        name=collection.name,
+        images=collection.count(),
+        model=collection.model_id,
+        dim=collection.dim,
+        family=family.kind if family else None,
+        tables=family.tables if family else 0,
+        buckets=family.size if family else 0,
+        memory_bytes=sum(_memory(tables) for tables in collection.partitions if tables.fitted),
+    )
+
+
+def _memory(tables: HashTables) -> int:
+    hashing = tables.hashing()
+    family, [rows] = hashing.family, tables.state("rows")
+    blocks = -(-rows // layout.BLOCK)
+    kinds: list[tuple[int, list[str]]] = [
+        (blocks, [tables.key("vectors", block) for block in _picked(blocks)]),
+        (blocks, [tables.key("records", block) for block in _picked(blocks)]),
+        (2**tables.uri_bits, [tables.key("uris", n) for n in _picked(2**tables.uri_bits)]),
+    ]
+    for table in range(family.tables):
+        picked = [tables.key("bucket", hashing.generation, table, n) for n in _picked(family.size)]
+        kinds.append((family.size, picked))
+    return round(sum(count * _mean_memory(tables.store, keys) for count, keys in kinds))
+
+
+def _picked(count: int) -> list[int]:
+    sample = np.random.default_rng(0).choice(count, min(count, _SAMPLED_KEYS), replace=False)
+    return [int(number) for number in sample]
+
+
+def _mean_memory(store: Store, keys: Sequence[str]) -> float:
+    if not keys:
+        return 0.0
+    sizes = store.call_many([("MEMORY", "USAGE", key, "SAMPLES", _SAMPLED_ENTRIES) for key in keys])
+    return float(np.mean([size or 0 for size in sizes]))

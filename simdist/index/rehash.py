@@ -1,0 +1,170 @@
+"""A rebuild of all tables of a collection that somebody asked for; interrupted, it goes on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from simdist.errors import CollectionError, UsageError
+from simdist.hashing import KMeansFamily
+from simdist.index.exact import OnProgress
+from simdist.index.growth import (
+    Wish,
+    drop_retired,
+    fill,
+    finish,
+    lease,
+    renew,
+    start,
+)
+from simdist.index.tables import HashTables
+from simdist.index.tuning import Tuning, tune
+
+if TYPE_CHECKING:
+    from simdist.index.collection import Collection
+
+# The model of an `LSHash`: whoever opens it brings the hyperplanes along.
+_LSHASH_MODEL = "lshash"
+
+
+def rehash(
+    collection: Collection,
+    *,
+    kind: str = KMeansFamily.kind,
+    size: int | None = None,
+    tables: int | None = None,
+    on_progress: OnProgress = lambda *_: None,
+) -> Tuning:
+    """Rebuild the tables of a collection as one wishes, and measure them (`tuning.tune`).
+
+    Searches and writes go on meanwhile. After an interruption the same call goes on where it
+    stopped; one that wishes something else finishes what was begun first.
+
+    Args:
+        kind: one of `hashing.FAMILIES`.
+        size: centroids of kmeans, bits of the others; by default what suits the collection.
+        tables: number of tables; kmeans has one.
+
+    Raises:
+        UsageError: there are no such tables.
+        CollectionError: there are no images, or they are in the tables of an `LSHash`.
+    """
+    if collection.model_id == _LSHASH_MODEL:
+        raise CollectionError(
+            f"the tables of {collection.name!r} belong to LSHash, which brings its own "
+            "hyperplanes along: open an LSHash of another size under another name"
+        )
+    collection.require_images()
+    parts = [part for part in collection.partitions if part.fitted and part.state("live")[0]]
+    if not parts:
+        raise CollectionError(
+            f"the collection {collection.name!r} has no images left: put some into it with "
+            f"'simdist ingest FOLDER --collection {collection.name}'"
+        )
+    wish = Wish(kind, size, tables)
+    with ExitStack() as leases:
+        for part in parts:
+            leases.enter_context(lease(part, taken_over=True))
+        job = _Job(collection, parts, on_progress)
+        if not job.begun_for(wish):
+            job.finish_others()
+        return job.carry_out(wish)
+
+
+class _Job:
+    """A rebuild that was asked for, of all partitions. What is asked for is kept until it is done.
+
+    It is in the field `asked` of the first partition's state: the wish, and the generations that
+    are to be replaced.
+    """
+
+    def __init__(
+        self, collection: Collection, parts: Sequence[HashTables], on_progress: OnProgress
+    ) -> None:
+        self._collection = collection
+        self._parts = parts
+        self._on_progress = on_progress
+        self._meta = collection.partitions[0].meta_key
+        stored = collection.store.call("HGET", self._meta, "asked")
+        asked = json.loads(stored) if stored else None
+        self._wish = Wish(**asked["wish"]) if asked else None
+        self._old: list[int] = asked["generations"] if asked else []
+
+    def begun_for(self, wish: Wish) -> bool:
+        """Whether just this was asked for before, and has not been finished."""
+        return self._wish == wish
+
+    def finish_others(self) -> None:
+        """Finish what was begun for another wish, or because the collection has grown."""
+        if self._wish is not None:
+            self._say(f"finishing the rebuild as {self._wish} that was begun before")
+            self.carry_out(self._wish)
+        for part in self._parts:
+            if any(part.state("next", "retired")):
+                self._say("finishing the rebuild that was begun before")
+                self._finish(part)
+
+    def carry_out(self, wish: Wish) -> Tuning:
+        """Start what is not, fill, measure, then switch over."""
+        if self._wish is None:
+            self._old = [part.state("generation")[0] for part in self._collection.partitions]
+        try:
+            for part in self._parts:
+                self._start(part, wish)
+        except UsageError:
+            self._forget()
+            raise
+        todo = [part for part in self._parts if part.state("next")[0]]
+        total, done = sum(part.state("fill")[0] for part in todo), 0
+        for part in todo:
+            for filled in fill(part):
+                self._on_progress("filling the new tables", done + filled, total)
+            done += part.state("fill")[0]
+        # Before the switch: searches that ask for a recall find it measured at every moment.
+        tuning = tune(self._collection, following=True, on_progress=self._measuring)
+        for part in self._parts:
+            finish(part)
+        self._forget()
+        return tuning
+
+    def _start(self, part: HashTables, wish: Wish) -> None:
+        drop_retired(part)
+        hashing = part.hashing()
+        if hashing.following is not None and not wish.is_met_by(hashing.following):
+            # The collection has grown meanwhile.
+            self._finish(part)
+            hashing = part.hashing()
+        replaced = hashing.generation > self._old[part.partition]
+        if hashing.following is None and not (replaced and wish.is_met_by(hashing.family)):
+            self._say(f"fitting {wish}")
+            start(
+                part,
+                wish,
+                self._collection.expected_each,
+                before_start=lambda: self._remember(wish),
+            )
+
+    def _finish(self, part: HashTables) -> None:
+        for filled in fill(part):
+            self._on_progress("filling the new tables", filled, part.state("fill")[0])
+        finish(part)
+
+    def _remember(self, wish: Wish) -> None:
+        self._wish = wish
+        asked = json.dumps({"wish": asdict(wish), "generations": self._old})
+        self._collection.store.call("HSET", self._meta, "asked", asked)
+
+    def _forget(self) -> None:
+        self._wish = None
+        self._collection.store.call("HDEL", self._meta, "asked")
+
+    def _measuring(self, doing: str, done: int, total: int) -> None:
+        for part in self._parts:
+            renew(part)
+        self._on_progress(doing, done, total)
+
+    def _say(self, doing: str) -> None:
+        self._on_progress(doing, 0, 0)

@@ -1,0 +1,279 @@
+"""How much recall so many probes buy: measured on the collection itself, and stored with it.
+
+Some of the stored vectors are searched for exactly, in one pass over all; the bucket of each
+neighbour that is found is then looked up among the probes of its query, for every number of them.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass
+from itertools import chain, takewhile
+from itertools import count as count_from
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.errors import CollectionError, UsageError
+from simdist.hashing import HashFamily, KMeansFamily
+from simdist.index.exact import (
+    OnProgress,
+    Queries,
+    Side,
+    bucket_sizes,
+    draw_queries,
+    exact_neighbours,
+    home_buckets,
+    reached,
+)
+
+if TYPE_CHECKING:
+    from simdist.index.collection import Collection
+
+QUERIES = 1000
+NEIGHBOURS = 10
+# Buckets that one query may look up, in all tables together.
+MOST_PLACES = 8192
+# Recall from which on more probes are not measured: nothing is left to tell apart.
+_ENOUGH = 0.9995
+# One-sided 95 %.
+_DEVIATIONS = 1.645
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a number of probes in each table buys, and costs.
+
+    Attributes:
+        recall: recall@10, the mean over the queries.
+        bound: what it is at least, with a probability of 95 %: the queries are a sample.
+        rows_read: vectors scored by a query, as a share of the images.
+    """
+
+    probes: int
+    recall: float
+    bound: float
+    rows_read: float
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was measured of a collection's tables.
+
+    Attributes:
+        generations: of each partition's tables, 0 for a partition that had none.
+        images: in the collection at that time.
+        queries: how many of them were searched with.
+        points: by rising probes.
+    """
+
+    generations: tuple[int, ...]
+    images: int
+    queries: int
+    points: tuple[Point, ...]
+
+    def probes_for(self, recall: float) -> int | None:
+        """The fewest probes whose `bound` is at least so much; None if those measured do not do."""
+        return next((point.probes for point in self.points if point.bound >= recall), None)
+
+
+class ProbeChooser:
+    """Chooses the number of probes for a wished recall; reads what was measured once."""
+
+    def __init__(self, collection: Collection) -> None:
+        self._collection = collection
+        self._tunings: Sequence[Tuning] = ()
+
+    def probes(self, recall: float, partition: int, generation: int) -> int:
+        """How many probes in a partition's tables reach a recall.
+
+        Raises:
+            CollectionError: these tables have not been measured, or do not reach it.
+        """
+        tables = self._collection.partitions[partition]
+        if recall == 1:
+            family = tables.family(generation)
+            if family.size > most_probes(family):
+                raise CollectionError(_unreachable(self._collection.name, recall, family))
+            return family.size
+        tuning = self._find(partition, generation)
+        if tuning is None:
+            self._tunings = stored_tunings(self._collection)
+            tuning = self._find(partition, generation)
+        if tuning is None:
+            raise CollectionError(_untuned(self._collection.name))
+        count = tuning.probes_for(recall)
+        if count is None:
+            family = tables.family(generation)
+            raise CollectionError(_unreachable(self._collection.name, recall, family))
+        return count
+
+    def _find(self, partition: int, generation: int) -> Tuning | None:
+        fitting = (one for one in self._tunings if one.generations[partition] == generation)
+        return next(fitting, None)
+
+
+def check_recall(recall: float) -> None:
+    """Raise a UsageError if no search can have that recall."""
+    if not 0 < recall <= 1:
+        raise UsageError(f"the recall must be above 0 and at most 1, not {recall:g}")
+
+
+def most_probes(family: HashFamily) -> int:
+    """Buckets that a query may look up in each table."""
+    return max(1, MOST_PLACES // family.tables)
+
+
+def stored_tunings(collection: Collection) -> list[Tuning]:
+    """What was measured of the tables in use, and of those that are to follow them; one call."""
+    first = collection.partitions[0]
+    stored = collection.store.call("HGET", first.meta_key, "tuning")
+    return [_from_json(fields) for fields in json.loads(stored or "[]")]
+
+
+def tune(
+    collection: Collection,
+    *,
+    queries: int = QUERIES,
+    following: bool = False,
+    seed: int = 0,
+    on_progress: OnProgress = lambda *_: None,
+) -> Tuning:
+    """Measure recall@10 and rows read by the number of probes; store it with the collection.
+
+    Every stored vector is read once; searches and writes go on meanwhile.
+
+    Args:
+        queries: about how many stored vectors to search with; each finds the others, not itself.
+        following: measure the tables that are being filled, where there are such.
+
+    Raises:
+        CollectionError: there are no images.
+    """
+    collection.require_images()
+    while True:
+        sides = measured_sides(collection, following=following)
+        generations = _generations(collection, sides)
+        drawn = draw_queries(list(sides.values()), queries, np.random.default_rng(seed))
+        if not len(drawn.rows):
+            raise CollectionError(
+                f"the collection {collection.name!r} has no images to measure with: put some into "
+                f"it with 'simdist ingest FOLDER --collection {collection.name}'"
+            )
+        points = _points(list(sides.values()), drawn, on_progress)
+        # Tables that were replaced meanwhile have lost their buckets.
+        if _generations(collection, measured_sides(collection, following=following)) == generations:
+            images = sum(side.live for side in sides.values())
+            tuning = Tuning(generations, images, len(drawn.rows), points)
+            _store(collection, tuning)
+            return tuning
+
+
+def retune(collection: Collection) -> None:
+    """If the collection has been tuned, measure the tables that are to follow, once filled."""
+    if stored_tunings(collection):
+        tune(collection, following=True)
+
+
+def measured_sides(collection: Collection, *, following: bool) -> dict[int, Side]:
+    """The tables to measure, by the number of their partition."""
+    sides = {}
+    for tables in collection.partitions:
+        if tables.fitted:
+            hashing = tables.hashing()
+            generation, family = hashing.generation, hashing.family
+            if following and hashing.following:
+                generation, family = generation + 1, hashing.following
+            rows, live = tables.state("rows", "live")
+            sides[tables.partition] = Side(tables, generation, family, rows, live)
+    return sides
+
+
+def _generations(collection: Collection, sides: dict[int, Side]) -> tuple[int, ...]:
+    numbers = range(len(collection.partitions))
+    return tuple(sides[number].generation if number in sides else 0 for number in numbers)
+
+
+def _points(sides: Sequence[Side], queries: Queries, on_progress: OnProgress) -> tuple[Point, ...]:
+    images = sum(side.live for side in sides)
+    neighbours = exact_neighbours(sides, queries, min(NEIGHBOURS, images - 1), on_progress)
+    homes = [home_buckets(side, number, neighbours) for number, side in enumerate(sides)]
+    sizes = [bucket_sizes(side) for side in sides]
+    # All but those that were deleted since.
+    there = np.logical_or.reduce([(home >= 0).any(axis=2) for home in homes])
+    largest = max(side.family.size for side in sides)
+    limit = min(most_probes(side.family) for side in sides)
+    points: list[Point] = []
+    # Probes are listed for each number anew, for families list fewer of them less carefully.
+    for count in _counts(min(limit, largest - 1)):
+        found, read = np.zeros(there.shape, np.bool_), 0
+        for side, home, size in zip(sides, homes, sizes, strict=True):
+            met, rows = reached(side, queries.vectors, home, size, count)
+            found, read = found | met, read + rows
+        recall, bound = _mean(found, there)
+        points.append(Point(count, recall, bound, read / len(there) / images))
+        if recall >= _ENOUGH:
+            break
+    if largest <= limit:
+        points.append(Point(largest, 1.0, 1.0, float(sum(size.sum() for size in sizes)) / images))
+    return tuple(points)
+
+
+def _counts(limit: int) -> Iterator[int]:
+    """Numbers of probes up to a limit: from 4 on, four of them from each to its double."""
+    counts = (part << shift for shift in count_from(0) for part in (4, 5, 6, 7))
+    return takewhile(lambda count: count <= limit, chain((1, 2, 3), counts))
+
+
+def _mean(found: NDArray[np.bool_], there: NDArray[np.bool_]) -> tuple[float, float]:
+    """(q, k) neighbours that are found, of those that there are -> mean recall, and its bound."""
+    counts = there.sum(axis=1)
+    recalls = np.where(counts, (found & there).sum(axis=1) / np.maximum(counts, 1), 1.0)
+    # One more that found half of them: a few queries that found all say little of the next.
+    sample = np.append(recalls, 0.5)
+    bound = sample.mean() - _DEVIATIONS * sample.std(ddof=1) / math.sqrt(len(sample))
+    return float(recalls.mean()), max(0.0, float(bound))
+
+
+def _store(collection: Collection, tuning: Tuning) -> None:
+    """Keep it, and what was measured of other tables that are in use still."""
+    now = [tables.state("generation")[0] for tables in collection.partitions]
+    others = [
+        one
+        for one in stored_tunings(collection)
+        if one.generations != tuning.generations
+        and any(pair[0] == pair[1] != 0 for pair in zip(one.generations, now, strict=True))
+    ]
+    text = json.dumps([_to_json(one) for one in (tuning, *others)], separators=(",", ":"))
+    collection.store.call("HSET", collection.partitions[0].meta_key, "tuning", text)
+
+
+def _to_json(tuning: Tuning) -> dict[str, Any]:
+    points = [
+        (point.probes, *(round(value, 6) for value in astuple(point)[1:]))
+        for point in tuning.points
+    ]
+    return asdict(tuning) | {"points": points}
+
+
+def _from_json(fields: dict[str, Any]) -> Tuning:
+    points = tuple(Point(*values) for values in fields["points"])
+    return Tuning(tuple(fields["generations"]), fields["images"], fields["queries"], points)
+
+
+def _untuned(name: str) -> str:
+    return (
+        f"the hash tables of {name!r} have not been measured, or were rebuilt since: run "
+        f"'simdist tune --collection {name}', then ask for a recall"
+    )
+
+
+def _unreachable(name: str, recall: float, family: HashFamily) -> str:
+    return (
+        f"the tables of {name!r} ({family.tables} x {family.size:,} {family.kind}) cannot promise "
+        f"a recall of {recall:g}: make some that do with "
+        f"'simdist rehash --collection {name} --family {KMeansFamily.kind}'"
+    )

@@ -1,0 +1,1 @@
+"""Asking a collection: in this process, or through a service."""

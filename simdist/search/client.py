@@ -1,0 +1,222 @@
+"""A client of `simdist serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import requests
+from numpy.typing import ArrayLike
+from requests.adapters import HTTPAdapter
+from urllib3.util import Retry
+
+from simdist.errors import (
+    ServiceError,
+    SourceError,
+    UnknownImageError,
+    UsageError,
+)
+from simdist.search.question import Hit
+from simdist.settings import DEFAULT_RESULTS
+
+TIMEOUT = 60.0
+# A service that is busy or lacks a part for the moment says 503: requests are sent again then, all
+# of which may be, after 0.5, 1, 2 and 4 seconds.
+_RETRIES = Retry(
+    total=4,
+    connect=0,
+    read=0,
+    status_forcelist={503},
+    allowed_methods=None,
+    backoff_factor=0.5,
+    respect_retry_after_header=False,
+    raise_on_status=False,
+)
+
+
+class Client:
+    """Searches through a service; also adds and deletes single images.
+
+    >>> with simdist.Client("http://127.0.0.1:8000") as client:
+    ...     hits = client.search(image=Path("photo.jpg"), n=5)
+    """
+
+    def __init__(self, url: str, *, token: str | None = None, timeout: float = TIMEOUT) -> None:
+        """A client; nothing is sent yet.
+
+        Args:
+            url: where the service is.
+            token: a bearer token, where it asks for one.
+            timeout: seconds that an answer may take.
+
+        Raises:
+            UsageError: `url` is no http(s) address.
+        """
+        if not url.startswith(("http://", "https://")):
+            raise UsageError(f"{url!r} is not the address of a service: http://HOST:PORT")
+        self._url = url.rstrip("/")
+        self._timeout = timeout
+        self._session = requests.Session()
+        self._session.mount("http://", HTTPAdapter(max_retries=_RETRIES))
+        self._session.mount("https://", HTTPAdapter(max_retries=_RETRIES))
+        if token:
+            self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def search(
+        self,
+        *,
+        image: Path | bytes | None = None,
+        vector: ArrayLike | None = None,
+        uri: str | None = None,
+        url: str | None = None,
+        n: int = DEFAULT_RESULTS,
+        recall: float | None = None,
+        min_score: float | None = None,
+        label: str | None = None,
+        collection: str | None = None,
+    ) -> list[Hit]:
+        """The n most similar images, the best first.
+
+        Args:
+            image: a file, or its bytes; or one of the next three in its place.
+            vector: (dim,) numbers.
+            uri: of an indexed image.
+            url: of an image that the service is to fetch.
+            recall: as `Searcher.search` has it.
+            min_score: leave out what is less similar.
+            label: only images with this label, among the 1,000 most similar ones.
+            collection: by default the service's first.
+
+        Raises:
+            SourceError: the file cannot be read.
+            UnknownImageError: no image of that URI is indexed.
+            ServiceError: the service cannot be reached, or refuses.
+        """
+        options = {
+            "n": n,
+            "recall": recall,
+            "min_score": min_score,
+            "label": label,
+            "collection": collection,
+        }
+        options = {name: value for name, value in options.items() if value is not None}
+        if image is not None:
+            answer = self._send("POST", "/v1/search", params=options, data=_bytes(image))
+        else:
+            answer = self._send("POST", "/v1/search", json=options | _what(vector, uri, url))
+        return [_hit(fields) for fields in answer["hits"]]
+
+    def search_many(self, vectors: ArrayLike, **options: Any) -> list[list[Hit]]:
+        """`search` by several vectors, (q, dim), in one request; with the same options."""
+        queries = [options | _what(vector, None, None) for vector in np.asarray(vectors)]
+        answer = self._send("POST", "/v1/search/batch", json={"queries": queries})
+        results = answer["results"]
+        for number, result in enumerate(results):
+            if "error" in result:
+                error = result["error"]
+                raise ServiceError(f"query {number}: {error['detail']}", status=error["status"])
+        return [[_hit(fields) for fields in result["hits"]] for result in results]
+
+    def collections(self) -> list[Mapping[str, Any]]:
+        """The collections that are served: name, images, dim, model, recalls."""
+        found: list[Mapping[str, Any]] = self._send("GET", "/v1/collections")["collections"]
+        return found
+
+    def add(
+        self,
+        uri: str,
+        image: Path | bytes | None = None,
+        *,
+        label: str | None = None,
+        collection: str | None = None,
+    ) -> str:
+        """Index one image; takes a write token.
+
+        Args:
+            uri: what it is known by: an http(s) address, or a name of your own, `urn:shop:4711`.
+            image: a file, or its bytes; without it the service fetches the address.
+
+        Returns:
+            "added", "replaced" or "unchanged".
+        """
+        options = {"label": label, "collection": collection}
+        options = {name: value for name, value in options.items() if value is not None}
+        if image is None:
+            answer = self._send("POST", "/v1/images", json=options | {"url": uri})
+        else:
+            options |= {"uri": uri}
+            answer = self._send("POST", "/v1/images", params=options, data=_bytes(image))
+        return str(answer["outcome"])
+
+    def delete(self, uri: str, *, collection: str | None = None) -> bool:
+        """Delete an image from the collection; whether it was there. Takes a write token."""
+        options = {"uri": uri} | ({"collection": collection} if collection else {})
+        try:
+            self._send("DELETE", "/v1/images", params=options)
+        except UnknownImageError:
+            return False
+        return True
+
+    def _send(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        headers = {"Content-Type": "application/octet-stream"} if "data" in request else {}
+        try:
+            response = self._session.request(
+                method, self._url + path, timeout=self._timeout, headers=headers, **request
+            )
+        except requests.Timeout as error:
+            raise ServiceError(f"{self._url} did not answer within {self._timeout:g} s") from error
+        except (requests.RequestException, ValueError) as error:
+            raise ServiceError(
+                f"cannot reach a service at {self._url}: start one with 'simdist serve', or "
+                "correct the address"
+            ) from error
+        answer = _object(response)
+        if response.ok and answer is not None:
+            return answer
+        detail = (answer or {}).get("detail", f"it answered {response.status_code}")
+        message = f"the service at {self._url} refuses: {detail}"
+        if response.status_code == requests.codes.not_found:
+            raise UnknownImageError(message)
+        if response.status_code == requests.codes.unauthorized:
+            message += "; set SIMDIST_TOKEN to it"
+        raise ServiceError(message, status=response.status_code)
+
+
+def _bytes(image: Path | bytes) -> bytes:
+    try:
+        return image.read_bytes() if isinstance(image, Path) else image
+    except OSError as error:
+        raise SourceError(f"cannot read {image!s}: {error.strerror}") from error
+
+
+def _what(vector: ArrayLike | None, uri: str | None, url: str | None) -> dict[str, Any]:
+    numbers = None if vector is None else np.asarray(vector, np.float32).tolist()
+    given = {"vector": numbers, "uri": uri, "url": url}
+    given = {name: value for name, value in given.items() if value is not None}
+    if len(given) != 1:
+        raise UsageError("search by one of image, vector, uri and url")
+    return given
+
+
+def _hit(fields: Mapping[str, Any]) -> Hit:
+    return Hit(fields["uri"], fields["score"], fields["label"], fields["metadata"])
+
+
+def _object(response: requests.Response) -> dict[str, Any] | None:
+    try:
+        answer = response.json()
+    except ValueError:
+        return None
+    return answer if isinstance(answer, dict) else None

@@ -1,0 +1,143 @@
+"""The compiled loops of a search over pages. They hold no lock.
+
+This module imports numba, which is heavy: import it within the functions that need it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import NDArray
+
+_SUMS = {"reassoc", "contract", "nsz"}
+
+
+class Pages(NamedTuple):
+    """Where rows lie: pages of r rows, those of a bucket in a chain.
+
+    Attributes:
+        following: (pages,) int32, the next page of the chain, or -1.
+        fill: (pages,) int32, rows in each.
+        rows: (pages, r) uint32.
+        values: (pages, r, d) int8 or float32.
+        inverse_lengths: (pages, r) float32.
+    """
+
+    following: NDArray[np.int32]
+    fill: NDArray[np.int32]
+    rows: NDArray[np.uint32]
+    values: NDArray[Any]
+    inverse_lengths: NDArray[np.float32]
+
+
+@numba.njit(nogil=True, cache=True, fastmath=_SUMS)
+def _cosine(
+    query: NDArray[np.float32], values: NDArray[np.generic], inverse_length: np.float32
+) -> np.float32:
+    total = np.float32(0)
+    for i in range(query.shape[0]):
+        total += query[i] * np.float32(values[i])
+    return min(total * inverse_length, np.float32(1))
+
+
+@numba.njit(nogil=True, cache=True)
+def _insert(
+    row: np.uint32,
+    score: np.float32,
+    found: int,
+    best_rows: NDArray[np.uint32],
+    best_scores: NDArray[np.float32],
+) -> int:
+    limit = best_rows.shape[0]
+    place = found
+    while place > 0 and (
+        best_scores[place - 1] < score
+        or (best_scores[place - 1] == score and best_rows[place - 1] > row)
+    ):
+        place -= 1
+    # In several tables the same row is met more than once.
+    if place > 0 and best_scores[place - 1] == score and best_rows[place - 1] == row:
+        return found
+    if place == limit:
+        return found
+    last: int = min(found, limit - 1)
+    for i in range(last, place, -1):
+        best_rows[i] = best_rows[i - 1]
+        best_scores[i] = best_scores[i - 1]
+    best_rows[place] = row
+    best_scores[place] = score
+    return last + 1
+
+
+@numba.njit(nogil=True, cache=True)
+def rank_pages(  # noqa: PLR0917
+    query: NDArray[np.float32],
+    first: NDArray[np.int32],
+    pages: Pages,
+    dead: NDArray[np.uint8],
+    found: int,
+    best_rows: NDArray[np.uint32],
+    best_scores: NDArray[np.float32],
+) -> int:
+    """Score candidates, and keep the best; returns how many there are by then.
+
+    Args:
+        query: (d,) float32, of length 1.
+        first: (buckets,) int32, each bucket's first page, or -1.
+        pages: what the buckets hold.
+        dead: (n,) uint8, a bit for each row that is deleted; beyond it none is.
+        found: how many of the best there are already.
+        best_rows, best_scores: (limit,) uint32 and float32, the best so far: by falling cosine
+            similarity, then by row; updated.
+    """
+    limit = best_rows.shape[0]
+    for bucket in range(first.shape[0]):
+        page = first[bucket]
+        while page >= 0:
+            for i in range(pages.fill[page]):
+                score = _cosine(query, pages.values[page, i], pages.inverse_lengths[page, i])
+                if found == limit and score < best_scores[limit - 1]:
+                    continue
+                row = pages.rows[page, i]
+                if row >> 3 < dead.shape[0] and (dead[row >> 3] >> (row & 7)) & 1:
+                    continue
+                found = _insert(row, score, found, best_rows, best_scores)
+            page = pages.following[page]
+    return found
+
+
+@numba.njit(nogil=True, cache=True)
+def append_rows(
+    pages: Pages,
+    chain: NDArray[np.int32],
+    size: int,
+    rows: NDArray[np.uint32],
+    vectors: NDArray[np.uint8],
+) -> None:
+    """Append rows to a bucket.
+
+    Args:
+        chain: (p,) int32, the bucket's pages, with those that the new rows need.
+        size: rows that it has already.
+        rows: (n,) uint32.
+        vectors: (n, 4 + b) uint8, as they are stored: inverse length, values.
+    """
+    inverse_lengths = pages.inverse_lengths.view(np.uint8)
+    values = pages.values.view(np.uint8)
+    for i in range(rows.shape[0]):
+        link, place = divmod(size + i, pages.rows.shape[1])
+        page = chain[link]
+        if place == 0:
+            pages.following[page] = -1
+            if link:
+                pages.following[chain[link - 1]] = page
+        pages.rows[page, place] = rows[i]
+        # Byte by byte: to compile what an assignment of slices may raise takes seconds.
+        stored, target = vectors[i], values[page, place]
+        for j in range(4):
+            inverse_lengths[page, 4 * place + j] = stored[j]
+        for j in range(target.shape[0]):
+            target[j] = stored[4 + j]
+        pages.fill[page] = place + 1

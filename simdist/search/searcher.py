@@ -1,0 +1,257 @@
+"""A query's life: probe -> candidates -> rank -> hits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice, repeat
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from simdist.errors import CollectionError, UsageError
+from simdist.index.buckets import Place
+from simdist.index.collection import Collection
+from simdist.index.tables import HashTables
+from simdist.index.tuning import ProbeChooser, check_recall
+from simdist.search.cache import BucketCache, OutdatedError
+from simdist.search.question import Hit
+from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
+from simdist.store import layout
+from simdist.vectors.checks import checked_normalised
+
+# Buckets looked up in each table: with k-means buckets, recall@10 is about .95 (docs/families.md).
+PROBES = 32
+CACHE_MEMORY = 1 << 30
+MAX_STALENESS = 1.0
+# Of what a searcher may keep, the share for records (URIs, labels): some hundred bytes each.
+_RECORDS_SHARE = 16
+_RECORD_BYTES = 512
+# Of all records, what is forgotten at once when there are too many.
+_FORGOTTEN = 16
+
+
+# Partition, generation of its tables -> buckets looked up in each.
+_Choose = Callable[[int, int], int]
+
+
+class Searcher:
+    """Finds the images of a collection that are most similar to a query.
+
+    It keeps what it has read. While nothing is written, a query whose buckets it has costs no round
+    trip to Redis but one each `max_staleness` seconds. One searcher is for one thread.
+
+    Attributes:
+        rows_read: vectors scored so far, by all queries.
+        cache_misses: times that buckets had to be read from Redis so far.
+    """
+
+    def __init__(
+        self,
+        collection: Collection,
+        *,
+        cache_memory: int = CACHE_MEMORY,
+        max_staleness: float = MAX_STALENESS,
+    ) -> None:
+        """A searcher that has read nothing yet.
+
+        Args:
+            cache_memory: bytes of buckets and vectors that it may keep.
+            max_staleness: seconds that an answer may be behind the collection.
+        """
+        self.collection = collection
+        self.rows_read = 0
+        self.cache_misses = 0
+        self._tuned = ProbeChooser(collection)
+        memory = cache_memory // len(collection.partitions)
+        self._partitions = [
+            _PartitionSearcher(tables, memory=memory, max_staleness=max_staleness)
+            for tables in collection.partitions
+        ]
+
+    def search(
+        self,
+        vector: ArrayLike,
+        *,
+        n: int = DEFAULT_RESULTS,
+        probes: int | None = None,
+        recall: float | None = None,
+    ) -> list[Hit]:
+        """The n most similar images: `search_many` for one query."""
+        return self.search_many(np.asarray(vector)[None], n=n, probes=probes, recall=recall)[0]
+
+    def search_many(
+        self,
+        vectors: ArrayLike,
+        *,
+        n: int = DEFAULT_RESULTS,
+        probes: int | None = None,
+        recall: float | None = None,
+    ) -> list[list[Hit]]:
+        """For each query the n most similar images, the best first; equal scores by their rows.
+
+        Fewer are returned where the buckets that are looked up hold fewer.
+
+        Args:
+            vectors: (q, dim) numbers, rows of any length but zero.
+            n: 1 to `MAX_RESULTS`.
+            probes: buckets looked up in each table: more find more, and take longer; `PROBES`
+                unless said otherwise.
+            recall: in place of `probes`: as few as find this share of the 10 most similar images,
+                measured by `tuning.tune`; 1 looks up every bucket.
+
+        Raises:
+            UsageError: `n`, `probes` or `recall` is out of range, or both of the last are given.
+            VectorError: a wrong shape, not finite or of length zero.
+            CollectionError: the collection is empty; or a recall is asked for, and its tables have
+                not been measured or cannot reach it.
+        """
+        if not 1 <= n <= MAX_RESULTS:
+            raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
+        choose = self._chooser(probes, recall)
+        queries = checked_normalised(vectors, dim=self.collection.dim)
+        if len(self._partitions) == 1:
+            [only] = self._partitions
+            found = only.search(queries, n=n, choose=choose)
+            self.rows_read, self.cache_misses = only.rows_read, only.cache_misses
+            return found
+        parts = [
+            part.search(queries, n=n, choose=choose) for part in self._partitions if part.fitted
+        ]
+        self.rows_read = sum(part.rows_read for part in self._partitions)
+        self.cache_misses = sum(part.cache_misses for part in self._partitions)
+        if not parts:
+            self.collection.require_images()
+        if len(parts) == 1:
+            return parts[0]
+        # Sorting is stable: equal scores stay in the order of partitions, then of rows.
+        return [
+            sorted((hit for hits in found for hit in hits), key=lambda hit: -hit.score)[:n]
+            for found in zip(*parts, strict=True)
+        ]
+
+    def _chooser(self, probes: int | None, recall: float | None) -> _Choose:
+        """How the number of probes is chosen, for one search."""
+        if recall is None:
+            count = PROBES if probes is None else probes
+            if count < 1:
+                raise UsageError("at least one bucket must be probed")
+            return lambda partition, generation: count
+        if probes is not None:
+            raise UsageError("ask for a number of probes or for a recall, not for both")
+        check_recall(recall)
+        return lambda partition, generation: self._tuned.probes(recall, partition, generation)
+
+
+class _PartitionSearcher:
+    """The search in one partition, and what is kept of it."""
+
+    def __init__(self, tables: HashTables, *, memory: int, max_staleness: float) -> None:
+        self._tables = tables
+        self._memory = memory
+        self._max_staleness = max_staleness
+        self._max_records = max(MAX_RESULTS, memory // _RECORDS_SHARE // _RECORD_BYTES)
+        # Row -> URI, label, metadata.
+        self._records: dict[int, tuple[str, str | None, Mapping[str, Any]]] = {}
+        self._cache: BucketCache | None = None
+        self._checked_at = 0.0
+        self.rows_read = 0
+        self.cache_misses = 0
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is anything to search in."""
+        return self._cache is not None or self._tables.fitted
+
+    def search(self, queries: NDArray[np.float32], *, n: int, choose: _Choose) -> list[list[Hit]]:
+        """For each query, of length 1, its n best."""
+        turned = self._tables.turned(queries)
+        while True:
+            try:
+                cache = self._synced()
+                before = cache.readings
+                found = self._search(cache, turned, n, choose)
+            except OutdatedError:
+                self._cache = None
+            else:
+                self.cache_misses += cache.readings - before
+                return found
+
+    def _synced(self) -> BucketCache:
+        """The cache, as new as it must be."""
+        now = time.monotonic()
+        if self._cache is None:
+            # The rest of the memory is for its values.
+            memory = self._memory - self._memory // _RECORDS_SHARE
+            generation = self._tables.hashing().generation
+            self._cache = BucketCache(self._tables, generation=generation, memory=memory)
+        elif now - self._checked_at < self._max_staleness:
+            return self._cache
+        self._cache.sync()
+        self._checked_at = now
+        return self._cache
+
+    def _search(
+        self, cache: BucketCache, queries: NDArray[np.float32], n: int, choose: _Choose
+    ) -> list[list[Hit]]:
+        family = self._tables.family(cache.generation)
+        probes = self._chosen(cache, choose)
+        places = [_places(buckets) for buckets in family.probes(queries, probes)]
+        if len(queries) == 1:
+            return [self._hits(cache, queries[0], places[0], n)]
+        cache.prefetch(list(dict.fromkeys(place for some in places for place in some)))
+        return [
+            self._hits(cache, query, some, n) for query, some in zip(queries, places, strict=True)
+        ]
+
+    def _chosen(self, cache: BucketCache, choose: _Choose) -> int:
+        """The number of probes; if these tables turn out to be replaced, it is chosen anew."""
+        try:
+            return choose(self._tables.partition, cache.generation)
+        except CollectionError:
+            cache.sync()
+            raise
+
+    def _hits(
+        self, cache: BucketCache, query: NDArray[np.float32], places: Sequence[Place], n: int
+    ) -> list[Hit]:
+        rows, scores = np.empty(n, np.uint32), np.empty(n, np.float32)
+        while True:
+            found, scored = cache.rank(query, places, rows, scores)
+            self.rows_read += scored
+            numbers = rows[:found].tolist()
+            if self._know(cache, numbers):
+                records = map(self._records.__getitem__, numbers)
+                return [
+                    Hit(uri, score, label, metadata)
+                    for (uri, label, metadata), score in zip(
+                        records, scores[:found].tolist(), strict=True
+                    )
+                ]
+
+    def _know(self, cache: BucketCache, rows: Sequence[int]) -> bool:
+        """Have the records of these rows; False if one has been deleted meanwhile."""
+        if self._records.keys() >= set(rows):
+            return True
+        if len(self._records) + len(rows) > self._max_records:
+            # The oldest go, and some at once: not all, or every query would wait for its own anew.
+            oldest = islice(self._records, max(len(rows), self._max_records // _FORGOTTEN))
+            for row in list(oldest):
+                del self._records[row]
+        missing = [row for row in rows if row not in self._records]
+        stored = self._tables.rows(np.array(missing, np.uint32))
+        gone = [row for row, pair in zip(missing, stored, strict=True) if pair is None]
+        for row, pair in zip(missing, stored, strict=True):
+            if pair is not None:
+                record = layout.unpack_record(pair[1])
+                self._records[row] = record.uri, record.label, record.metadata
+        cache.bury(np.array(gone, np.uint32))
+        return not gone
+
+
+def _places(buckets: NDArray[np.uint32]) -> list[Place]:
+    """(tables, probes) bucket numbers, the most probable of each table first."""
+    if len(buckets) == 1:
+        return list(zip(repeat(0), buckets[0].tolist()))
+    return [(table, bucket) for table, row in enumerate(buckets.tolist()) for bucket in row]

@@ -1,0 +1,1 @@
+"""Transfer learning on one's own categories: a source of images -> a model bundle."""

@@ -1,0 +1,202 @@
+"""Transfer learning on one's own categories: a source of images -> a model bundle."""
+
+from __future__ import annotations
+
+import csv
+import platform
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from simdist.embedding import bundle, head
+from simdist.embedding.backbones import backbone
+from simdist.embedding.memory import keep_freed_memory
+from simdist.embedding.model import Model, save_bundle
+from simdist.sources import ImageRef, Source
+from simdist.training.checkpoint import Checkpoint
+from simdist.training.job import Trained, TrainingOptions
+from simdist.training.learner import (
+    Progress,
+    find_learning_rate,
+    fit,
+    make_learner,
+)
+from simdist.training.loss import add_proxies, without_proxies
+from simdist.training.preparation import Preparation, prepare
+from simdist.training.report import write_report
+
+if TYPE_CHECKING:
+    from torch import nn
+
+_CHECKPOINT = "checkpoint.pt"
+
+
+def train(
+    source: Source,
+    out: Path,
+    options: TrainingOptions,
+    *,
+    weights: Path | None = None,
+    device: str | None = None,
+    on_stage: Callable[[str, int, int], None] = lambda *_: None,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+) -> Trained:
+    """Train a backbone on a source's categories and write a bundle.
+
+    What was done is kept after each epoch in the folder `OUT.training`; a training that was
+    stopped goes on from there when it is called in the same way, and on a CPU comes to the same
+    weights, bit for bit.
+
+    Args:
+        out: the bundle's folder, which must not exist yet.
+        weights: a file in place of the backbone's published weights.
+        device: "cpu", "cuda", or by default a GPU where there is one.
+        on_stage: called with what is being done, and how much of how much.
+
+    Raises:
+        SourceError: there are too few images to learn from.
+        ModelError: the bundle exists, the weights cannot be had, or an unfinished training with
+            other settings is in the way.
+        UsageError: the backbone cannot be trained, or there is none of that name.
+    """
+    import torch
+
+    out = out.expanduser()
+    bundle.check_out(out)
+    head.check_trainable(backbone(options.arch))
+    prepared = prepare(source, out, options, weights=weights, on_stage=on_stage)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu":
+        keep_freed_memory()
+    state = _learn(prepared, options, device, on_stage, on_progress)
+    on_stage("writing the bundle and the report", 0, 0)
+    return _write(prepared, state, out, options, device)
+
+
+def _learn(
+    prepared: Preparation,
+    options: TrainingOptions,
+    device: str,
+    on_stage: Callable[[str, int, int], None],
+    on_progress: Callable[[Progress], None],
+) -> Checkpoint:
+    """Train, from the last checkpoint on if there is one."""
+    network = _network(prepared.start, len(prepared.parts.classes), options.seed)
+    learner = make_learner(
+        network,
+        prepared.data,
+        prepared.start.preprocessing,
+        batch=options.batch,
+        device=device,
+    )
+    checkpoint = prepared.work / _CHECKPOINT
+    if checkpoint.is_file():
+        state = Checkpoint.read(checkpoint)
+    else:
+        on_stage("starting", 0, 0)
+        rate = options.learning_rate or find_learning_rate(learner, seed=options.seed)
+        state = Checkpoint(rate)
+    fit(
+        learner,
+        state,
+        epochs=options.epochs,
+        seed=options.seed,
+        patience=options.patience,
+        after_epoch=lambda: state.write(checkpoint),
+        on_progress=on_progress,
+    )
+    return state
+
+
+def _write(
+    prepared: Preparation, state: Checkpoint, out: Path, options: TrainingOptions, device: str
+) -> Trained:
+    """Write the bundle of the best epoch, whole or not at all."""
+    parts = prepared.parts
+    best = int(np.argmin([epoch.validation_loss for epoch in state.epochs]))
+    best_weights = without_proxies(state.best_weights)
+    model = Model(
+        options.arch,
+        {name: tensor.cpu() for name, tensor in best_weights.items()},
+        prepared.start.preprocessing,
+        head.TAP,
+        classes=parts.classes,
+    )
+    trained = Trained(out, model.id, parts, tuple(state.epochs), best, prepared.left_out)
+    finished = prepared.work / "bundle"
+    shutil.rmtree(finished, ignore_errors=True)
+    about = _about(prepared, trained, options, learning_rate=state.learning_rate, device=device)
+    save_bundle(model, finished, about=about)
+    for name in ("training", "validation", "test"):
+        _write_list(finished / f"{name}.csv", getattr(parts, name))
+    write_report(
+        finished,
+        model,
+        prepared.data,
+        prepared.used,
+        trained=trained,
+        losses=state.losses,
+        device=device,
+    )
+    bundle.check_out(out)
+    finished.rename(out)
+    shutil.rmtree(prepared.work)
+    return trained
+
+
+def _network(start: Model, classes: int, seed: int) -> nn.Module:
+    """The backbone's body with its weights, a new head, and proxies to train with."""
+    import torch
+
+    known = backbone(start.backbone)
+    plain = start.network()
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        network = head.with_head(known, classes)
+        add_proxies(network, classes)
+    body = head.body_of(known, plain)
+    network.body.load_state_dict(body.state_dict())  # type: ignore[union-attr]
+    # Several times faster where there are depthwise convolutions.
+    return network.to(memory_format=torch.channels_last)
+
+
+def _write_list(path: Path, refs: Sequence[ImageRef]) -> None:
+    """A list that `simdist ingest` takes."""
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+        rows = csv.writer(file)
+        rows.writerow(["uri", "label"])
+        rows.writerows((ref.uri, ref.label) for ref in refs)
+
+
+def _about(
+    prepared: Preparation,
+    trained: Trained,
+    options: TrainingOptions,
+    *,
+    learning_rate: float,
+    device: str,
+) -> dict[str, Any]:
+    parts = trained.split
+    return {
+        "data": {
+            "source": prepared.source,
+            "training": len(parts.training),
+            "validation": len(parts.validation),
+            "test": len(parts.test),
+            "left_out": dict(trained.left_out),
+        },
+        "started_from": prepared.start.id,
+        "options": asdict(options) | {"learning_rate": learning_rate},
+        "epochs": [asdict(epoch) for epoch in trained.epochs],
+        "best_epoch": trained.best + 1,
+        "device": device,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("simdist", "torch", "torchvision", "fastai")},
+        },
+    }
