@@ -147,7 +147,7 @@ def evaluate(
     if not 1 <= k < MAX_RESULTS:
         raise UsageError(f"k must be between 1 and {MAX_RESULTS - 1}")
     collection.require_images()
-    sides = list(measured_sides(collection, following=False).values())
+    sides = list(measured_sides(collection.partitions, following=False).values())
     images = sum(side.live for side in sides)
     if images < 2:
         raise CollectionError(

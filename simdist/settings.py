@@ -15,6 +15,9 @@ DEFAULT_MODEL = "resnet34"
 # Up to four times as many images cost no more memory each.
 DEFAULT_EXPECT = 500_000
 MAX_PARTITIONS = 1024
+# Images that are sorted together before they are committed: the more, the more of a batch belong
+# into the same bucket, which is written once, and read at once by a cold worker.
+SORTED = 32_768
 DEFAULT_RESULTS = 5
 MAX_RESULTS = 1000
 

@@ -28,7 +28,7 @@ from bench.index_servers import Server, run_server
 from simdist import Collection, Searcher
 from simdist.hashing import HashFamily, fit_family, sample_size
 from simdist.hashing.kmeans import centroids_for
-from simdist.index.commit import SORTED
+from simdist.settings import SORTED
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
 from simdist.vectors.rotation import rotated

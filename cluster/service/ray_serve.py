@@ -16,7 +16,7 @@ _MAX_CONNECTIONS = 1024
 
 @contextmanager
 def haproxy_for_serve(*, seconds: float) -> Iterator[None]:
-    """Have the Ray that is started within serve: with HAProxy, as `cluster.service.haproxy` starts it.
+    """Have the Ray that is started within serve: with HAProxy, as `haproxy` starts it.
 
     Its files are private to this user, and its ports to this machine, but for the service's own.
 

@@ -46,7 +46,7 @@ def tune(
         check_plot(plot)
     with open_store(Settings.resolve(redis_url=redis)) as store, Monitor() as monitor:
         opened = Collection.open(store, collection)
-        tuning = measure(opened, on_progress=monitor.rows)
+        tuning = measure(opened.partitions, on_progress=monitor.rows)
     if plot is not None:
         draw_tuning(tuning, plot, title=collection)
     if as_json:

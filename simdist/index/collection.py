@@ -15,7 +15,7 @@ from simdist.errors import CollectionError, ModelMismatchError, UsageError
 from simdist.hashing import KMeansFamily, fit_family
 from simdist.index.commit import commit
 from simdist.index.growth import grow, images_to_fit_for
-from simdist.index.tables import HashTables
+from simdist.index.tables import HashTables, require_fitted
 from simdist.index.tuning import retune
 from simdist.settings import DEFAULT_EXPECT, MAX_PARTITIONS
 from simdist.sources.reference import ImageRef
@@ -212,8 +212,7 @@ class Collection:
         Raises:
             CollectionError: nothing has been added yet.
         """
-        if not self.fitted:
-            self.partitions[0].hashing()
+        require_fitted(self.partitions)
 
     def count(self) -> int:
         """Images that are indexed now."""
@@ -276,7 +275,9 @@ class Collection:
                 self._fit(tables, part[0])
             written = commit(tables, *part, replicas=replicas, force=force)
             if b"+" in written:
-                grow(tables, expect=self.expected_each, before_switch=lambda: retune(self))
+                grow(
+                    tables, expect=self.expected_each, before_switch=lambda: retune(self.partitions)
+                )
             results += written
         return Added(results.count(b"+"), results.count(b"~"), results.count(b"="))
 

@@ -12,15 +12,13 @@ from simdist.hashing import HashFamily
 from simdist.hashing.family import Buckets
 from simdist.index.batch import COMMIT_BATCH, Batch, Command
 from simdist.index.tables import Hashing, HashTables
+from simdist.settings import SORTED
 from simdist.sources.reference import ImageRef
 from simdist.store import layout
 from simdist.store.connection import Argument
 
 # Images that are packed and hashed together: what is made of them stays in a processor's cache.
 _PREPARED = COMMIT_BATCH
-# Images that are sorted together before they are committed: the more, the more of a batch belong
-# into the same bucket, which is written once, and read at once by a cold worker.
-SORTED = 64 * COMMIT_BATCH
 
 
 def commit(

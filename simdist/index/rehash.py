@@ -124,7 +124,7 @@ class _Job:
                 self._on_progress("filling the new tables", done + filled, total)
             done += part.state("fill")[0]
         # Before the switch: searches that ask for a recall find it measured at every moment.
-        tuning = tune(self._collection, following=True, on_progress=self._measuring)
+        tuning = tune(self._collection.partitions, following=True, on_progress=self._measuring)
         for part in self._parts:
             finish(part)
         self._forget()

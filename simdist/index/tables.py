@@ -97,10 +97,7 @@ class HashTables:
 
     def _hashing(self, generation: int, following: int, row: int) -> Hashing:
         if generation == 0:
-            raise CollectionError(
-                f"the collection {self.collection!r} is empty: put images into it with "
-                f"'simdist ingest FOLDER --collection {self.collection}'"
-            )
+            raise _empty(self.collection)
         return Hashing(
             generation,
             self.family(generation),
@@ -268,3 +265,20 @@ class HashTables:
                 raise StoreError(f"the collection {self.collection!r} has lost its hash family")
             self._families[generation] = load_family(data)
         return self._families[generation]
+
+
+def require_fitted(partitions: Sequence[HashTables]) -> None:
+    """Check that there is something to search in.
+
+    Raises:
+        CollectionError: nothing has been added to any of these partitions yet.
+    """
+    if not any(tables.fitted for tables in partitions):
+        raise _empty(partitions[0].collection)
+
+
+def _empty(collection: str) -> CollectionError:
+    return CollectionError(
+        f"the collection {collection!r} is empty: put images into it with "
+        f"'simdist ingest FOLDER --collection {collection}'"
+    )

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
 from itertools import chain, takewhile
 from itertools import count as count_from
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,7 @@ from simdist.index.exact import (
     home_buckets,
     reached,
 )
-
-if TYPE_CHECKING:
-    from simdist.index.collection import Collection
+from simdist.index.tables import HashTables, require_fitted
 
 QUERIES = 1000
 NEIGHBOURS = 10
@@ -83,8 +81,8 @@ class Tuning:
 class ProbeChooser:
     """Chooses the number of probes for a wished recall; reads what was measured once."""
 
-    def __init__(self, collection: Collection) -> None:
-        self._collection = collection
+    def __init__(self, partitions: Sequence[HashTables]) -> None:
+        self._partitions = partitions
         self._tunings: Sequence[Tuning] = ()
 
     def probes(self, recall: float, partition: int, generation: int) -> int:
@@ -93,22 +91,22 @@ class ProbeChooser:
         Raises:
             CollectionError: these tables have not been measured, or do not reach it.
         """
-        tables = self._collection.partitions[partition]
+        tables = self._partitions[partition]
         if recall == 1:
             family = tables.family(generation)
             if family.size > most_probes(family):
-                raise CollectionError(_unreachable(self._collection.name, recall, family))
+                raise CollectionError(_unreachable(tables.collection, recall, family))
             return family.size
         tuning = self._find(partition, generation)
         if tuning is None:
-            self._tunings = stored_tunings(self._collection)
+            self._tunings = stored_tunings(self._partitions)
             tuning = self._find(partition, generation)
         if tuning is None:
-            raise CollectionError(_untuned(self._collection.name))
+            raise CollectionError(_untuned(tables.collection))
         count = tuning.probes_for(recall)
         if count is None:
             family = tables.family(generation)
-            raise CollectionError(_unreachable(self._collection.name, recall, family))
+            raise CollectionError(_unreachable(tables.collection, recall, family))
         return count
 
     def _find(self, partition: int, generation: int) -> Tuning | None:
@@ -127,15 +125,15 @@ def most_probes(family: HashFamily) -> int:
     return max(1, MOST_PLACES // family.tables)
 
 
-def stored_tunings(collection: Collection) -> list[Tuning]:
+def stored_tunings(partitions: Sequence[HashTables]) -> list[Tuning]:
     """What was measured of the tables in use, and of those that are to follow them; one call."""
-    first = collection.partitions[0]
-    stored = collection.store.call("HGET", first.meta_key, "tuning")
+    first = partitions[0]
+    stored = first.store.call("HGET", first.meta_key, "tuning")
     return [_from_json(fields) for fields in json.loads(stored or "[]")]
 
 
 def tune(
-    collection: Collection,
+    partitions: Sequence[HashTables],
     *,
     queries: int = QUERIES,
     following: bool = False,
@@ -153,35 +151,36 @@ def tune(
     Raises:
         CollectionError: there are no images.
     """
-    collection.require_images()
+    require_fitted(partitions)
     while True:
-        sides = measured_sides(collection, following=following)
-        generations = _generations(collection, sides)
+        sides = measured_sides(partitions, following=following)
+        generations = _generations(partitions, sides)
         drawn = draw_queries(list(sides.values()), queries, np.random.default_rng(seed))
         if not len(drawn.rows):
+            name = partitions[0].collection
             raise CollectionError(
-                f"the collection {collection.name!r} has no images to measure with: put some into "
-                f"it with 'simdist ingest FOLDER --collection {collection.name}'"
+                f"the collection {name!r} has no images to measure with: put some into it with "
+                f"'simdist ingest FOLDER --collection {name}'"
             )
         points = _points(list(sides.values()), drawn, on_progress)
         # Tables that were replaced meanwhile have lost their buckets.
-        if _generations(collection, measured_sides(collection, following=following)) == generations:
+        if _generations(partitions, measured_sides(partitions, following=following)) == generations:
             images = sum(side.live for side in sides.values())
             tuning = Tuning(generations, images, len(drawn.rows), points)
-            _store(collection, tuning)
+            _store(partitions, tuning)
             return tuning
 
 
-def retune(collection: Collection) -> None:
+def retune(partitions: Sequence[HashTables]) -> None:
     """If the collection has been tuned, measure the tables that are to follow, once filled."""
-    if stored_tunings(collection):
-        tune(collection, following=True)
+    if stored_tunings(partitions):
+        tune(partitions, following=True)
 
 
-def measured_sides(collection: Collection, *, following: bool) -> dict[int, Side]:
+def measured_sides(partitions: Sequence[HashTables], *, following: bool) -> dict[int, Side]:
     """The tables to measure, by the number of their partition."""
     sides = {}
-    for tables in collection.partitions:
+    for tables in partitions:
         if tables.fitted:
             hashing = tables.hashing()
             generation, family = hashing.generation, hashing.family
@@ -192,8 +191,8 @@ def measured_sides(collection: Collection, *, following: bool) -> dict[int, Side
     return sides
 
 
-def _generations(collection: Collection, sides: dict[int, Side]) -> tuple[int, ...]:
-    numbers = range(len(collection.partitions))
+def _generations(partitions: Sequence[HashTables], sides: dict[int, Side]) -> tuple[int, ...]:
+    numbers = range(len(partitions))
     return tuple(sides[number].generation if number in sides else 0 for number in numbers)
 
 
@@ -238,17 +237,18 @@ def _mean(found: NDArray[np.bool_], there: NDArray[np.bool_]) -> tuple[float, fl
     return float(recalls.mean()), max(0.0, float(bound))
 
 
-def _store(collection: Collection, tuning: Tuning) -> None:
+def _store(partitions: Sequence[HashTables], tuning: Tuning) -> None:
     """Keep it, and what was measured of other tables that are in use still."""
-    now = [tables.state("generation")[0] for tables in collection.partitions]
+    now = [tables.state("generation")[0] for tables in partitions]
     others = [
         one
-        for one in stored_tunings(collection)
+        for one in stored_tunings(partitions)
         if one.generations != tuning.generations
         and any(pair[0] == pair[1] != 0 for pair in zip(one.generations, now, strict=True))
     ]
     text = json.dumps([_to_json(one) for one in (tuning, *others)], separators=(",", ":"))
-    collection.store.call("HSET", collection.partitions[0].meta_key, "tuning", text)
+    first = partitions[0]
+    first.store.call("HSET", first.meta_key, "tuning", text)
 
 
 def _to_json(tuning: Tuning) -> dict[str, Any]:

@@ -63,7 +63,7 @@ class Searcher:
         self.collection = collection
         self.rows_read = 0
         self.cache_misses = 0
-        self._tuned = ProbeChooser(collection)
+        self._tuned = ProbeChooser(collection.partitions)
         memory = cache_memory // len(collection.partitions)
         self._partitions = [
             _PartitionSearcher(tables, memory=memory, max_staleness=max_staleness)

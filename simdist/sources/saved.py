@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.errors import SourceError
-from simdist.index.commit import SORTED
+from simdist.settings import SORTED
 from simdist.sources import (
     Access,
     ImageRef,

@@ -52,7 +52,7 @@ def chromium() -> str:
 def store_server(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Server]:
     """A Valkey with two collections: all photographs, with measured recalls, and the fish."""
     with running(valkey(), tmp_path_factory.mktemp("page")) as server:
-        tune(index_photos(server.url, embedder))
+        tune(index_photos(server.url, embedder).partitions)
         refs = [ref for ref in list_folder(PHOTOS / "fish") if isinstance(ref, ImageRef)]
         fish = Collection.ensure(connect(server.url), "fish", model=embedder.model)
         fish.add(embedder.embed_files([uri_path(ref.uri) for ref in refs]), refs)

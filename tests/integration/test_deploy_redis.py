@@ -80,7 +80,7 @@ def use(store: Store, *, replicas: int) -> None:
     assert [failure.failure for failure in kept(collection)] == [BAD]
     forget(collection, [BAD.uri])
     rehash(collection, kind="hyperplanes")
-    tune(collection)
+    tune(collection.partitions)
     assert Searcher(collection).search(vectors(600)[7], n=1, recall=0.9)[0].uri == refs[7].uri
     record = collection.get(refs[3].uri)
     assert record is not None
@@ -105,7 +105,7 @@ def only_search(store: Store) -> None:
         lambda: keep(collection, [BAD], source="photos"),
         lambda: create(store, "other"),
         lambda: rehash(collection),
-        lambda: tune(collection),
+        lambda: tune(collection.partitions),
     ):
         with pytest.raises(StoreError, match="does not let this user do that"):
             write()

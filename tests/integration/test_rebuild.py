@@ -31,7 +31,7 @@ def test_from_each_family_to_each_other_while_searches_go_on(store: Store, parti
     collection = create(store, partitions=partitions)
     collection.add(vectors(600), [ref(i) for i in range(600)])
     searcher = Searcher(Collection.open(store, "test"), max_staleness=0)
-    tune(collection)
+    tune(collection.partitions)
     query = vectors(600)[7]
 
     def search(*_: object) -> None:

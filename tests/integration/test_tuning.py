@@ -90,7 +90,7 @@ def recall_of(
 def test_the_recall_that_is_asked_for_is_met_on_held_out_queries(store: Store, kind: str) -> None:
     rows, queries = data(kind)
     collection = filled(store, rows)
-    tuning = tune(collection)
+    tuning = tune(collection.partitions)
     searcher = Searcher(collection)
     read = []
     for wish in (0.90, 0.95, 0.99):
@@ -123,7 +123,7 @@ def test_what_is_measured_is_what_searches_find(store: Store) -> None:
     rows = vectors(900)
     collection = filled(store, rows)
     collection.delete(ref(i).uri for i in range(0, 900, 9))
-    tuning = tune(collection, queries=10_000)
+    tuning = tune(collection.partitions, queries=10_000)
     left = [i for i in range(900) if i % 9]
     assert (tuning.images, tuning.queries) == (800, 800)
     stored = [collection.get(ref(i).uri) for i in left]
@@ -147,7 +147,7 @@ def test_small_collections_are_searched_whole_where_that_is_needed(
 ) -> None:
     rows = vectors(images)
     collection = filled(store, rows)
-    tuning = tune(collection)
+    tuning = tune(collection.partitions)
     assert tuning.queries == images
     assert tuning.points[-1].bound == 1
     hits = Searcher(collection).search(vectors(1, seed=3)[0], n=images, recall=0.99)
@@ -157,13 +157,13 @@ def test_small_collections_are_searched_whole_where_that_is_needed(
 def test_nothing_to_measure(store: Store) -> None:
     collection = create(store)
     with pytest.raises(CollectionError, match="'test' is empty"):
-        tune(collection)
+        tune(collection.partitions)
     with pytest.raises(CollectionError, match="'test' is empty"):
         rehash(collection)
     collection.add(vectors(3), [ref(i) for i in range(3)])
     collection.delete(ref(i).uri for i in range(3))
     with pytest.raises(CollectionError, match="no images to measure with"):
-        tune(collection)
+        tune(collection.partitions)
     with pytest.raises(CollectionError, match="no images left"):
         rehash(collection)
 
@@ -178,7 +178,7 @@ def test_a_recall_needs_a_tuning_of_these_very_tables(
         searcher.search(query, recall=0.9)
     # All buckets: nothing is to be measured for that.
     assert len(searcher.search(query, n=300, recall=1)) == 300
-    tune(collection)
+    tune(collection.partitions)
     assert searcher.search(query, recall=0.9)
 
     # Other tables, of which nothing is known.
@@ -192,19 +192,19 @@ def test_a_tuned_collection_stays_tuned_as_it_grows(store: Store) -> None:
     collection = filled(store, vectors(300))
     searcher = Searcher(collection, max_staleness=0)
     query = vectors(1, seed=3)[0]
-    tune(collection)
+    tune(collection.partitions)
     for last in (600, 1200, 1300):
         collection.add(vectors(last)[300:], [ref(i) for i in range(300, last)])
         assert searcher.search(query, recall=0.9)
     assert collection.partitions[0].hashing().generation == 2
     # What was measured of the old tables goes with the next measurement.
-    tune(collection)
-    assert [one.generations for one in stored_tunings(collection)] == [(2,)]
+    tune(collection.partitions)
+    assert [one.generations for one in stored_tunings(collection.partitions)] == [(2,)]
 
 
 def test_choosing_costs_no_round_trip(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     collection = filled(store, vectors(600))
-    tune(collection)
+    tune(collection.partitions)
     searcher = Searcher(collection, max_staleness=3600)
     query = vectors(1, seed=3)[0]
     expected = searcher.search(query, recall=0.95)
@@ -225,7 +225,7 @@ def test_a_recall_that_the_tables_cannot_reach(store: Store) -> None:
     family = fit_family(rows, kind="gaussian", images=200, size=12, tables=16)
     collection.partitions[0].fit(family, images=200)
     collection.add(rows, [ref(i) for i in range(200)])
-    assert tune(collection).points[-1].probes <= 512
+    assert tune(collection.partitions).points[-1].probes <= 512
     searcher = Searcher(collection)
     message = r"\(16 x 4,096 gaussian\) .*'simdist rehash --collection test --family kmeans'"
     for wish in (0.9999, 1):
@@ -256,7 +256,7 @@ def test_measured_while_tables_are_replaced_is_measured_again(
         if not replaced:
             replaced.append(grow(collection.partitions[0]))
 
-    assert tune(collection, on_progress=replace).generations == (2,)
+    assert tune(collection.partitions, on_progress=replace).generations == (2,)
     assert replaced == [True]
     # Short enough to be read whenever a collection is opened.
     assert len(store.call("HGET", layout.meta_key("test"), "tuning")) < 4000

@@ -258,7 +258,7 @@ def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
 
 def _describe(collection: Collection) -> CollectionAnswer:
     generations = tuple(part.state("generation")[0] for part in collection.partitions)
-    tuned = [one for one in stored_tunings(collection) if one.generations == generations]
+    tuned = [one for one in stored_tunings(collection.partitions) if one.generations == generations]
     recalls = [recall for recall in _RECALLS if any(one.probes_for(recall) for one in tuned)]
     return CollectionAnswer(
         name=collection.name,
