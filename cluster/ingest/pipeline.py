@@ -17,6 +17,7 @@ from cluster.ingest.stages import EmbedActor, Plan, decode_shard
 from simdist.embedding.model import Model
 from simdist.errors import ClusterError, SimdistError
 from simdist.index.failures import Failure
+from simdist.vectors.checks import usable
 
 TICK_SECONDS = 0.5
 # Nothing has moved for so long: the cluster has no room for a stage, or a stage hangs.
@@ -228,7 +229,7 @@ def _sound(shard: Shard, vectors: NDArray[np.float32]) -> Embedded:
 
     Half precision can overflow, and a picture may leave every feature at zero.
     """
-    sound = [bool(np.isfinite(vector).all() and vector.any()) for vector in vectors]
+    sound = usable(vectors)
     failures = tuple(
         Failure.of(ref, "embed", "the network gives no usable embedding for it")
         for ref, is_sound in zip(shard.refs, sound, strict=True)

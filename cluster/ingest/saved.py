@@ -23,6 +23,7 @@ from simdist.index.failures import Failure
 from simdist.sources import Access
 from simdist.sources.saved import SavedBatch, read_saved
 from simdist.store import Store
+from simdist.vectors.checks import usable
 
 
 def ingest_saved(
@@ -74,10 +75,9 @@ def ingest_saved(
             known = np.zeros(len(sound.refs), np.bool_) if force else collection.known(sound.refs)
             refs = [ref for ref, is_known in zip(sound.refs, known, strict=True) if not is_known]
             if refs:
-                metadata = [ref.metadata for ref in refs]
                 failures.forget(collection, [ref.uri for ref in refs])
                 vectors = sound.vectors[~known]
-                added += collection.add(vectors, refs, metadata=metadata, force=force)
+                added += collection.add(vectors, refs, force=force)
             listed += len(batch.refs)
             skipped += int(known.sum())
             failed += len(bad)
@@ -119,9 +119,7 @@ def _opened(
 
 def _parted(batch: SavedBatch) -> tuple[SavedBatch, list[Failure]]:
     """Part with vectors that no hash table can take."""
-    with np.errstate(over="ignore"):
-        lengths = np.einsum("nd,nd->n", batch.vectors, batch.vectors)
-    sound = (lengths > 0) & np.isfinite(lengths)
+    sound = usable(batch.vectors)
     if sound.all():
         return batch, []
     bad = [
