@@ -28,8 +28,9 @@ from simdist.embedding.model import Model
 from simdist.errors import SimdistError, SourceError, UsageError
 from simdist.index import failures
 from simdist.index.census import Census
-from simdist.index.collection import FIT_SAMPLE, Added, Collection
+from simdist.index.collection import FIT_SAMPLE, Collection
 from simdist.index.failures import Failure
+from simdist.index.images import Added
 from simdist.settings import Settings
 from simdist.sources import ImageRef, Source
 from simdist.sources.background import in_background

@@ -18,8 +18,9 @@ from cluster.ingest.progress import (
 )
 from simdist.errors import SourceError
 from simdist.index import failures
-from simdist.index.collection import Added, Collection
+from simdist.index.collection import Collection
 from simdist.index.failures import Failure
+from simdist.index.images import Added
 from simdist.sources import Access
 from simdist.sources.saved import SavedBatch, read_saved
 from simdist.store import Store

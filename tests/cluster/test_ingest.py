@@ -24,7 +24,8 @@ from cluster.ingest.stages import EmbedActor, Plan, decode_shard
 from simdist.embedding import Model
 from simdist.errors import ClusterError, ModelError, SourceError
 from simdist.images.limits import Pixels
-from simdist.index.collection import Added, Collection
+from simdist.index.collection import Collection
+from simdist.index.images import Added
 from simdist.sources import file_uri, open_source
 from tests.bad_inputs import write_bad_inputs
 from tests.cluster.conftest import assert_holds_exactly, refs_of

@@ -76,8 +76,8 @@ def test_rows_vectors_and_records_belong_together(store: Store) -> None:
     # From a row in the midst of a block to one in the midst of another.
     some = [row for block in partition.images(350, 2801) for row in block.rows.tolist()]
     assert some == [row for row in sorted(rows.tolist()) if 350 <= row < 2801]
-    of_records = [row for some, _ in partition.records(end) for row in some.tolist()]
-    of_vectors = [row for some, _ in partition.vectors(0, end) for row in some.tolist()]
+    of_records = [row for some, _ in partition.blocks.records(0, end) for row in some.tolist()]
+    of_vectors = [row for some, _ in partition.blocks.vectors(0, end) for row in some.tolist()]
     assert of_records == of_vectors == sorted(rows.tolist())
 
 
