@@ -18,8 +18,8 @@ from simdist.index.tuning import stored_tunings, tune
 from simdist.search.searcher import Searcher
 from simdist.store import Store, layout
 from simdist.vectors.checks import normalised
+from tests.collections import create, ref, vectors
 from tests.conftest import ROOT
-from tests.integration.test_collection import create, ref, vectors
 
 CROPS = ROOT.parent / "shared" / "data" / "vectors" / "caltech-crops-512.npz"
 HELD_OUT = 500

@@ -157,6 +157,7 @@ def _small(known: Backbone) -> tuple[Model, NDArray[np.uint8], Tensor]:
     return Model(known.name, {}, preprocessing, known.tap), pixels, (inputs - mean) / std
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
 def test_the_hook_takes_what_a_cut_network_gives(name: str) -> None:
     known = backbone(name)
@@ -170,6 +171,7 @@ def test_the_hook_takes_what_a_cut_network_gives(name: str) -> None:
         assert np.allclose(rows, _unit(network(inputs)), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADED)
 def test_so_it_does_with_a_trained_head(name: str) -> None:
     known = backbone(name)
@@ -193,6 +195,7 @@ def test_without_a_map_of_features_there_is_no_head(name: str) -> None:
         check_trainable(backbone(name))
 
 
+@pytest.mark.slow
 def test_the_head_is_fastais() -> None:
     from simdist.training.learner import quiet_fastai
 

@@ -102,6 +102,7 @@ def resident() -> int:
     return psutil.Process().memory_info().rss
 
 
+@pytest.mark.slow
 def test_a_million_keys_are_streamed_in_little_memory() -> None:
     with running_many_keys(1_000_000, 50) as url:
         access = Access.resolve(endpoint_url=url, anonymous=True)
