@@ -32,9 +32,10 @@ check: ## Lint, then the fast tests: what to run before each commit
 	@$(MAKE) --no-print-directory test-fast
 
 test-fast: $(VENV)/.installed-test ## Run the unit and integration tests that take no time, on one server
-	@$(PYTEST) -m 'not slow' $(ARGS) tests/unit tests/integration
+	@$(PYTEST) -m 'not slow' --ignore tests/browser --ignore tests/cluster $(ARGS)
 
-test: test-fast test-rest ## Install what the tests need and run them all
+test: $(VENV)/.installed-test $(LSHASH3)/.installed ## Install what the tests need and run them all
+	@$(PYTEST) $(ARGS)
 
 test-rest: $(VENV)/.installed-test $(LSHASH3)/.installed ## Run the tests that test-fast leaves out
 	@$(PYTEST) -m slow $(ARGS)

@@ -35,6 +35,14 @@ ROOT = Path(__file__).parent.parent
 PHOTOS = ROOT / "examples" / "photos"
 QUERIES = ROOT / "examples" / "queries"
 CALTECH = ROOT.parent / "shared" / "data" / "caltech-101"
+# `make test-long`: series as long as before a release.
+LONG = bool(os.environ.get("SIMDIST_LONG"))
+
+# These take minutes: at the end, one of them would run alone.
+LONG_FILES = (
+    *("test_faults.py", "test_service_faults.py", "test_killed.py", "test_caltech.py"),
+    *("test_openapi.py", "test_pool.py", "test_ingest.py"),
+)
 
 
 # Whoever asks for one of these starts Ray, or a server beside the embedded one.
@@ -51,10 +59,11 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what need not be marked by hand."""
+    """Mark as slow what need not be marked by hand, and begin with the longest files."""
     for item in items:
         if _is_slow(item):
             item.add_marker("slow")
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
 
 
 def _is_slow(item: pytest.Item) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from tests import kuberay
-from tests.unit.test_deploy import DEPLOY, VERSION, assert_ray_starts, read
+from tests.unit.test_deploy import DEPLOY, VERSION, assert_ray_starts, read, tool
 
 KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = ["cpu", "gpu", "ingest/cpu", "ingest/gpu"]
@@ -25,10 +24,8 @@ Manifest = dict[str, Any]
 
 
 def built(overlay: str) -> list[Manifest]:
-    if shutil.which("kubectl") is None:
-        pytest.skip("there is no kubectl here to build the overlays with")
     done = subprocess.run(
-        ["kubectl", "kustomize", KUBERNETES / overlay], check=True, capture_output=True
+        [tool("kubectl"), "kustomize", KUBERNETES / overlay], check=True, capture_output=True
     )
     return list(yaml.safe_load_all(done.stdout))
 
