@@ -120,7 +120,7 @@ def decoding(plan: Plan, place: Place, model: Model) -> tuple[Speed, Batches]:
     decode: Any = task(decode_shard)
 
     def run(shards: list[Shard]) -> list[tuple[Any, Any]]:
-        outcomes = [decode.remote(shard, size=model.preprocessing.size) for shard in shards]
+        outcomes = [decode.remote(shard, preprocessing=model.preprocessing) for shard in shards]
         ray.wait([done for done, _ in outcomes], num_returns=len(outcomes))
         return outcomes
 

@@ -154,7 +154,7 @@ class Pipeline:
             self._load[actor] += 1
 
     def _start_decoding(self, shard: Shard) -> None:
-        outcome, pixels = self._decode(shard, size=self._model.preprocessing.size)
+        outcome, pixels = self._decode(shard, preprocessing=self._model.preprocessing)
         self._decoding[outcome] = shard, pixels
 
     def _finish(self, ref: Any) -> Embedded | None:

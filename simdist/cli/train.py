@@ -22,8 +22,7 @@ from simdist.errors import UsageError
 from simdist.settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from simdist.training.job import Trained
-    from simdist.training.learner import Progress
+    from simdist.training.job import Progress, Trained
 
 # Images that could not be read are named one by one up to so many.
 _NAMED = 10

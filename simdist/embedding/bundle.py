@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from simdist.embedding.backbones import BACKBONES, Preprocessing
 from simdist.errors import ModelError
+from simdist.images.resizing import Resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,7 +111,10 @@ def _read_card(path: Path) -> Card:
             )
         values = content["preprocessing"]
         preprocessing = Preprocessing(
-            int(values["size"]), _triple(values["mean"]), _triple(values["std"])
+            int(values["size"]),
+            _triple(values["mean"]),
+            _triple(values["std"]),
+            Resize(values.get("resize", Resize.squash)),
         )
         _check(preprocessing)
         card = Card(

@@ -18,7 +18,7 @@ from simdist.errors import (
     UnknownImageError,
     UsageError,
 )
-from simdist.images.decoding import decode, open_image
+from simdist.images.decoding import open_image
 from simdist.index.collection import Collection
 from simdist.search.question import Hit, Question
 from simdist.sources import file_uri, is_web_address, read_bytes
@@ -76,11 +76,8 @@ def resolve_queries(
     if unknown:
         embedder = load_embedder()
         collection.require_model(embedder.model.id)
-        size = embedder.model.preprocessing.size
-        pixels = np.stack([decode(data, size=size) for _, data in unknown.values()])
-        for (image, (uri, data)), vector in zip(
-            unknown.items(), embedder.embed(pixels), strict=True
-        ):
+        vectors = embedder.embed_images(data for _, data in unknown.values())
+        for (image, (uri, data)), vector in zip(unknown.items(), vectors, strict=True):
             found[image] = Query(image, uri, data), vector
     return [found[image] for image in images]
 

@@ -225,7 +225,7 @@ def test_the_same_bytes_are_embedded_once(folder: Path, model: Model) -> None:
 
     actor._embedder.embed = counted  # type: ignore[assignment,method-assign]
     _, once = actor.embed(Shard((refs[0], refs[1], refs[0])), None)
-    shard, pixels = decode_shard(Shard((refs[1], refs[2])), size=224)
+    shard, pixels = decode_shard(Shard((refs[1], refs[2])), preprocessing=model.preprocessing)
     _, again = actor.embed(shard, pixels)
     assert embedded == [2, 1]
     assert (once[0] == once[2]).all()

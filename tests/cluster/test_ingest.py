@@ -21,7 +21,7 @@ from cluster.ingest.driver import ingest
 from cluster.ingest.progress import Progress, Summary
 from cluster.ingest.shards import Shard
 from cluster.ingest.stages import EmbedActor, Plan, decode_shard
-from simdist.embedding import Model
+from simdist.embedding import Model, Preprocessing
 from simdist.errors import ClusterError, ModelError, SourceError
 from simdist.images.limits import Pixels
 from simdist.index.collection import Collection
@@ -149,16 +149,17 @@ def test_ctrl_c_commits_what_is_embedded(
 def test_an_image_that_kills_its_decoder_costs_no_other(
     folder: Path, collection: Collection, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def deadly(shard: Shard, *, size: int) -> tuple[Shard, Pixels]:
+    def deadly(shard: Shard, *, preprocessing: Preprocessing) -> tuple[Shard, Pixels]:
         if any("clownfish" in ref.uri for ref in shard.refs):
             os._exit(1)
-        return decode_shard(shard, size=size)
+        return decode_shard(shard, preprocessing=preprocessing)
 
     # Decoded in the actor first, then apart: it kills both.
     class DeadlyActor(EmbedActor):
         def embed(self, shard: Shard, pixels: Pixels | None) -> tuple[Shard, NDArray[np.float32]]:
             if pixels is None:
-                shard, pixels = deadly(shard, size=self._embedder.model.preprocessing.size)
+                own = self._embedder.model.preprocessing
+                shard, pixels = deadly(shard, preprocessing=own)
             return super().embed(shard, pixels)
 
     monkeypatch.setattr(pipeline_module, "EmbedActor", DeadlyActor)

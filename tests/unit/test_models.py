@@ -25,6 +25,7 @@ from simdist.embedding import (
 )
 from simdist.embedding.model import save_bundle
 from simdist.errors import ModelError, UsageError
+from simdist.images.resizing import Resize
 
 # Ids.
 
@@ -97,8 +98,11 @@ def test_a_bundle_holds_the_whole_model(bundle: Path, untrained: Model) -> None:
     assert sorted(path.name for path in bundle.iterdir()) == ["card.json", "weights.safetensors"]
 
 
-def test_a_bundles_preprocessing_is_its_own(untrained: Model, tmp_path: Path) -> None:
-    own = Preprocessing(96, (1.5, 2.5, 3.5), (4.5, 5.5, 6.5))
+@pytest.mark.parametrize("resize", list(Resize))
+def test_a_bundles_preprocessing_is_its_own(
+    untrained: Model, tmp_path: Path, resize: Resize
+) -> None:
+    own = Preprocessing(96, (1.5, 2.5, 3.5), (4.5, 5.5, 6.5), resize)
     save_bundle(replace(untrained, preprocessing=own), tmp_path / "own")
     model = load_model(str(tmp_path / "own"))
     assert model.preprocessing == own
@@ -145,6 +149,7 @@ def test_a_card_that_is_none_is_refused(bundle: Path, content: str | bytes) -> N
         (["preprocessing", "size"], -224, "is not the card"),
         (["preprocessing", "size"], 10**9, "is not the card"),
         (["preprocessing", "size"], "wide", "is not the card"),
+        (["preprocessing", "resize"], "stretch", "is not the card"),
         (["preprocessing", "mean"], [1, 2], "is not the card"),
         (["preprocessing", "mean"], [1, 2, float("nan")], "is not the card"),
         (["preprocessing", "std"], [1, 2, float("inf")], "is not the card"),
