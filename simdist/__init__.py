@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cluster.ingest.job import ingest
     from simdist.embedding import Embedder
     from simdist.errors import SimdistError
     from simdist.index.collection import Collection
@@ -37,6 +38,7 @@ __all__ = [
     "Searcher",
     "Settings",
     "SimdistError",
+    "ingest",
     "open_store",
 ]
 
@@ -50,6 +52,7 @@ _HOMES = {
     "Searcher": "simdist.search.searcher",
     "Settings": "simdist.settings",
     "SimdistError": "simdist.errors",
+    "ingest": "cluster.ingest.job",
     "open_store": "simdist.store",
 }
 

@@ -17,6 +17,17 @@ def checked(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
     return _checked(vectors, dim)[0]
 
 
+def usable(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Which of (n, dim) float32 vectors can be indexed: those whose length is finite and not zero.
+
+    Returns:
+        (n,) bool.
+    """
+    # Squares overflow before the values do; a length that is not finite is as bad.
+    lengths = _lengths(vectors)
+    return (lengths > 0) & (lengths < np.inf)
+
+
 def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row divided by its length."""
     unit: NDArray[np.float32] = vectors / _lengths(vectors)[:, None]

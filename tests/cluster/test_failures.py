@@ -12,20 +12,20 @@ import pytest
 import ray
 import requests
 
-from cluster.ingest.driver import ingest
-from cluster.ingest.progress import STAGES, Progress, Summary
-from cluster.ingest.shards import Shard
+from cluster.ingest.driver import ingest_images
 from cluster.ingest.stages import EmbedActor, decode_shard
 from simdist.embedding import Model
 from simdist.errors import SourceError, UsageError
-from simdist.index import failures as failures_module
 from simdist.index.collection import Collection
-from simdist.index.failures import (
+from simdist.ingest import failures as failures_module
+from simdist.ingest.failures import (
     Failure,
     forget_older,
     keep,
     kept,
 )
+from simdist.ingest.progress import STAGES, Progress, Summary
+from simdist.ingest.shards import Shard
 from simdist.sources import (
     Selection,
     Source,
@@ -51,7 +51,7 @@ class Run:
 
     def __call__(self, source: Path | Source, **options: object) -> Summary:
         opened = source if isinstance(source, Source) else open_source(str(source))
-        return ingest(
+        return ingest_images(
             opened,
             collection=self._collection,
             model=self._model,

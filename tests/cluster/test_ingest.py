@@ -15,16 +15,16 @@ import pytest
 import ray
 from numpy.typing import NDArray
 
-from cluster.ingest import driver as ingest_module
 from cluster.ingest import pipeline as pipeline_module
-from cluster.ingest.driver import ingest
-from cluster.ingest.progress import Progress, Summary
-from cluster.ingest.shards import Shard
-from cluster.ingest.stages import EmbedActor, Plan, decode_shard
+from cluster.ingest.driver import ingest_images
+from cluster.ingest.stages import EmbedActor, Placement, decode_shard
 from simdist.embedding import Model
 from simdist.errors import ClusterError, ModelError, SourceError
 from simdist.images.limits import Pixels
 from simdist.index.collection import Added, Collection
+from simdist.ingest import committer
+from simdist.ingest.progress import Progress, Summary
+from simdist.ingest.shards import Shard
 from simdist.sources import file_uri, open_source
 from tests.bad_inputs import write_bad_inputs
 from tests.cluster.conftest import assert_holds_exactly, refs_of
@@ -48,7 +48,7 @@ class Run:
 
     def __call__(self, source: object) -> Summary:
         self.seen.clear()
-        return ingest(
+        return ingest_images(
             open_source(str(source)),
             collection=self._collection,
             model=self._model,
@@ -172,8 +172,8 @@ def test_an_image_that_kills_its_decoder_costs_no_other(
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten shards of the 40 photographs: actors are sure to have work left at the first results."""
-    plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
-    monkeypatch.setattr(Plan, "of", lambda resources, **_: replace(plan, shard=4))
+    placement = Placement.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(Placement, "of", lambda resources, **_: replace(placement, shard_size=4))
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -192,8 +192,8 @@ def test_commits_hold_many_shards_unless_searches_would_wait_for_them(
 
     really_add = Collection.add
     monkeypatch.setattr(Collection, "add", add)
-    monkeypatch.setattr(ingest_module, "COMMIT_ROWS", 16)
-    monkeypatch.setattr(ingest_module, "COMMIT_SECONDS", seconds)
+    monkeypatch.setattr(committer, "COMMIT_ROWS", 16)
+    monkeypatch.setattr(committer, "COMMIT_SECONDS", seconds)
     assert run(folder).added == 40
     assert committed == sizes
 
@@ -270,7 +270,7 @@ def test_weights_that_do_not_fit_are_reported_as_such(
 ) -> None:
     broken = Model(model.backbone, dict(list(model.weights.items())[1:]), model.preprocessing, "fc")
     with pytest.raises(ModelError, match="do not fit the backbone"):
-        ingest(
+        ingest_images(
             open_source(str(folder)),
             collection=collection,
             model=broken,

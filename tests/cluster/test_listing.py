@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.ingest import listing as listing_module
-from cluster.ingest.listing import Count, Listing
 from simdist.errors import SourceError, StoreError
 from simdist.index.collection import Collection
+from simdist.ingest import listing as listing_module
+from simdist.ingest.listing import Listing
+from simdist.ingest.progress import Count
 from simdist.sources import (
     Access,
     ImageRef,

@@ -10,14 +10,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from cluster.ingest import driver as ingest_module
-from cluster.ingest.driver import ingest
-from cluster.ingest.progress import Progress, Summary
-from cluster.ingest.saved import ingest_saved
+from cluster.ingest.driver import ingest_images
 from simdist.embedding import Model
 from simdist.errors import ModelMismatchError, SourceError
 from simdist.index.collection import Collection
-from simdist.index.failures import kept
+from simdist.ingest import committer
+from simdist.ingest.failures import kept
+from simdist.ingest.progress import Progress, Summary
+from simdist.ingest.saved import ingest_saved
 from simdist.sources import Access, open_source
 from simdist.sources.saved import SavedEmbeddings
 from tests.cluster.conftest import assert_holds_exactly, refs_of
@@ -47,10 +47,10 @@ def test_the_same_index_comes_from_what_is_saved(
     model: Model,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ingest_module, "SAVED_ROWS", 16)
+    monkeypatch.setattr(committer, "SAVED_ROWS", 16)
     place = tmp_path / "saved"
     saved = SavedEmbeddings.create(str(place), access=Access(), model_id=model.id)
-    ingest(
+    ingest_images(
         open_source(str(folder)),
         collection=collection,
         model=model,
