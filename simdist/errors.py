@@ -10,7 +10,8 @@ SimdistError
 ├── StoreError            Redis cannot be reached, started or used
 ├── CollectionError       a collection is missing or is not what was assumed
 │   ├── ModelMismatchError   another model made its embeddings
-│   └── UnknownImageError    an image is not indexed in it
+│   ├── UnknownImageError    an image is not indexed in it
+│   └── UnknownCollectionError   a service does not serve it
 ├── ClusterError          Ray cannot be reached, or lost a part of the work
 │   └── BusyError            a service has no room or no time for a request now
 └── ServiceError          a simdist service cannot be reached, or refuses a request
@@ -73,7 +74,18 @@ class ModelMismatchError(CollectionError):
 
 
 class UnknownImageError(CollectionError):
-    """An image is not indexed in the collection."""
+    """An image is not indexed in the collection.
+
+    `problem_type` tells a client of a service which of several things it does not find (RFC 9457).
+    """
+
+    problem_type = "urn:simdist:unknown-image"
+
+
+class UnknownCollectionError(CollectionError):
+    """A service does not serve that collection. `problem_type` as in `UnknownImageError`."""
+
+    problem_type = "urn:simdist:unknown-collection"
 
 
 class ClusterError(SimdistError):

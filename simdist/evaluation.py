@@ -20,11 +20,11 @@ from simdist.index.collection import Collection
 from simdist.index.exact import (
     OnProgress,
     Queries,
-    Side,
     draw_queries,
     exact_neighbours,
 )
-from simdist.index.tuning import measured_sides
+from simdist.index.partition import require_fitted
+from simdist.index.snapshot import Snapshot, take_snapshots
 from simdist.search.query import Query
 from simdist.search.question import Hit
 from simdist.search.searcher import Searcher
@@ -146,21 +146,21 @@ def evaluate(
     """
     if not 1 <= k < MAX_RESULTS:
         raise UsageError(f"k must be between 1 and {MAX_RESULTS - 1}")
-    collection.require_images()
-    sides = list(measured_sides(collection.partitions, following=False).values())
-    images = sum(side.live for side in sides)
+    require_fitted(collection.partitions)
+    snapshots = take_snapshots(collection.partitions, following=False)
+    images = sum(snapshot.live for snapshot in snapshots)
     if images < 2:
         raise CollectionError(
             f"the collection {collection.name!r} needs two images at least to be evaluated"
         )
-    drawn = draw_queries(sides, queries, np.random.default_rng(seed))
-    asked = _asked(sides, drawn)
+    drawn = draw_queries(snapshots, queries, np.random.default_rng(seed))
+    asked = _asked(snapshots, drawn)
     # Searched first, so that a recall that cannot be had says so at once.
     searcher = Searcher(collection)
     hits = _search(searcher, asked, k, recall, on_progress)
     times, candidates = _time(searcher, asked, k, recall)
-    exact = exact_neighbours(sides, drawn, min(k, images - 1), on_progress)
-    labels = _label_counts(sides, on_progress)
+    exact = exact_neighbours(snapshots, drawn, min(k, images - 1), on_progress)
+    labels = _label_counts(snapshots, on_progress)
     answers = [
         _answer(query, label, found, labels, k)
         for (query, _, label), found in zip(asked, hits, strict=True)
@@ -184,15 +184,15 @@ def evaluate(
     )
 
 
-def _asked(sides: Sequence[Side], drawn: Queries) -> list[_Asked]:
+def _asked(snapshots: Sequence[Snapshot], drawn: Queries) -> list[_Asked]:
     """The queries with their vectors and labels; without those that were deleted meanwhile."""
-    vectors = sides[0].tables.turned_back(drawn.vectors)
+    vectors = snapshots[0].partition.codec.turned_back(drawn.vectors)
     asked: list[_Asked] = []
-    for number, side in enumerate(sides):
-        places = np.flatnonzero(drawn.sides == number)
+    for number, snapshot in enumerate(snapshots):
+        places = np.flatnonzero(drawn.snapshots == number)
         for start in range(0, len(places), _AT_ONCE):
             some = places[start : start + _AT_ONCE]
-            stored = side.tables.rows(drawn.rows[some].astype(np.uint32))
+            stored = snapshot.partition.rows(drawn.rows[some].astype(np.uint32))
             for place, pair in zip(some, stored, strict=True):
                 record = layout.unpack_record(pair[1]) if pair else layout.Record("", None, {})
                 query = Query(record.uri, record.uri, None)
@@ -232,12 +232,12 @@ def _time(
     return np.array(times), (searcher.rows_read - before) / len(times)
 
 
-def _label_counts(sides: Sequence[Side], on_progress: OnProgress) -> Counter[str]:
+def _label_counts(snapshots: Sequence[Snapshot], on_progress: OnProgress) -> Counter[str]:
     """How many images have each label."""
     counts: Counter[str] = Counter()
-    total, done = sum(side.rows for side in sides), 0
-    for side in sides:
-        for records in side.tables.records(side.rows):
+    total, done = sum(snapshot.rows for snapshot in snapshots), 0
+    for snapshot in snapshots:
+        for _, records in snapshot.partition.records(snapshot.rows):
             counts.update(record.label for record in records if record.label is not None)
             done += len(records)
             on_progress("reading labels", done, total)

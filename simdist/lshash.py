@@ -100,8 +100,9 @@ class LSHash:
             content = vector.tobytes() + json.dumps(metadata, sort_keys=True).encode()
         except (TypeError, ValueError) as error:
             raise UsageError(f"extra data must be JSON: {error}") from error
-        ref = ImageRef(f"lshash:{hashlib.sha256(content).hexdigest()}", "", vector.nbytes, None)
-        self._collection.add(vector[None], [ref], metadata=[metadata])
+        uri = f"lshash:{hashlib.sha256(content).hexdigest()}"
+        ref = ImageRef(uri, "", vector.nbytes, None, metadata=metadata)
+        self._collection.add(vector[None], [ref])
 
     def query(
         self,
@@ -135,15 +136,14 @@ class LSHash:
             bits = np.left_shift(np.uint32(1), np.arange(self.family.planes.shape[1]))
             probes = np.hstack([probes, probes ^ bits.astype(np.uint32)])
         places = {(table, int(b)): 0 for table, buckets in enumerate(probes) for b in buckets}
-        tables = self._collection.partitions[0]
-        reading = tables.read(1, places)
-        # Never None: these tables are not rebuilt.
-        tails = reading.tails if reading is not None else []
+        partition = self._collection.partitions[0]
+        # Never outdated: these tables are not rebuilt.
+        tails = partition.read(1, places).tails
         rows = np.unique(np.concatenate([np.empty(0, np.uint32), *(tail.rows for tail in tails)]))
-        found = [stored for stored in tables.rows(rows) if stored is not None]
+        found = [stored for stored in partition.rows(rows) if stored is not None]
         if not found:
             return []
-        values, _ = tables.unpack(np.stack([vector for vector, _ in found]))
+        values, _ = partition.codec.unpack(np.stack([vector for vector, _ in found]))
         records = [layout.unpack_record(record) for _, record in found]
         vectors = values.astype(np.float64)
         distances = _DISTANCES[distance_func](vectors, query[0].astype(np.float64))
@@ -169,7 +169,7 @@ class LSHash:
         self, shape: tuple[int, int, int], matrices: str | Path | None
     ) -> GaussianFamily:
         tables, bits, dim = shape
-        if not self._collection.fitted:
+        if not self._collection.is_fitted():
             self._collection.partitions[0].fit(
                 _planes_from(Path(matrices), shape)
                 if matrices is not None

@@ -10,12 +10,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from simdist.hashing.components import COMPONENTS
 from simdist.hashing.kmeans import centroids_for
 from simdist.settings import MAX_PARTITIONS
-from simdist.store import layout
+from simdist.vectors.codec import Int8Codec
 
 # Bytes of an image beside its vector and its URI, and of a bucket beside the rows in it: fitted to
 # what an embedded server used for 10,000 and 100,000 images (tests/integration/test_planning.py).
@@ -46,8 +44,6 @@ DECODE_CORE_MS, DECODE_CORE_MS_A_MEGAPIXEL, FETCH_CORE_MS = 0.22, 2.66, 0.6
 EMBED_CORE_MS = 12.0
 # Of a core, so that a queue stays short.
 BUSY = 0.6
-
-_INT8 = np.dtype(np.int8)
 
 
 @dataclass(frozen=True)
@@ -131,7 +127,7 @@ def plan(workload: Workload) -> Plan:
     buckets = centroids_for(workload.images // partitions)
     rows = rows_a_query(workload.images, partitions=partitions)
     query_ms = QUERY_CORE_MS * partitions + rows * ROW_CORE_NS / 1e6
-    width = layout.vector_width(workload.dim, _INT8)
+    width = Int8Codec(workload.dim).width
     decode_ms = FETCH_CORE_MS + DECODE_CORE_MS + DECODE_CORE_MS_A_MEGAPIXEL * workload.megapixels
     rate = workload.gpus * workload.images_per_gpu_s
     embed_s = 1 / workload.images_per_gpu_s if workload.gpus else EMBED_CORE_MS / 1e3
@@ -163,7 +159,7 @@ def bytes_an_image(images: int, *, dim: int, uri_bytes: int, partitions: int = 1
     # Half precision: centroids, and the components that they are in.
     family = 2 * COMPONENTS * (buckets + dim)
     return (
-        layout.vector_width(dim, _INT8)
+        Int8Codec(dim).width
         + (uri_bytes + RECORD_BYTES)
         + URI_ENTRY_BYTES
         + ROW_BYTES

@@ -54,16 +54,16 @@ def rebuild(collection: Collection) -> None:
     """Go on with a rebuild of the tables that was interrupted, or start one, and finish it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rehash, "GROWTH", 0)
-        for tables in collection.partitions:
-            if tables.fitted and tables.state("live")[0]:
-                grow(tables)
+        for partition in collection.partitions:
+            if partition.is_fitted() and partition.state().live:
+                grow(partition)
 
 
 def check(collection: Collection, model: Model, searcher: Searcher | None = None) -> None:
     """The index is whole, and an exhaustive search in it finds what a dictionary holds."""
     assert contents(collection) == sorted(ref(image).uri for image in model)
     assert collection.known([ref(image, state) for image, state in model.items()]).all()
-    if collection.fitted:
+    if collection.is_fitted():
         query = vectors(1, seed=99)[0]
         hits = (searcher or Searcher(collection)).search(query, n=1000, probes=100_000)
         scores = {ref(image).uri: content(image, state) @ query for image, state in model.items()}
@@ -72,5 +72,5 @@ def check(collection: Collection, model: Model, searcher: Searcher | None = None
 
 def forget_leases(collection: Collection) -> None:
     """As if the time that a dead process had for its rebuild were over."""
-    for tables in collection.partitions:
-        collection.store.call("DEL", tables.key("rehash"))
+    for partition in collection.partitions:
+        collection.store.call("DEL", partition.keys.lease)

@@ -90,7 +90,7 @@ def _measure(
         collection = _create(store, NAME, dim, count)
         clock, system = Clock(server.pid), f"simdist-{kind}"
         partition = collection.partitions[0]
-        sample = partition.turned(_sample(data, sample_size(kind, count)))
+        sample = partition.codec.turned(_sample(data, sample_size(kind, count)))
 
         def fit() -> None:
             family = fit_family(sample, kind=kind, images=count, size=size, tables=tables)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from cluster.service.config import APPLICATION
 from simdist.errors import ClusterError, SimdistError
 from simdist.search.question import Hit, Question
-from simdist.settings import DEFAULT_RESULTS
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -32,31 +31,19 @@ class Pool:
         except RayServeException:  # Serve does not run there, or serves something else
             return None
 
-    def search(
-        self,
-        *,
-        image: bytes | None = None,
-        uri: str | None = None,
-        url: str | None = None,
-        n: int = DEFAULT_RESULTS,
-        recall: float | None = None,
-        collection: str | None = None,
-    ) -> list[Hit]:
-        """The images most similar to one, as `simdist.Client.search`.
+    def ask(self, question: Question) -> list[Hit]:
+        """The images most similar to what a question asks by, the best first.
 
         Raises:
-            UnknownImageError: no image of that URI is indexed.
+            UnknownImageError: no image of that URI or id is indexed.
             ClusterError: no worker answers.
             SimdistError: the question cannot be answered.
         """
         from ray.exceptions import RayActorError, RayTaskError
         from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
-        question = Question(
-            image=image, uri=uri, url=url, n=n, recall=recall, collection=collection
-        )
         try:
-            hits: list[Hit] = self._handle.search.remote(question).result(timeout_s=ANSWER_SECONDS)
+            hits: list[Hit] = self._handle.ask.remote(question).result(timeout_s=ANSWER_SECONDS)
         except RayTaskError as error:
             if isinstance(error.cause, SimdistError):
                 raise error.cause from error

@@ -8,7 +8,6 @@ import io
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,17 +21,16 @@ from simdist.errors import (
     BusyError,
     CollectionError,
     SimdistError,
+    UnknownCollectionError,
     UnknownImageError,
-    UsageError,
 )
 from simdist.images.decoding import decode
 from simdist.index.collection import Added, Collection, IndexedImage
 from simdist.search.question import Hit, Question
 from simdist.search.searcher import Searcher
-from simdist.settings import MAX_RESULTS
 from simdist.sources import ImageRef, is_web_address, read_bytes
 from simdist.sources.web import fetch
-from simdist.store import connect, layout
+from simdist.store import connect
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -80,7 +78,7 @@ class QueryWorker:
                 searcher = self._searcher(collection)
             except CollectionError:
                 continue
-            if searcher.collection.fitted:
+            if searcher.collection.is_fitted():
                 searcher.search(np.ones(searcher.collection.dim, np.float32), n=1)
         # What decodes is loaded now: the first image would wait for it, two seconds.
         blank = io.BytesIO()
@@ -95,20 +93,20 @@ class QueryWorker:
         """
         await self._in(self._reading, lambda: self._store.call("PING"))
 
-    async def search(self, question: Question) -> list[Hit]:
-        """The images most similar to what is asked for, the best first.
+    async def ask(self, question: Question) -> list[Hit]:
+        """The images most similar to what a question asks by, the best first.
 
         Raises:
             BusyError: not within the deadline.
             UnknownImageError: the URI is not indexed.
             SimdistError: the question cannot be answered, or a part of the service is missing.
         """
-        return await self._in_time(self._search(question))
+        return await self._in_time(self._answer(question))
 
-    async def search_many(self, questions: Sequence[Question]) -> list[list[Hit] | SimdistError]:
-        """As `search` for each question; what cannot be answered comes as the error."""
+    async def ask_many(self, questions: Sequence[Question]) -> list[list[Hit] | SimdistError]:
+        """As `ask` for each question; what cannot be answered comes as the error."""
         found = await self._in_time(
-            asyncio.gather(*map(self._search, questions), return_exceptions=True)
+            asyncio.gather(*map(self._answer, questions), return_exceptions=True)
         )
         answers: list[list[Hit] | SimdistError] = []
         for one in found:
@@ -117,16 +115,14 @@ class QueryWorker:
             answers.append(one)
         return answers
 
-    async def _search(self, question: Question) -> list[Hit]:
-        if question.url is None and question.image is None:
-            return await self._in(self._searching, partial(self._find, question), stage="search")
-        opened = self.collection(question.collection)
+    async def _answer(self, question: Question) -> list[Hit]:
         data = question.image
         if question.url is not None:
             data = await self.fetch(question.url)
-        vector = await self._embed(data or b"", opened)
-        work = partial(self._find, replace(question, vector=vector))
-        return await self._in(self._searching, work, stage="search")
+        if data is not None:
+            vector = await self._embed(data, self.collection(question.collection))
+            question = question.by_vector(vector)
+        return await self._in(self._searching, partial(self._search, question), stage="search")
 
     async def image(self, digest: bytes, collection: str | None) -> IndexedImage:
         """What is stored of an image, by `layout.uri_digest`.
@@ -178,10 +174,8 @@ class QueryWorker:
         opened = self.collection(collection)
         vector = await self._in_time(self._embed(data, opened))
         fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
-        ref = ImageRef(uri, fingerprint, len(data), label)
-        return await self._in(
-            self._reading, lambda: opened.add(vector[None], [ref], metadata=[metadata])
-        )
+        ref = ImageRef(uri, fingerprint, len(data), label, metadata=metadata)
+        return await self._in(self._reading, lambda: opened.add(vector[None], [ref]))
 
     async def delete(self, uri: str, collection: str | None) -> int:
         """Delete an image by its URI; returns how many there were."""
@@ -199,14 +193,14 @@ class QueryWorker:
         """A collection that is served.
 
         Raises:
-            UnknownImageError: that one is not.
+            UnknownCollectionError: that one is not.
         """
         return self._searcher(name).collection
 
     def _searcher(self, name: str | None) -> Searcher:
         name = name or self.config.collections[0]
         if name not in self.config.collections:
-            raise UnknownImageError(
+            raise UnknownCollectionError(
                 f"the collection {name!r} is not served here, only: "
                 + ", ".join(self.config.collections)
             )
@@ -239,13 +233,10 @@ class QueryWorker:
             except (RayActorError, DeploymentUnavailableError):
                 await asyncio.sleep(_PAUSE)
 
-    def _find(self, question: Question) -> list[Hit]:
-        """Search by what needs no embedding."""
+    def _search(self, question: Question) -> list[Hit]:
         searcher = self._searcher(question.collection)
-        n = question.n if question.label is None else MAX_RESULTS
         try:
-            vector = self._vector(question, searcher.collection)
-            hits = searcher.search(vector, n=n, recall=question.recall)
+            hits = searcher.ask(question)
         except UnknownImageError:
             raise
         except CollectionError:
@@ -253,26 +244,7 @@ class QueryWorker:
             self._searchers.pop(searcher.collection.name, None)
             raise
         self.metrics.searched(searcher, question.recall)
-        if question.label is not None:
-            hits = [hit for hit in hits if hit.label == question.label][: question.n]
-        if question.min_score is not None:
-            hits = [hit for hit in hits if hit.score >= question.min_score]
         return hits
-
-    @staticmethod
-    def _vector(question: Question, collection: Collection) -> NDArray[np.float32]:
-        if question.vector is not None:
-            return question.vector
-        digest = question.digest
-        if question.uri is not None:
-            digest = layout.uri_digest(question.uri)
-        if digest is None:
-            raise UsageError("ask by a vector, a URI, a URL or an image")
-        stored = collection.get_by_digest(digest)
-        if stored is None:
-            name = question.uri or "no such image"
-            raise UnknownImageError(f"{name} is not indexed in {collection.name!r}")
-        return stored.vector
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         """Await work as long as a request may take."""

@@ -59,9 +59,9 @@ def evaluate(
     """
     from simdist.evaluation import evaluate as measure
     from simdist.index.collection import Collection
-    from simdist.index.tuning import check_recall
     from simdist.plots import check_plot, draw_evaluation
     from simdist.search.contact_sheet import check_target, contact_sheet, write_picture
+    from simdist.search.question import check_recall
     from simdist.store import open_store
 
     if recall is not None:

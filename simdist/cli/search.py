@@ -29,7 +29,7 @@ from simdist.settings import (
 if TYPE_CHECKING:
     from simdist.embedding import Embedder
     from simdist.search.query import Query, Service
-    from simdist.search.question import Hit
+    from simdist.search.question import Hit, Question
 
 
 def search(
@@ -50,6 +50,13 @@ def search(
             help="Find this share of the 10 most similar images, such as 0.95; "
             "'simdist tune' measures what that takes.",
         ),
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Find only images with this label.")
+    ] = None,
+    min_score: Annotated[
+        float | None,
+        typer.Option(metavar="SCORE", help="Leave out hits that are less similar, -1 to 1."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write a contact sheet (.png or .jpg).")
@@ -84,28 +91,25 @@ def search(
     ] = None,
 ) -> None:
     """Find the images most similar to one, or to each of several."""
-    from simdist.index.tuning import check_recall
     from simdist.search.contact_sheet import (
         check_target,
         contact_sheet,
         show_picture,
         write_picture,
     )
-    from simdist.search.query import ask
+    from simdist.search.query import ask_by
+    from simdist.search.question import Question
 
-    if recall is not None:
-        check_recall(recall)
+    question = Question(n=n, recall=recall, min_score=min_score, label=label, collection=collection)
     if out is not None:
         check_target(out)
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
     with ExitStack() as stack:
         service = _service(stack, server, settings)
         if service is not None:
-            found = [
-                ask(service, image, n=n, recall=recall, collection=collection) for image in images
-            ]
+            found = [ask_by(image, service, question) for image in images]
         else:
-            found = _search_here(images, settings, collection, model, weights, n=n, recall=recall)
+            found = _search_here(images, question, settings, model, weights)
     # The sheet first: whoever reads the output may stop reading (`... | head`).
     sheet = contact_sheet(found) if out is not None or show else None
     if sheet is not None and out is not None:
@@ -139,28 +143,26 @@ def _service(stack: ExitStack, server: str | None, settings: Settings) -> Servic
 
 def _search_here(
     images: list[str],
+    question: Question,
     settings: Settings,
-    collection: str,
     model: str | None,
     weights: Path | None,
-    *,
-    n: int,
-    recall: float | None,
 ) -> list[tuple[Query, list[Hit]]]:
     from simdist.index.collection import Collection
+    from simdist.index.partition import require_fitted
     from simdist.search.query import resolve_queries
     from simdist.search.searcher import Searcher
     from simdist.store import open_store
 
     with open_store(settings) as store:
-        opened = Collection.open(store, collection)
+        opened = Collection.open(store, question.collection or DEFAULT_COLLECTION)
         # Before a model is loaded: an empty collection says so at once.
-        opened.require_images()
+        require_fitted(opened.partitions)
         queries = resolve_queries(
             images, opened, load_embedder=lambda: _load(model or opened.model, weights)
         )
         searcher = Searcher(opened)
-        return [(query, searcher.search(vector, n=n, recall=recall)) for query, vector in queries]
+        return [(query, searcher.ask(question.by_vector(vector))) for query, vector in queries]
 
 
 def _load(model: str, weights: Path | None) -> Embedder:

@@ -1,9 +1,9 @@
-"""Images as `store/commit.lua` takes them, in the order that suits it."""
+"""Images in the batches and in the order that suit the scripts."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike, NDArray
 from simdist.hashing.family import Buckets
 from simdist.sources.reference import ImageRef
 from simdist.store import layout
+from simdist.store.scripts import Images, NewImages
+from simdist.vectors.codec import wholes
 
 # Images committed by one call of the script, if they go into one table: a stall of two or three
 # milliseconds, of more if they replace others. Each further table takes half as long again.
@@ -26,9 +28,9 @@ class Batch:
     """Images that are to be committed.
 
     Attributes:
-        packed: (n, width) uint8, their stored vectors (`layout.pack_vectors`).
+        packed: (n, width) uint8, their stored vectors (`Codec.pack`).
         digests: (n, 22) uint8 (`layout.digests`).
-        records: their records (`layout.pack_record`).
+        records: their records (`layout.pack_records`).
     """
 
     packed: NDArray[np.uint8]
@@ -36,16 +38,11 @@ class Batch:
     records: Sequence[bytes]
 
     @classmethod
-    def pack(
-        cls,
-        packed: NDArray[np.uint8],
-        refs: Sequence[ImageRef],
-        metadata: Sequence[Mapping[str, Any]],
-    ) -> Batch:
+    def pack(cls, packed: NDArray[np.uint8], refs: Sequence[ImageRef]) -> Batch:
         """Pack what belongs to stored vectors."""
         uris = [ref.uri.encode() for ref in refs]
         digests = layout.digests(uris, [ref.fingerprint for ref in refs])
-        labels = [ref.label for ref in refs]
+        labels, metadata = [ref.label for ref in refs], [ref.metadata for ref in refs]
         return cls(packed, digests, layout.pack_records(uris, labels, metadata))
 
     def commands(
@@ -65,7 +62,7 @@ class Batch:
         # For all calls at once: NumPy's overhead is as much as what it does for one.
         rows = row + np.arange(len(order))
         uris = self._uris(order, bounds, rows, uri_bits)
-        columns, vectors = buckets[order], layout.wholes(self.packed)
+        columns, vectors = buckets[order], wholes(self.packed)
         runs = [_Runs.of(column, bounds, table) for table, column in enumerate(columns.T)]
         records = [self.records[i] for i in order.tolist()]
         lengths = _numbers([len(record) for record in records])
@@ -76,7 +73,7 @@ class Batch:
                 rows=_numbers(rows[here]),
                 uris=uris.hashes[first:last],
                 entries=uris.entries[here],
-                places=uris.places[here],
+                positions=uris.positions[here],
                 buckets=columns[here],
                 runs=[some.of_calls[some.bounds[call] : some.bounds[call + 1]] for some in runs],
                 lengths=lengths[here],
@@ -93,7 +90,7 @@ class Batch:
         hashes = layout.uris_hashes(digests, uri_bits)
         by_hash = np.lexsort((hashes, call))
         hashes = hashes[by_hash]
-        fields, states = np.hsplit(digests[by_hash, layout.PREFIX :], [layout.FIELD])
+        fields, fingerprints = np.hsplit(digests[by_hash, layout.PREFIX :], [layout.FIELD])
         changes = (np.diff(hashes, prepend=-1) != 0) | (np.diff(call, prepend=-1) != 0)
         firsts = np.flatnonzero(changes)
         counts = np.diff(firsts, append=len(order))
@@ -101,7 +98,7 @@ class Batch:
         return _Uris(
             _numbers(np.column_stack([hashes[firsts], counts])),
             np.searchsorted(firsts, bounds).tolist(),
-            np.hstack([fields, numbers, states]),
+            np.hstack([fields, numbers, fingerprints]),
             _numbers(by_hash - bounds[call] + 1),
         )
 
@@ -144,7 +141,7 @@ class Command:
         rows: (n,) uint32, that they get if all are new, and nobody else writes.
         uris: (hashes, 2) uint32: a `uris` hash, and how many of the images belong into it.
         entries: (n, 23) uint8, in the order of the hashes: field, row, digest of the fingerprint.
-        places: (n,) uint32, which of the images each of these is, from 1 on.
+        positions: (n,) uint32, which of the images each of these is, from 1 on.
         buckets: (n, tables) uint32.
         runs: of each table (runs, 3) uint32: the table, a bucket, how many images follow in it.
         lengths: (n,) uint32, of records.
@@ -156,37 +153,42 @@ class Command:
     rows: NDArray[np.uint32]
     uris: NDArray[np.uint32]
     entries: NDArray[np.uint8]
-    places: NDArray[np.uint32]
+    positions: NDArray[np.uint32]
     buckets: Buckets
     runs: Sequence[NDArray[np.uint32]]
     lengths: NDArray[np.uint32]
     records: Sequence[bytes]
     vectors: NDArray[np.void]
 
-    def insertion(self) -> list[bytes]:
-        """What `store/insert.lua` takes of them, from the fifth argument on."""
-        arrays: list[NDArray[Any]] = [self.uris, self.entries, np.concatenate(self.runs), self.rows]
+    def new_images(self) -> NewImages:
+        """What `scripts.insert` takes of them."""
         blocks = []
         for start, end in pairwise([0, *self._cuts(int(self.rows[0])), len(self.rows)]):
             here = slice(start, end)
             blocks += [self.vectors[here].tobytes(), self.lengths[here].tobytes()]
             blocks.append(b"".join(self.records[here]))
-        return [*(array.tobytes() for array in arrays), *blocks]
-
-    def arguments(self, row: int) -> list[bytes]:
-        """What `store/commit.lua` takes; it takes least time if the first gets this row."""
-        fields, _, states = np.hsplit(
-            self.entries, [layout.FIELD, layout.FIELD + layout.ROW_DTYPE.itemsize]
+        return NewImages(
+            hashes=self.uris.tobytes(),
+            entries=self.entries.tobytes(),
+            runs=np.concatenate(self.runs).tobytes(),
+            rows=self.rows.tobytes(),
+            blocks=blocks,
         )
-        arrays: list[NDArray[Any]] = [
-            *(self.uris, fields, states, self.places, self.buckets.T, self.lengths)
-        ]
-        pieces = np.split(self.vectors, self._cuts(row))
-        return [
-            *(array.tobytes() for array in arrays),
-            b"".join(self.records),
-            *(piece.tobytes() for piece in pieces),
-        ]
+
+    def images(self, row: int) -> Images:
+        """What `scripts.commit` takes; it takes least time if the first gets this row."""
+        row_end = layout.FIELD + layout.ROW_DTYPE.itemsize
+        fields, _, fingerprints = np.hsplit(self.entries, [layout.FIELD, row_end])
+        return Images(
+            hashes=self.uris.tobytes(),
+            fields=fields.tobytes(),
+            fingerprints=fingerprints.tobytes(),
+            positions=self.positions.tobytes(),
+            buckets=self.buckets.T.tobytes(),
+            lengths=self.lengths.tobytes(),
+            records=b"".join(self.records),
+            vectors=[piece.tobytes() for piece in np.split(self.vectors, self._cuts(row))],
+        )
 
     def _cuts(self, row: int) -> range:
         """Where blocks end."""
@@ -198,14 +200,14 @@ class _Uris:
     """What the scripts take of the URIs, for all calls.
 
     Attributes:
-        hashes, entries, places: as in `Command`.
+        hashes, entries, positions: as in `Command`.
         bounds: where in `hashes` the calls start, and the end.
     """
 
     hashes: NDArray[np.uint32]
     bounds: list[int]
     entries: NDArray[np.uint8]
-    places: NDArray[np.uint32]
+    positions: NDArray[np.uint32]
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.store import layout
+from simdist.vectors.codec import Codec, alive
 
 # A table and a bucket in it.
 Place = tuple[int, int]
+
+
+class OutdatedError(Exception):
+    """The tables have another generation by now; never leaves simdist."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +30,7 @@ class BucketTail:
         start, known: how much of it the reader had, and has from now on.
         complete: whether that is all.
         rows: (n,) uint32, without those of deleted images.
-        vectors: (n, width) uint8, stored vectors (`layout.unpack_vectors`).
+        vectors: (n, width) uint8, stored vectors (`Codec.unpack`).
     """
 
     place: Place
@@ -38,7 +43,7 @@ class BucketTail:
 
 @dataclass(frozen=True)
 class Reading:
-    """An answer of `HashTables.read`.
+    """An answer of `Partition.read`.
 
     Attributes:
         epoch: changes that the partition had seen by then.
@@ -51,26 +56,25 @@ class Reading:
 
 
 def unpack_reading(
-    reply: Sequence[Any], wanted: Mapping[Place, int], *, width: int, limit: int
+    reply: Sequence[Any], wanted: Mapping[Place, int], *, codec: Codec, limit: int
 ) -> Reading:
-    """What `store/read.lua` answers.
+    """What `scripts.read` answers.
 
     Args:
         wanted: for each bucket, how much of it the reader has.
-        width: bytes of a stored vector.
         limit: rows that were read at most.
     """
     epoch, dead, *buckets = reply
     rows = np.frombuffer(b"".join(packed for packed, *_ in buckets), layout.ROW_DTYPE)
     parts = chain.from_iterable(vectors for _, *vectors in buckets)
-    matrix = np.frombuffer(b"".join(parts), np.uint8).reshape(-1, width)
+    matrix = codec.matrix(b"".join(parts))
     ends = list(accumulate((len(packed) // 4 for packed, *_ in buckets), initial=0))
-    alive = layout.alive(matrix)
-    intact = alive.all()
+    there = alive(matrix)
+    intact = there.all()
     tails = []
     # Fewer than were wanted, where the limit was reached.
     for (place, known), (first, last) in zip(wanted.items(), pairwise(ends), strict=False):
-        new = slice(first, last) if intact else first + np.flatnonzero(alive[first:last])
+        new = slice(first, last) if intact else first + np.flatnonzero(there[first:last])
         tails.append(
             BucketTail(place, known, known + last - first, last < limit, rows[new], matrix[new])
         )

@@ -15,13 +15,14 @@ from simdist.errors import CollectionError, ModelMismatchError, UsageError
 from simdist.hashing import KMeansFamily, fit_family
 from simdist.index.commit import commit
 from simdist.index.growth import grow, images_to_fit_for
-from simdist.index.tables import HashTables, require_fitted
+from simdist.index.partition import Partition
 from simdist.index.tuning import retune
 from simdist.settings import DEFAULT_EXPECT, MAX_PARTITIONS
 from simdist.sources.reference import ImageRef
-from simdist.store import Store, layout
+from simdist.store import Store, layout, scripts
 from simdist.store.connection import Argument
 from simdist.vectors.checks import checked, normalised
+from simdist.vectors.codec import Codec
 
 if TYPE_CHECKING:
     from simdist.embedding import Model
@@ -82,7 +83,7 @@ class Collection:
     model_id: str
     dim: int
     expect: int
-    partitions: tuple[HashTables, ...]
+    partitions: tuple[Partition, ...]
 
     @classmethod
     def open(cls, store: Store, name: str) -> Collection:
@@ -91,7 +92,7 @@ class Collection:
         Raises:
             CollectionError: there is none of that name, or a newer simdist made it.
         """
-        meta = store.call("HGETALL", layout.meta_key(_checked_name(name)))
+        meta = store.call("HGETALL", layout.Keys(_checked_name(name)).meta)
         if not meta:
             raise CollectionError(_missing(store, name))
         return cls._from_meta(store, name, meta)
@@ -158,14 +159,13 @@ class Collection:
             "partitions": partitions,
             "uri_bits": layout.uri_bits(expect // partitions),
         }
-        arguments: list[Argument] = [part for pair in fields.items() for part in pair]
-        born: list[Argument] = ["born", secrets.token_hex(8)]
+        born: dict[str, Argument] = {"born": secrets.token_hex(8)}
         # Partition 0 last: when it is there, all are.
         for partition in range(partitions - 1, 0, -1):
-            store.run("create", [layout.meta_key(_checked_name(name), partition)], born)
-        reply = store.run("create", [layout.meta_key(_checked_name(name))], [*born, *arguments])
+            scripts.create(store, layout.Keys(_checked_name(name), partition).meta, born)
+        meta = scripts.create(store, layout.Keys(_checked_name(name)).meta, born | fields)
         store.call("SADD", layout.COLLECTIONS, name)
-        return cls._from_meta(store, name, dict(zip(reply[::2], reply[1::2], strict=True)))
+        return cls._from_meta(store, name, meta)
 
     @classmethod
     def _from_meta(cls, store: Store, name: str, meta: Mapping[bytes, bytes]) -> Collection:
@@ -175,7 +175,8 @@ class Collection:
                 f"the collection {name!r} has layout version {version}, this simdist reads "
                 f"{layout.VERSION}: use the simdist that made it, or ingest into another collection"
             )
-        dim, dtype = int(meta[b"dim"]), np.dtype(meta[b"dtype"].decode())
+        dim, bits = int(meta[b"dim"]), int(meta[b"uri_bits"])
+        codec = Codec.of(meta[b"dtype"].decode(), dim)
         return cls(
             store=store,
             name=name,
@@ -184,8 +185,8 @@ class Collection:
             dim=dim,
             expect=int(meta[b"expect"]),
             partitions=tuple(
-                HashTables(store, name, partition, dim, dtype, int(meta[b"uri_bits"]))
-                for partition in range(int(meta[b"partitions"]))
+                Partition(store, name, number, codec=codec, uri_bits=bits)
+                for number in range(int(meta[b"partitions"]))
             ),
         )
 
@@ -201,26 +202,49 @@ class Collection:
                 f"{model_id}: use that model, or another collection (--collection NAME)"
             )
 
-    @property
-    def fitted(self) -> bool:
-        """Whether it has hash tables: from the first `add` on."""
-        return any(tables.fitted for tables in self.partitions)
-
-    def require_images(self) -> None:
-        """Check that there is something to search in.
-
-        Raises:
-            CollectionError: nothing has been added yet.
-        """
-        require_fitted(self.partitions)
+    def is_fitted(self) -> bool:
+        """Whether the collection has hash tables: from the first `add` on."""
+        return any(partition.is_fitted() for partition in self.partitions)
 
     def count(self) -> int:
-        """Images that are indexed now."""
-        return sum(tables.state("live")[0] for tables in self.partitions)
+        """Images that are indexed now; a round trip for each partition."""
+        return sum(partition.state().live for partition in self.partitions)
+
+    def __len__(self) -> int:
+        """As `count`."""
+        return self.count()
+
+    def __bool__(self) -> bool:
+        """Always true: an empty collection is one, too."""
+        return True
+
+    def __contains__(self, uri: object) -> bool:
+        """Whether an image is indexed, by its URI."""
+        if not isinstance(uri, str):
+            return False
+        digest = layout.uri_digest(uri)
+        return self._home(digest).row_of(digest) is not None
+
+    def images(self) -> Iterator[IndexedImage]:
+        """All images, in batches of a few thousand a round trip, in no order that means anything.
+
+        An image that is there from the beginning to the end comes once. One that is added or
+        deleted meanwhile may come or not, and one that is replaced may come twice: as it was, and
+        as it is.
+        """
+        for partition in self.partitions:
+            start = 0
+            # Until there are no more rows than have been read.
+            while (end := partition.state().rows) > start:
+                for block in partition.images(start, end):
+                    vectors = partition.codec.turned_back(block.vectors)
+                    for vector, record in zip(vectors, block.records, strict=True):
+                        yield IndexedImage(record.uri, record.label, record.metadata, vector)
+                start = end
 
     def warm(self) -> None:
         """Load the compiled loops that the first `add` would wait for, a second or so."""
-        self.partitions[0].turned(np.zeros((1, self.dim), np.float32))
+        self.partitions[0].codec.turned(np.zeros((1, self.dim), np.float32))
 
     def known(self, refs: Sequence[ImageRef]) -> NDArray[np.bool_]:
         """Which images are indexed with the content that their fingerprints stand for.
@@ -229,11 +253,11 @@ class Collection:
             (len(refs),) bool; one round trip a partition.
         """
         flags = np.zeros(len(refs), np.bool_)
-        for tables, members in self._spread([ref.uri for ref in refs]):
+        for partition, members in self._spread([ref.uri for ref in refs]):
             there = [refs[i] for i in members]
             uris = [ref.uri.encode() for ref in there]
             fingerprints = [ref.fingerprint for ref in there]
-            flags[members] = tables.known(layout.digests(uris, fingerprints))
+            flags[members] = partition.known(layout.digests(uris, fingerprints))
         return flags
 
     def add(
@@ -241,7 +265,6 @@ class Collection:
         vectors: NDArray[np.float32],
         refs: Sequence[ImageRef],
         *,
-        metadata: Sequence[Mapping[str, Any]] | None = None,
         replicas: int = 0,
         force: bool = False,
     ) -> Added:
@@ -253,8 +276,7 @@ class Collection:
 
         Args:
             vectors: (n, dim) float32.
-            refs: what each vector is the embedding of.
-            metadata: JSON objects to keep with the images.
+            refs: what each vector is the embedding of; their labels and metadata are kept.
             replicas: how many replicas of the server must have each batch before the next is sent.
             force: replace also what is known with the same fingerprint.
 
@@ -265,27 +287,28 @@ class Collection:
         vectors = checked(vectors, dim=self.dim)
         if len(vectors) != len(refs):
             raise UsageError(f"{len(vectors)} vectors for {len(refs)} images")
-        extra = metadata or [{}] * len(refs)
         results = b""
-        for tables, members in self._spread([ref.uri for ref in refs]):
-            part = (vectors, refs, extra)
+        for partition, members in self._spread([ref.uri for ref in refs]):
+            its_vectors, its_refs = vectors, refs
             if len(members) < len(refs):
-                part = (vectors[members], [refs[i] for i in members], [extra[i] for i in members])
-            if not tables.fitted:
-                self._fit(tables, part[0])
-            written = commit(tables, *part, replicas=replicas, force=force)
+                its_vectors, its_refs = vectors[members], [refs[i] for i in members]
+            if not partition.is_fitted():
+                self._fit(partition, its_vectors)
+            written = commit(partition, its_vectors, its_refs, replicas=replicas, force=force)
             if b"+" in written:
                 grow(
-                    tables, expect=self.expected_each, before_switch=lambda: retune(self.partitions)
+                    partition,
+                    expect=self.expected_each,
+                    before_switch=lambda: retune(self.partitions),
                 )
             results += written
         return Added(results.count(b"+"), results.count(b"~"), results.count(b"="))
 
-    def _fit(self, tables: HashTables, vectors: NDArray[np.float32]) -> None:
+    def _fit(self, partition: Partition, vectors: NDArray[np.float32]) -> None:
         kind = KMeansFamily.kind
         images = images_to_fit_for(kind, live=len(vectors), expect=self.expected_each)
-        sample = tables.turned(normalised(vectors))
-        tables.fit(fit_family(sample, kind=kind, images=images), images=images)
+        sample = partition.codec.turned(normalised(vectors))
+        partition.fit(fit_family(sample, kind=kind, images=images), images=images)
 
     @property
     def expected_each(self) -> int:
@@ -296,8 +319,8 @@ class Collection:
         """Delete images by URI; unknown ones are passed over. Returns how many there were."""
         given = list(uris)
         return sum(
-            tables.delete([layout.uri_digest(given[i]) for i in members])
-            for tables, members in self._spread(given)
+            partition.delete([layout.uri_digest(given[i]) for i in members])
+            for partition, members in self._spread(given)
         )
 
     def get(self, uri: str) -> IndexedImage | None:
@@ -306,17 +329,21 @@ class Collection:
 
     def get_by_digest(self, digest: bytes) -> IndexedImage | None:
         """As `get`, by `layout.uri_digest`."""
-        tables = self.partitions[layout.partition_of(digest, len(self.partitions))]
-        row = tables.row_of(digest)
-        stored = tables.rows(np.array([row], np.uint32))[0] if row is not None else None
+        partition = self._home(digest)
+        row = partition.row_of(digest)
+        stored = partition.rows(np.array([row], np.uint32))[0] if row is not None else None
         # None here: deleted between the two calls.
         if stored is None:
             return None
         record = layout.unpack_record(stored[1])
-        [vector] = tables.turned_back(tables.restore(stored[0][None]))
+        codec = partition.codec
+        [vector] = codec.turned_back(codec.restore(stored[0][None]))
         return IndexedImage(record.uri, record.label, record.metadata, vector)
 
-    def _spread(self, uris: Sequence[str]) -> Iterator[tuple[HashTables, NDArray[np.intp]]]:
+    def _home(self, digest: bytes) -> Partition:
+        return self.partitions[layout.partition_of(digest, len(self.partitions))]
+
+    def _spread(self, uris: Sequence[str]) -> Iterator[tuple[Partition, NDArray[np.intp]]]:
         """The partitions that URIs belong to, each with the indices of its own, in order."""
         if len(self.partitions) == 1:
             numbers = np.zeros(len(uris), np.intp)

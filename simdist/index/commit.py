@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,21 +10,21 @@ from numpy.typing import NDArray
 from simdist.hashing import HashFamily
 from simdist.hashing.family import Buckets
 from simdist.index.batch import COMMIT_BATCH, Batch, Command
-from simdist.index.tables import Hashing, HashTables
+from simdist.index.partition import Hashing, Partition
 from simdist.settings import SORTED
 from simdist.sources.reference import ImageRef
-from simdist.store import layout
-from simdist.store.connection import Argument
+from simdist.store import scripts
+from simdist.store.scripts import Tables
+from simdist.vectors.codec import Codec
 
 # Images that are packed and hashed together: what is made of them stays in a processor's cache.
 _PREPARED = COMMIT_BATCH
 
 
 def commit(
-    tables: HashTables,
+    partition: Partition,
     vectors: NDArray[np.float32],
     refs: Sequence[ImageRef],
-    metadata: Sequence[Mapping[str, Any]],
     *,
     replicas: int = 0,
     force: bool = False,
@@ -46,16 +45,16 @@ def commit(
     results = b""
     for start in range(0, len(refs), SORTED):
         part = slice(start, start + SORTED)
-        batch = Batch.pack(_packed(tables, vectors[part]), refs[part], metadata[part])
-        results += _Commit(tables, batch, replicas=replicas, force=force).run()
+        batch = Batch.pack(_packed(partition.codec, vectors[part]), refs[part])
+        results += _Commit(partition, batch, replicas=replicas, force=force).run()
     return results
 
 
 class _Commit:
     """Some images that are sorted together, on their way into the tables."""
 
-    def __init__(self, tables: HashTables, batch: Batch, *, replicas: int, force: bool) -> None:
-        self._tables = tables
+    def __init__(self, partition: Partition, batch: Batch, *, replicas: int, force: bool) -> None:
+        self._partition = partition
         self._batch = batch
         self._replicas = replicas
         self._force = force
@@ -66,58 +65,61 @@ class _Commit:
     def run(self) -> bytes:
         """Write them all; returns the results, as `commit` does."""
         while not self._results.all():
-            self._write_left(self._tables.hashing())
+            self._write_left(self._partition.hashing())
         return self._results.tobytes()
 
     def _write_left(self, hashing: Hashing) -> None:
         """Write what is left, as long as these are the hash families in use."""
         families = [hashing.family, *([hashing.following] if hashing.following else [])]
         buckets = np.hstack([self._buckets(family) for family in families])
-        sides: list[Argument] = [hashing.generation, hashing.family.tables, 0, 0]
-        if hashing.following:
-            sides[2:] = [hashing.generation + 1, hashing.following.tables]
+        tables = Tables(
+            generation=hashing.generation,
+            count=hashing.family.tables,
+            following=hashing.generation + 1 if hashing.following else 0,
+            following_count=hashing.following.tables if hashing.following else 0,
+        )
         left, row = np.flatnonzero(self._results == 0), hashing.row
         self._all_new = not self._force
-        bits = self._tables.uri_bits
+        bits = self._partition.uri_bits
         for command in self._batch.commands(left, buckets, uri_bits=bits, row=row):
-            written = self._write(command, sides, row)
+            written = self._write(command, tables, row)
             if written is None:
                 return
             self._results[command.members] = np.frombuffer(written, np.uint8)
             row += len(written) - written.count(b"=")
 
-    def _write(self, command: Command, sides: list[Argument], row: int) -> bytes | None:
+    def _write(self, command: Command, tables: Tables, row: int) -> bytes | None:
         """Write what one call of a script does.
 
         Returns:
             A character for each image; None if the tables were rebuilt since it was hashed.
         """
+        store, meta = self._partition.store, self._partition.keys.meta
         if self._all_new:
-            inserted = self._call("insert", [*sides[:3], row, *command.insertion()])
-            self._all_new = inserted is not None
+            new = command.new_images()
+            self._all_new = scripts.insert(
+                store, meta, tables, new, row=row, replicas=self._replicas
+            )
             if self._all_new:
                 return b"+" * len(command.members)
-        arguments = [*sides, int(self._force), *command.arguments(row)]
-        written: bytes | None = self._call("commit", arguments)
-        return written
-
-    def _call(self, script: str, arguments: Sequence[Argument]) -> Any:
-        tables = self._tables
-        return tables.store.run(script, [tables.meta_key], arguments, replicas=self._replicas)
+        images = command.images(row)
+        return scripts.commit(
+            store, meta, tables, images, force=self._force, replicas=self._replicas
+        )
 
     def _buckets(self, family: HashFamily) -> Buckets:
         """Bucketed as they are stored: rebuilt tables, which know nothing else, come out equal."""
-        packed, unpack = self._batch.packed, self._tables.unpack
+        packed, unpack = self._batch.packed, self._partition.codec.unpack
         return np.concatenate(
             [family.buckets(*unpack(packed[piece])) for piece in _pieces(len(packed))]
         )
 
 
-def _packed(tables: HashTables, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _packed(codec: Codec, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(n, dim) -> (n, width) bytes, stored vectors."""
-    packed = np.empty((len(vectors), tables.width), np.uint8)
+    packed = np.empty((len(vectors), codec.width), np.uint8)
     for piece in _pieces(len(vectors)):
-        packed[piece] = layout.pack_vectors(tables.turned(vectors[piece]), tables.dtype)
+        packed[piece] = codec.pack(codec.turned(vectors[piece]))
     return packed
 
 

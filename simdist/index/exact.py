@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.hashing import HashFamily
-from simdist.index.tables import HashTables
+from simdist.index.snapshot import Snapshot
 from simdist.store import layout
 
 # Called with what is being done, and how many rows of how many it is done with.
@@ -23,27 +22,11 @@ _QUERIES = 64
 
 
 @dataclass(frozen=True)
-class Side:
-    """The tables of one partition that are measured.
-
-    Attributes:
-        generation: of the tables, whose family hashes.
-        rows, live: row numbers given out so far, and images.
-    """
-
-    tables: HashTables
-    generation: int
-    family: HashFamily
-    rows: int
-    live: int
-
-
-@dataclass(frozen=True)
 class Queries:
     """Stored vectors to search with: (q, dim) float32, and where each is stored, (q,) int64."""
 
     vectors: NDArray[np.float32]
-    sides: NDArray[np.int64]
+    snapshots: NDArray[np.int64]
     rows: NDArray[np.int64]
 
 
@@ -52,31 +35,33 @@ class Neighbours:
     """What exact search finds: (q, k) scores, and the side and row of each, int64."""
 
     scores: NDArray[np.float32]
-    sides: NDArray[np.int64]
+    snapshots: NDArray[np.int64]
     rows: NDArray[np.int64]
 
 
-def draw_queries(sides: Sequence[Side], count: int, generator: np.random.Generator) -> Queries:
+def draw_queries(
+    snapshots: Sequence[Snapshot], count: int, generator: np.random.Generator
+) -> Queries:
     """Some of the stored vectors, from each side its share; all of them if there are no more."""
-    live = sum(side.live for side in sides)
+    live = sum(snapshot.live for snapshot in snapshots)
     vectors, owners, rows = [], [], []
-    for number, side in enumerate(sides):
-        wanted = min(side.live, -(-count * side.live // max(live, 1)))
+    for number, snapshot in enumerate(snapshots):
+        wanted = min(snapshot.live, -(-count * snapshot.live // max(live, 1)))
         # A few more, for those that turn out to be deleted.
-        drawn = min(side.rows, wanted * side.rows // max(side.live, 1) * 5 // 4 + 20)
-        numbers = generator.choice(side.rows, drawn, replace=False).astype(np.uint32)
-        found = [(row, packed) for row, packed in _stored(side, numbers) if packed is not None]
+        drawn = min(snapshot.rows, wanted * snapshot.rows // max(snapshot.live, 1) * 5 // 4 + 20)
+        numbers = generator.choice(snapshot.rows, drawn, replace=False).astype(np.uint32)
+        found = [(row, packed) for row, packed in _stored(snapshot, numbers) if packed is not None]
         found = found[:wanted]
         vectors += [packed for _, packed in found]
         rows += [row for row, _ in found]
         owners += [number] * len(found)
-    tables = sides[0].tables
-    packed = np.array(vectors, np.uint8).reshape(-1, tables.width)
-    return Queries(tables.restore(packed), np.array(owners, np.int64), np.array(rows, np.int64))
+    codec = snapshots[0].partition.codec
+    packed = np.array(vectors, np.uint8).reshape(-1, codec.width)
+    return Queries(codec.restore(packed), np.array(owners, np.int64), np.array(rows, np.int64))
 
 
 def exact_neighbours(
-    sides: Sequence[Side], queries: Queries, count: int, on_progress: OnProgress
+    snapshots: Sequence[Snapshot], queries: Queries, count: int, on_progress: OnProgress
 ) -> Neighbours:
     """The `count` most similar stored vectors of each query, itself excluded, in no order.
 
@@ -86,10 +71,10 @@ def exact_neighbours(
     best = Neighbours(
         np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     )
-    total, done = sum(side.rows for side in sides), 0
-    for number, side in enumerate(sides):
-        own = queries.sides == number
-        for rows, vectors in side.tables.blocks(0, side.rows):
+    total, done = sum(snapshot.rows for snapshot in snapshots), 0
+    for number, snapshot in enumerate(snapshots):
+        own = queries.snapshots == number
+        for rows, vectors in snapshot.partition.vectors(0, snapshot.rows):
             if len(rows) and count:
                 scores = queries.vectors @ vectors.T
                 asked, here = np.nonzero((queries.rows[:, None] == rows) & own[:, None])
@@ -101,7 +86,7 @@ def exact_neighbours(
 
 
 def _improve(
-    best: Neighbours, scores: NDArray[np.float32], side: int, rows: NDArray[np.int64]
+    best: Neighbours, scores: NDArray[np.float32], snapshot: int, rows: NDArray[np.int64]
 ) -> None:
     """Put (q, n) scores of further rows among the best."""
     count = best.rows.shape[1]
@@ -111,45 +96,45 @@ def _improve(
     kept = np.argpartition(-together, count - 1, axis=1)[:, :count]
     old, place = kept < count, np.maximum(kept - count, 0)
     earlier = np.where(old, kept, 0)
-    for values, new in ((best.sides, np.full(kept.shape, side)), (best.rows, rows[place])):
+    for values, new in ((best.snapshots, np.full(kept.shape, snapshot)), (best.rows, rows[place])):
         values[better] = np.where(old, np.take_along_axis(values[better], earlier, axis=1), new)
     best.scores[better] = np.take_along_axis(together, kept, axis=1)
 
 
-def home_buckets(side: Side, number: int, neighbours: Neighbours) -> NDArray[np.int64]:
+def home_buckets(snapshot: Snapshot, number: int, neighbours: Neighbours) -> NDArray[np.int64]:
     """(q, k, tables) the buckets of the neighbours that are of side `number`; -1 for others.
 
     Also for those that were deleted meanwhile.
     """
-    homes = np.full((*neighbours.rows.shape, side.family.tables), -1, np.int64)
-    ours = (neighbours.sides == number) & np.isfinite(neighbours.scores)
+    homes = np.full((*neighbours.rows.shape, snapshot.family.tables), -1, np.int64)
+    ours = (neighbours.snapshots == number) & np.isfinite(neighbours.scores)
     if not ours.any():
         return homes
     rows, where = np.unique(neighbours.rows[ours], return_inverse=True)
-    buckets = np.full((len(rows), side.family.tables), -1, np.int64)
-    stored = enumerate(_stored(side, rows.astype(np.uint32)))
+    buckets = np.full((len(rows), snapshot.family.tables), -1, np.int64)
+    stored = enumerate(_stored(snapshot, rows.astype(np.uint32)))
     found = [(place, packed) for place, (_, packed) in stored if packed is not None]
     if found:
-        vectors = side.tables.restore(np.stack([packed for _, packed in found]))
-        buckets[[place for place, _ in found]] = side.family.buckets(vectors)
+        vectors = snapshot.partition.codec.restore(np.stack([packed for _, packed in found]))
+        buckets[[place for place, _ in found]] = snapshot.family.buckets(vectors)
     homes[ours] = buckets[where]
     return homes
 
 
-def bucket_sizes(side: Side) -> NDArray[np.int64]:
+def bucket_sizes(snapshot: Snapshot) -> NDArray[np.int64]:
     """(tables, size) rows in each bucket."""
-    family, store = side.family, side.tables.store
+    family, partition = snapshot.family, snapshot.partition
     sizes = np.zeros(family.tables * family.size, np.int64)
     for start in range(0, len(sizes), _KEYS):
         places = [divmod(n, family.size) for n in range(start, min(start + _KEYS, len(sizes)))]
-        keys = [side.tables.key("bucket", side.generation, *place) for place in places]
-        lengths = store.call_many([("STRLEN", key) for key in keys])
+        keys = [partition.keys.bucket(snapshot.generation, *place) for place in places]
+        lengths = partition.store.call_many([("STRLEN", key) for key in keys])
         sizes[start : start + len(lengths)] = lengths
     return sizes.reshape(family.tables, family.size) // layout.ROW_DTYPE.itemsize
 
 
 def reached(
-    side: Side,
+    snapshot: Snapshot,
     vectors: NDArray[np.float32],
     homes: NDArray[np.int64],
     sizes: NDArray[np.int64],
@@ -166,20 +151,22 @@ def reached(
         (q, k) whether a neighbour is met, and the rows read by all queries together.
     """
     met, read = np.empty(homes.shape[:2], np.bool_), 0
-    table = np.arange(side.family.tables)[:, None]
+    table = np.arange(snapshot.family.tables)[:, None]
     for start in range(0, len(vectors), _QUERIES):
         part = slice(start, start + _QUERIES)
-        probes = side.family.probes(vectors[part], count)
+        probes = snapshot.family.probes(vectors[part], count)
         met[part] = (homes[part][:, :, :, None] == probes[:, None]).any(axis=(2, 3))
         read += int(sizes[table, probes].sum())
     return met, read
 
 
-def _stored(side: Side, rows: NDArray[np.uint32]) -> list[tuple[int, NDArray[np.uint8] | None]]:
+def _stored(
+    snapshot: Snapshot, rows: NDArray[np.uint32]
+) -> list[tuple[int, NDArray[np.uint8] | None]]:
     """Rows with their stored vectors; None for those that are deleted."""
     pairs = []
     for start in range(0, len(rows), _ROWS):
         some = rows[start : start + _ROWS]
-        for row, stored in zip(some.tolist(), side.tables.rows(some), strict=True):
+        for row, stored in zip(some.tolist(), snapshot.partition.rows(some), strict=True):
             pairs.append((row, None if stored is None else stored[0]))
     return pairs

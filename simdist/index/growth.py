@@ -27,8 +27,8 @@ from simdist.hashing import (
     sample_size,
 )
 from simdist.hashing.kmeans import VECTORS_A_CENTROID
-from simdist.index.tables import HashTables
-from simdist.store import layout
+from simdist.index.partition import Partition, State
+from simdist.store import layout, scripts
 
 # Tables are rebuilt when a collection has so many times the images that they were fitted for.
 GROWTH = 4
@@ -71,7 +71,7 @@ def images_to_fit_for(kind: str, *, live: int, expect: int) -> int:
 
 
 def grow(
-    tables: HashTables, *, expect: int = 0, before_switch: Callable[[], None] = lambda: None
+    partition: Partition, *, expect: int = 0, before_switch: Callable[[], None] = lambda: None
 ) -> bool:
     """Rebuild the tables if the collection has outgrown them, or if a rebuild was interrupted.
 
@@ -82,137 +82,151 @@ def grow(
     Returns:
         Whether this call switched to new tables; False also while another process rebuilds.
     """
-    following, retired, live, fitted = tables.state("next", "retired", "live", "fitted")
-    outgrown = live >= GROWTH * fitted
-    if not (following or retired or outgrown):
+    state = partition.state()
+    interrupted = bool(state.following or state.retired)
+    if not (interrupted or _is_outgrown(state)):
         return False
     # Families that are drawn, not fitted, suit any size.
-    if not (following or retired) and not isinstance(tables.hashing().family, KMeansFamily):
+    if not interrupted and not isinstance(partition.hashing().family, KMeansFamily):
         return False
-    with lease(tables) as granted:
+    with lease(partition) as granted:
         if not granted:
             return False
-        drop_retired(tables)
-        hashing = tables.hashing()
-        live, fitted = tables.state("live", "fitted")
-        if hashing.following is None and live >= GROWTH * fitted:
+        drop_retired(partition)
+        hashing = partition.hashing()
+        if hashing.following is None and _is_outgrown(partition.state()):
             if not isinstance(hashing.family, KMeansFamily):
                 return False
-            start(tables, Wish(KMeansFamily.kind, None, None), expect)
-        return finish(tables, before_switch)
+            start(partition, Wish(KMeansFamily.kind, None, None), expect)
+        return finish(partition, before_switch)
 
 
 def start(
-    tables: HashTables,
+    partition: Partition,
     wish: Wish,
     expect: int,
     *,
     before_start: Callable[[], None] = lambda: None,
 ) -> None:
     """Fit a family, and start its tables beside the old ones."""
-    [live] = tables.state("live")
-    generation = tables.hashing().generation
+    live = partition.state().live
+    generation = partition.hashing().generation
     images = images_to_fit_for(wish.kind, live=live, expect=expect)
     wanted = sample_size(wish.kind, images)
     if wish.kind == KMeansFamily.kind and wish.size:
         wanted = VECTORS_A_CENTROID * wish.size
-    sample = _sample(tables, wanted, live)
+    sample = _sample(partition, wanted, live)
     family = fit_family(sample, kind=wish.kind, images=images, size=wish.size, tables=wish.tables)
     if family.size > _BUCKETS_AN_IMAGE * live:
         raise UsageError(
             f"{family.size:,} buckets are too many for {live:,} images: choose a smaller size"
         )
     before_start()
-    tables.store.run("rehash_start", [tables.meta_key], [generation, images, dump_family(family)])
+    scripts.rehash_start(
+        partition.store,
+        partition.keys.meta,
+        generation=generation,
+        images=images,
+        family=dump_family(family),
+    )
 
 
-def finish(tables: HashTables, before_switch: Callable[[], None] = lambda: None) -> bool:
+def finish(partition: Partition, before_switch: Callable[[], None] = lambda: None) -> bool:
     """Fill the tables that were started, if there are such, switch to them, drop the old ones."""
-    [following] = tables.state("next")
+    following = partition.state().following
     switched = False
     if following:
-        for _ in fill(tables):
+        for _ in fill(partition):
             pass
         before_switch()
-        switched = bool(tables.store.run("rehash_finish", [tables.meta_key], [following]))
-    drop_retired(tables)
+        switched = scripts.rehash_finish(partition.store, partition.keys.meta, following=following)
+    drop_retired(partition)
     return switched
 
 
-def fill(tables: HashTables) -> Iterator[int]:
+def fill(partition: Partition) -> Iterator[int]:
     """Put the rows that were there before into the tables that were started; yields how many."""
-    generation, filled, end = tables.state("next", "filled", "fill")
-    following = tables.hashing().following
+    state = partition.state()
+    following = partition.hashing().following
     if following is None:
         return
     step = max(1, FILL_BATCH // following.tables)
-    for first in range(filled, end, step):
-        last = min(first + step, end)
-        places = [
+    for first in range(state.filled, state.fill, step):
+        end = min(first + step, state.fill)
+        postings = [
             np.column_stack([rows, following.buckets(vectors)]).astype(layout.ROW_DTYPE).tobytes()
-            for rows, vectors in tables.blocks(first, last)
+            for rows, vectors in partition.vectors(first, end)
         ]
-        batch = (generation, first, last, following.tables, b"".join(places))
-        tables.store.run("rehash_fill", [tables.meta_key], batch)
-        renew(tables)
-        yield last
+        scripts.rehash_fill(
+            partition.store,
+            partition.keys.meta,
+            following=state.following,
+            first=first,
+            end=end,
+            tables=following.tables,
+            postings=b"".join(postings),
+        )
+        renew(partition)
+        yield end
 
 
-def drop_retired(tables: HashTables) -> None:
+def drop_retired(partition: Partition) -> None:
     """Remove the tables of the generation that is no longer in use, if they are there still."""
-    [generation] = tables.state("retired")
+    generation = partition.state().retired
     if not generation:
         return
-    store = tables.store
-    data = store.call("GET", tables.key("family", generation))
+    store = partition.store
+    data = store.call("GET", partition.keys.family(generation))
     # None: the process before had dropped the tables, and died.
     if data is not None:
         family = load_family(data)
         places = product(range(family.tables), range(family.size))
         for batch in iter(lambda: list(islice(places, FILL_BATCH)), []):
-            keys = [tables.key("bucket", generation, *place) for place in batch]
+            keys = [partition.keys.bucket(generation, *place) for place in batch]
             store.call("UNLINK", *keys)
-    store.call("UNLINK", tables.key("family", generation))
-    store.call("HDEL", tables.meta_key, "retired")
+    store.call("UNLINK", partition.keys.family(generation))
+    store.call("HDEL", partition.keys.meta, "retired")
 
 
 @contextmanager
-def lease(tables: HashTables, *, taken_over: bool = False) -> Iterator[bool]:
+def lease(partition: Partition, *, taken_over: bool = False) -> Iterator[bool]:
     """Whether this process alone rebuilds. Two at once would do no harm, only work twice.
 
     Args:
         taken_over: whoever has it: it may have died, and others then keep out.
     """
-    key, token = _lease_key(tables), secrets.token_hex(8)
+    key, token = partition.keys.lease, secrets.token_hex(8)
     unless = () if taken_over else ("NX",)
-    holder = tables.store.call("SET", key, token, *unless, "GET", "EX", LEASE_SECONDS)
+    holder = partition.store.call("SET", key, token, *unless, "GET", "EX", LEASE_SECONDS)
     # It is our own where the first answer was lost and the call was sent again.
     granted = taken_over or holder in {None, token.encode()}
     try:
         yield granted
     finally:
-        if granted and tables.store.call("GET", key) == token.encode():
-            tables.store.call("DEL", key)
+        if granted and partition.store.call("GET", key) == token.encode():
+            partition.store.call("DEL", key)
 
 
-def renew(tables: HashTables) -> None:
+def renew(partition: Partition) -> None:
     """Have the lease a while longer."""
-    tables.store.call("EXPIRE", _lease_key(tables), LEASE_SECONDS)
+    partition.store.call("EXPIRE", partition.keys.lease, LEASE_SECONDS)
 
 
-def _lease_key(tables: HashTables) -> str:
-    return tables.key("rehash")
+def _is_outgrown(state: State) -> bool:
+    return state.live >= GROWTH * state.fitted
 
 
-def _sample(tables: HashTables, wanted: int, live: int) -> NDArray[np.float32]:
+def _sample(partition: Partition, wanted: int, live: int) -> NDArray[np.float32]:
     """About so many stored vectors, in blocks all over; all if there are no more."""
-    [rows] = tables.state("rows")
+    rows = partition.state().rows
     blocks = -(-rows // layout.BLOCK)
     # Of deleted images nothing is left.
     needed = -(-wanted * rows // max(live, 1) // layout.BLOCK)
     picked = np.linspace(0, blocks - 1, min(blocks, needed)).astype(int)
     starts = np.unique(picked) * layout.BLOCK
     parts = [
-        part for start in starts for part in tables.blocks(start, min(start + layout.BLOCK, rows))
+        part
+        for start in starts
+        for part in partition.vectors(start, min(start + layout.BLOCK, rows))
     ]
     return np.concatenate([vectors for _, vectors in parts])

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from simdist.index.collection import Collection, list_collections
-from simdist.index.tables import HashTables
+from simdist.index.partition import Partition
 from simdist.store import Store, layout
 
 _SAMPLED_KEYS = 64
@@ -38,7 +38,7 @@ def describe_all(store: Store) -> list[Description]:
 def describe(collection: Collection) -> Description:
     """One collection in figures; of several partitions, the first one's tables."""
     first = collection.partitions[0]
-    family = first.hashing().family if first.fitted else None
+    family = first.hashing().family if first.is_fitted() else None
     return Description(
         name=collection.name,
         images=collection.count(),
@@ -47,23 +47,25 @@ def describe(collection: Collection) -> Description:
         family=family.kind if family else None,
         tables=family.tables if family else 0,
         buckets=family.size if family else 0,
-        memory_bytes=sum(_memory(tables) for tables in collection.partitions if tables.fitted),
+        memory_bytes=sum(
+            _memory(partition) for partition in collection.partitions if partition.is_fitted()
+        ),
     )
 
 
-def _memory(tables: HashTables) -> int:
-    hashing = tables.hashing()
-    family, [rows] = hashing.family, tables.state("rows")
+def _memory(partition: Partition) -> int:
+    hashing = partition.hashing()
+    family, rows = hashing.family, partition.state().rows
     blocks = -(-rows // layout.BLOCK)
     kinds: list[tuple[int, list[str]]] = [
-        (blocks, [tables.key("vectors", block) for block in _picked(blocks)]),
-        (blocks, [tables.key("records", block) for block in _picked(blocks)]),
-        (2**tables.uri_bits, [tables.key("uris", n) for n in _picked(2**tables.uri_bits)]),
+        (blocks, [partition.keys.vectors(block) for block in _picked(blocks)]),
+        (blocks, [partition.keys.records(block) for block in _picked(blocks)]),
+        (2**partition.uri_bits, [partition.keys.uris(n) for n in _picked(2**partition.uri_bits)]),
     ]
     for table in range(family.tables):
-        picked = [tables.key("bucket", hashing.generation, table, n) for n in _picked(family.size)]
+        picked = [partition.keys.bucket(hashing.generation, table, n) for n in _picked(family.size)]
         kinds.append((family.size, picked))
-    return round(sum(count * _mean_memory(tables.store, keys) for count, keys in kinds))
+    return round(sum(count * _mean_memory(partition.store, keys) for count, keys in kinds))
 
 
 def _picked(count: int) -> list[int]:

@@ -20,7 +20,7 @@ from simdist.index.growth import (
     renew,
     start,
 )
-from simdist.index.tables import HashTables
+from simdist.index.partition import Partition, require_fitted
 from simdist.index.tuning import Tuning, tune
 
 if TYPE_CHECKING:
@@ -57,18 +57,22 @@ def rehash(
             f"the tables of {collection.name!r} belong to LSHash, which brings its own "
             "hyperplanes along: open an LSHash of another size under another name"
         )
-    collection.require_images()
-    parts = [part for part in collection.partitions if part.fitted and part.state("live")[0]]
-    if not parts:
+    require_fitted(collection.partitions)
+    partitions = [
+        partition
+        for partition in collection.partitions
+        if partition.is_fitted() and partition.state().live
+    ]
+    if not partitions:
         raise CollectionError(
             f"the collection {collection.name!r} has no images left: put some into it with "
             f"'simdist ingest FOLDER --collection {collection.name}'"
         )
     wish = Wish(kind, size, tables)
     with ExitStack() as leases:
-        for part in parts:
-            leases.enter_context(lease(part, taken_over=True))
-        job = _Job(collection, parts, on_progress)
+        for partition in partitions:
+            leases.enter_context(lease(partition, taken_over=True))
+        job = _Job(collection, partitions, on_progress)
         if not job.begun_for(wish):
             job.finish_others()
         return job.carry_out(wish)
@@ -82,12 +86,12 @@ class _Job:
     """
 
     def __init__(
-        self, collection: Collection, parts: Sequence[HashTables], on_progress: OnProgress
+        self, collection: Collection, partitions: Sequence[Partition], on_progress: OnProgress
     ) -> None:
         self._collection = collection
-        self._parts = parts
+        self._partitions = partitions
         self._on_progress = on_progress
-        self._meta = collection.partitions[0].meta_key
+        self._meta = collection.partitions[0].keys.meta
         stored = collection.store.call("HGET", self._meta, "asked")
         asked = json.loads(stored) if stored else None
         self._wish = Wish(**asked["wish"]) if asked else None
@@ -102,55 +106,56 @@ class _Job:
         if self._wish is not None:
             self._say(f"finishing the rebuild as {self._wish} that was begun before")
             self.carry_out(self._wish)
-        for part in self._parts:
-            if any(part.state("next", "retired")):
+        for partition in self._partitions:
+            state = partition.state()
+            if state.following or state.retired:
                 self._say("finishing the rebuild that was begun before")
-                self._finish(part)
+                self._finish(partition)
 
     def carry_out(self, wish: Wish) -> Tuning:
         """Start what is not, fill, measure, then switch over."""
         if self._wish is None:
-            self._old = [part.state("generation")[0] for part in self._collection.partitions]
+            self._old = [partition.state().generation for partition in self._collection.partitions]
         try:
-            for part in self._parts:
-                self._start(part, wish)
+            for partition in self._partitions:
+                self._start(partition, wish)
         except UsageError:
             self._forget()
             raise
-        todo = [part for part in self._parts if part.state("next")[0]]
-        total, done = sum(part.state("fill")[0] for part in todo), 0
-        for part in todo:
-            for filled in fill(part):
+        todo = [partition for partition in self._partitions if partition.state().following]
+        total, done = sum(partition.state().fill for partition in todo), 0
+        for partition in todo:
+            for filled in fill(partition):
                 self._on_progress("filling the new tables", done + filled, total)
-            done += part.state("fill")[0]
+            done += partition.state().fill
         # Before the switch: searches that ask for a recall find it measured at every moment.
         tuning = tune(self._collection.partitions, following=True, on_progress=self._measuring)
-        for part in self._parts:
-            finish(part)
+        for partition in self._partitions:
+            finish(partition)
         self._forget()
         return tuning
 
-    def _start(self, part: HashTables, wish: Wish) -> None:
-        drop_retired(part)
-        hashing = part.hashing()
+    def _start(self, partition: Partition, wish: Wish) -> None:
+        drop_retired(partition)
+        hashing = partition.hashing()
         if hashing.following is not None and not wish.is_met_by(hashing.following):
             # The collection has grown meanwhile.
-            self._finish(part)
-            hashing = part.hashing()
-        replaced = hashing.generation > self._old[part.partition]
+            self._finish(partition)
+            hashing = partition.hashing()
+        replaced = hashing.generation > self._old[partition.number]
         if hashing.following is None and not (replaced and wish.is_met_by(hashing.family)):
             self._say(f"fitting {wish}")
             start(
-                part,
+                partition,
                 wish,
                 self._collection.expected_each,
                 before_start=lambda: self._remember(wish),
             )
 
-    def _finish(self, part: HashTables) -> None:
-        for filled in fill(part):
-            self._on_progress("filling the new tables", filled, part.state("fill")[0])
-        finish(part)
+    def _finish(self, partition: Partition) -> None:
+        for filled in fill(partition):
+            self._on_progress("filling the new tables", filled, partition.state().fill)
+        finish(partition)
 
     def _remember(self, wish: Wish) -> None:
         self._wish = wish
@@ -162,8 +167,8 @@ class _Job:
         self._collection.store.call("HDEL", self._meta, "asked")
 
     def _measuring(self, doing: str, done: int, total: int) -> None:
-        for part in self._parts:
-            renew(part)
+        for partition in self._partitions:
+            renew(partition)
         self._on_progress(doing, done, total)
 
     def _say(self, doing: str) -> None:

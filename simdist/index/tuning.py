@@ -17,19 +17,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import CollectionError, UsageError
+from simdist.errors import CollectionError
 from simdist.hashing import HashFamily, KMeansFamily
 from simdist.index.exact import (
     OnProgress,
     Queries,
-    Side,
     bucket_sizes,
     draw_queries,
     exact_neighbours,
     home_buckets,
     reached,
 )
-from simdist.index.tables import HashTables, require_fitted
+from simdist.index.partition import Partition, require_fitted
+from simdist.index.snapshot import Snapshot, take_snapshots
 
 QUERIES = 1000
 NEIGHBOURS = 10
@@ -81,43 +81,36 @@ class Tuning:
 class ProbeChooser:
     """Chooses the number of probes for a wished recall; reads what was measured once."""
 
-    def __init__(self, partitions: Sequence[HashTables]) -> None:
+    def __init__(self, partitions: Sequence[Partition]) -> None:
         self._partitions = partitions
         self._tunings: Sequence[Tuning] = ()
 
-    def probes(self, recall: float, partition: int, generation: int) -> int:
+    def probes(self, recall: float, partition: Partition, generation: int) -> int:
         """How many probes in a partition's tables reach a recall.
 
         Raises:
             CollectionError: these tables have not been measured, or do not reach it.
         """
-        tables = self._partitions[partition]
         if recall == 1:
-            family = tables.family(generation)
+            family = partition.family(generation)
             if family.size > most_probes(family):
-                raise CollectionError(_unreachable(tables.collection, recall, family))
+                raise CollectionError(_unreachable(partition.collection, recall, family))
             return family.size
         tuning = self._find(partition, generation)
         if tuning is None:
             self._tunings = stored_tunings(self._partitions)
             tuning = self._find(partition, generation)
         if tuning is None:
-            raise CollectionError(_untuned(tables.collection))
+            raise CollectionError(_untuned(partition.collection))
         count = tuning.probes_for(recall)
         if count is None:
-            family = tables.family(generation)
-            raise CollectionError(_unreachable(tables.collection, recall, family))
+            family = partition.family(generation)
+            raise CollectionError(_unreachable(partition.collection, recall, family))
         return count
 
-    def _find(self, partition: int, generation: int) -> Tuning | None:
-        fitting = (one for one in self._tunings if one.generations[partition] == generation)
+    def _find(self, partition: Partition, generation: int) -> Tuning | None:
+        fitting = (one for one in self._tunings if one.generations[partition.number] == generation)
         return next(fitting, None)
-
-
-def check_recall(recall: float) -> None:
-    """Raise a UsageError if no search can have that recall."""
-    if not 0 < recall <= 1:
-        raise UsageError(f"the recall must be above 0 and at most 1, not {recall:g}")
 
 
 def most_probes(family: HashFamily) -> int:
@@ -125,15 +118,15 @@ def most_probes(family: HashFamily) -> int:
     return max(1, MOST_PLACES // family.tables)
 
 
-def stored_tunings(partitions: Sequence[HashTables]) -> list[Tuning]:
+def stored_tunings(partitions: Sequence[Partition]) -> list[Tuning]:
     """What was measured of the tables in use, and of those that are to follow them; one call."""
     first = partitions[0]
-    stored = first.store.call("HGET", first.meta_key, "tuning")
+    stored = first.store.call("HGET", first.keys.meta, "tuning")
     return [_from_json(fields) for fields in json.loads(stored or "[]")]
 
 
 def tune(
-    partitions: Sequence[HashTables],
+    partitions: Sequence[Partition],
     *,
     queries: int = QUERIES,
     following: bool = False,
@@ -153,64 +146,54 @@ def tune(
     """
     require_fitted(partitions)
     while True:
-        sides = measured_sides(partitions, following=following)
-        generations = _generations(partitions, sides)
-        drawn = draw_queries(list(sides.values()), queries, np.random.default_rng(seed))
+        snapshots = take_snapshots(partitions, following=following)
+        generations = _generations(partitions, snapshots)
+        drawn = draw_queries(snapshots, queries, np.random.default_rng(seed))
         if not len(drawn.rows):
             name = partitions[0].collection
             raise CollectionError(
                 f"the collection {name!r} has no images to measure with: put some into it with "
                 f"'simdist ingest FOLDER --collection {name}'"
             )
-        points = _points(list(sides.values()), drawn, on_progress)
+        points = _points(snapshots, drawn, on_progress)
         # Tables that were replaced meanwhile have lost their buckets.
-        if _generations(partitions, measured_sides(partitions, following=following)) == generations:
-            images = sum(side.live for side in sides.values())
+        if _generations(partitions, take_snapshots(partitions, following=following)) == generations:
+            images = sum(snapshot.live for snapshot in snapshots)
             tuning = Tuning(generations, images, len(drawn.rows), points)
             _store(partitions, tuning)
             return tuning
 
 
-def retune(partitions: Sequence[HashTables]) -> None:
+def retune(partitions: Sequence[Partition]) -> None:
     """If the collection has been tuned, measure the tables that are to follow, once filled."""
     if stored_tunings(partitions):
         tune(partitions, following=True)
 
 
-def measured_sides(partitions: Sequence[HashTables], *, following: bool) -> dict[int, Side]:
-    """The tables to measure, by the number of their partition."""
-    sides = {}
-    for tables in partitions:
-        if tables.fitted:
-            hashing = tables.hashing()
-            generation, family = hashing.generation, hashing.family
-            if following and hashing.following:
-                generation, family = generation + 1, hashing.following
-            rows, live = tables.state("rows", "live")
-            sides[tables.partition] = Side(tables, generation, family, rows, live)
-    return sides
+def _generations(partitions: Sequence[Partition], snapshots: Sequence[Snapshot]) -> tuple[int, ...]:
+    of = {snapshot.partition.number: snapshot.generation for snapshot in snapshots}
+    return tuple(of.get(partition.number, 0) for partition in partitions)
 
 
-def _generations(partitions: Sequence[HashTables], sides: dict[int, Side]) -> tuple[int, ...]:
-    numbers = range(len(partitions))
-    return tuple(sides[number].generation if number in sides else 0 for number in numbers)
-
-
-def _points(sides: Sequence[Side], queries: Queries, on_progress: OnProgress) -> tuple[Point, ...]:
-    images = sum(side.live for side in sides)
-    neighbours = exact_neighbours(sides, queries, min(NEIGHBOURS, images - 1), on_progress)
-    homes = [home_buckets(side, number, neighbours) for number, side in enumerate(sides)]
-    sizes = [bucket_sizes(side) for side in sides]
+def _points(
+    snapshots: Sequence[Snapshot], queries: Queries, on_progress: OnProgress
+) -> tuple[Point, ...]:
+    images = sum(snapshot.live for snapshot in snapshots)
+    neighbours = exact_neighbours(snapshots, queries, min(NEIGHBOURS, images - 1), on_progress)
+    homes = [
+        home_buckets(snapshot, number, neighbours) for number, snapshot in enumerate(snapshots)
+    ]
+    sizes = [bucket_sizes(snapshot) for snapshot in snapshots]
     # All but those that were deleted since.
     there = np.logical_or.reduce([(home >= 0).any(axis=2) for home in homes])
-    largest = max(side.family.size for side in sides)
-    limit = min(most_probes(side.family) for side in sides)
+    largest = max(snapshot.family.size for snapshot in snapshots)
+    limit = min(most_probes(snapshot.family) for snapshot in snapshots)
     points: list[Point] = []
     # Probes are listed for each number anew, for families list fewer of them less carefully.
     for count in _counts(min(limit, largest - 1)):
         found, read = np.zeros(there.shape, np.bool_), 0
-        for side, home, size in zip(sides, homes, sizes, strict=True):
-            met, rows = reached(side, queries.vectors, home, size, count)
+        for snapshot, home, size in zip(snapshots, homes, sizes, strict=True):
+            met, rows = reached(snapshot, queries.vectors, home, size, count)
             found, read = found | met, read + rows
         recall, bound = _mean(found, there)
         points.append(Point(count, recall, bound, read / len(there) / images))
@@ -237,9 +220,9 @@ def _mean(found: NDArray[np.bool_], there: NDArray[np.bool_]) -> tuple[float, fl
     return float(recalls.mean()), max(0.0, float(bound))
 
 
-def _store(partitions: Sequence[HashTables], tuning: Tuning) -> None:
+def _store(partitions: Sequence[Partition], tuning: Tuning) -> None:
     """Keep it, and what was measured of other tables that are in use still."""
-    now = [tables.state("generation")[0] for tables in partitions]
+    now = [partition.state().generation for partition in partitions]
     others = [
         one
         for one in stored_tunings(partitions)
@@ -248,7 +231,7 @@ def _store(partitions: Sequence[HashTables], tuning: Tuning) -> None:
     ]
     text = json.dumps([_to_json(one) for one in (tuning, *others)], separators=(",", ":"))
     first = partitions[0]
-    first.store.call("HSET", first.meta_key, "tuning", text)
+    first.store.call("HSET", first.keys.meta, "tuning", text)
 
 
 def _to_json(tuning: Tuning) -> dict[str, Any]:

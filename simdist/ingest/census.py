@@ -21,7 +21,7 @@ class Census:
     def __init__(self, collection: Collection) -> None:
         """Begin, before anything is listed: what is indexed from now on is never taken for gone."""
         self._collection = collection
-        self._rows = [tables.state("rows")[0] for tables in collection.partitions]
+        self._rows = [partition.state().rows for partition in collection.partitions]
         self._seen: list[NDArray[np.uint64]] = []
 
     def note(self, uris: Sequence[str]) -> None:
@@ -38,8 +38,8 @@ class Census:
         seen = np.unique(np.concatenate(self._seen)) if self._seen else np.empty(0, np.uint64)
         return [
             uri
-            for tables, rows in zip(self._collection.partitions, self._rows, strict=True)
-            for records in tables.records(rows)
+            for partition, rows in zip(self._collection.partitions, self._rows, strict=True)
+            for _, records in partition.records(rows)
             for uri in _unseen(_below(records, below), seen)
         ]
 

@@ -112,7 +112,7 @@ class Committer:
             return True
         waited = time.monotonic() - self._flushed
         # Before the collection is fitted, they are held back for the sample.
-        return self._rows_held > 0 and waited >= COMMIT_SECONDS and self._collection.fitted
+        return self._rows_held > 0 and waited >= COMMIT_SECONDS and self._collection.is_fitted()
 
     def flush(self) -> None:
         """Commit what is held.
@@ -129,9 +129,7 @@ class Committer:
             self._saved.write(refs, vectors)
         # First: if this is the last thing that happens, the images are indexed by the next run.
         failures.forget(self._collection, [ref.uri for ref in refs])
-        self._added += self._collection.add(
-            vectors, refs, metadata=[ref.metadata for ref in refs], force=self._force
-        )
+        self._added += self._collection.add(vectors, refs, force=self._force)
         self._held.clear()
         self._flushed = time.monotonic()
 

@@ -119,7 +119,7 @@ def forget_older(collection: Collection, *, source: str, than: float) -> None:
 
 
 def _key(collection: Collection) -> str:
-    return collection.partitions[0].key("failures")
+    return collection.partitions[0].keys.failures
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:

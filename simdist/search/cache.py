@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.index.buckets import BucketTail, Place
-from simdist.index.tables import HashTables
+from simdist.index.partition import Partition
+from simdist.vectors.codec import Codec
 
 if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
@@ -22,10 +23,6 @@ if TYPE_CHECKING:
 PAGE_ROWS = 8
 # Of all pages, what is made free at once when none is: looking for the oldest is not for every one.
 _EVICTED = 16
-
-
-class OutdatedError(Exception):
-    """The tables have another generation by now; never leaves `search`."""
 
 
 @dataclass(slots=True)
@@ -46,7 +43,7 @@ class BucketCache:
         readings: how often something had to be read from Redis.
     """
 
-    def __init__(self, tables: HashTables, *, generation: int, memory: int) -> None:
+    def __init__(self, partition: Partition, *, generation: int, memory: int) -> None:
         """An empty cache.
 
         Args:
@@ -55,18 +52,19 @@ class BucketCache:
         """
         from simdist.search.page_loops import Pages, append_rows, rank_pages
 
-        page_bytes = PAGE_ROWS * (tables.dim * tables.dtype.itemsize + 8) + 8
+        codec = partition.codec
+        page_bytes = PAGE_ROWS * (codec.dim * codec.dtype.itemsize + 8) + 8
         pages = max(1, memory // page_bytes)
         self.generation = generation
         self.epoch = -1
         self.readings = 0
-        self._tables = tables
+        self._partition = partition
         self._rank, self._append = rank_pages, append_rows
         self._pages = Pages(
             np.empty(pages, np.int32),
             np.empty(pages, np.int32),
             np.empty((pages, PAGE_ROWS), np.uint32),
-            np.empty((pages, PAGE_ROWS, tables.dim), tables.dtype),
+            np.empty((pages, PAGE_ROWS, codec.dim), codec.dtype),
             np.empty((pages, PAGE_ROWS), np.float32),
         )
         self._count = pages
@@ -84,9 +82,7 @@ class BucketCache:
         Raises:
             OutdatedError: the tables have another generation.
         """
-        reading = self._tables.read(self.generation, {}, dead_known=self._dead_known)
-        if reading is None:
-            raise OutdatedError
+        reading = self._partition.read(self.generation, {}, dead_known=self._dead_known)
         self._note(reading.epoch, reading.dead)
 
     def rank(
@@ -116,7 +112,7 @@ class BucketCache:
             passing: list[BucketTail] = []
             self._refresh(places, passing.append)
             for tail in passing:
-                first, pages = _as_pages(tail, self._tables)
+                first, pages = _as_pages(tail, self._partition.codec)
                 found = self._rank(query, first, pages, self._dead, found, best_rows, best_scores)
                 scored += len(tail.rows)
             buckets = [self._buckets.get(place, _NOTHING) for place in places]
@@ -183,9 +179,7 @@ class BucketCache:
                     missing[place] = bucket.known
         self.readings += bool(missing)
         while missing:
-            reading = self._tables.read(self.generation, missing, dead_known=self._dead_known)
-            if reading is None:
-                raise OutdatedError
+            reading = self._partition.read(self.generation, missing, dead_known=self._dead_known)
             self._note(reading.epoch, reading.dead)
             for tail in reading.tails:
                 if not self._keep(tail, epoch=reading.epoch if tail.complete else -1):
@@ -237,11 +231,11 @@ class BucketCache:
 _NOTHING = _Bucket()
 
 
-def _as_pages(tail: BucketTail, tables: HashTables) -> tuple[NDArray[np.int32], Pages]:
+def _as_pages(tail: BucketTail, codec: Codec) -> tuple[NDArray[np.int32], Pages]:
     """A tail as one chain of pages, and the first of them, if there is any."""
     from simdist.search.page_loops import Pages
 
-    values, inverse_lengths = tables.unpack(tail.vectors)
+    values, inverse_lengths = codec.unpack(tail.vectors)
     count = len(values)
     chain = np.where(np.arange(count) == count - 1, -1, np.arange(1, count + 1)).astype(np.int32)
     pages = Pages(

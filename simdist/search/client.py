@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,11 @@ from urllib3.util import Retry
 from simdist.errors import (
     ServiceError,
     SourceError,
+    UnknownCollectionError,
     UnknownImageError,
     UsageError,
 )
-from simdist.search.question import Hit
-from simdist.settings import DEFAULT_RESULTS
+from simdist.search.question import WAYS, Hit, Question
 
 TIMEOUT = 60.0
 # A service that is busy or lacks a part for the moment says 503: requests are sent again then, all
@@ -74,60 +75,44 @@ class Client:
         """Close the connections."""
         self._session.close()
 
-    def search(
-        self,
-        *,
-        image: Path | bytes | None = None,
-        vector: ArrayLike | None = None,
-        uri: str | None = None,
-        url: str | None = None,
-        n: int = DEFAULT_RESULTS,
-        recall: float | None = None,
-        min_score: float | None = None,
-        label: str | None = None,
-        collection: str | None = None,
-    ) -> list[Hit]:
-        """The n most similar images, the best first.
+    def ask(self, question: Question) -> list[Hit]:
+        """The images most similar to what a question asks by, the best first.
+
+        Raises:
+            UnknownImageError: no image of that URI or id is indexed.
+            UnknownCollectionError: the service does not serve that collection.
+            ServiceError: the service cannot be reached, or refuses.
+        """
+        asked = _fields(question)
+        image = asked.pop("image", None)
+        if image is not None:
+            answer = self._send("POST", "/v1/search", params=asked, data=image)
+        else:
+            answer = self._send("POST", "/v1/search", json=asked)
+        return [_hit(found) for found in answer["hits"]]
+
+    def search(self, *, image: Path | bytes | None = None, **question: Any) -> list[Hit]:
+        """As `ask`, with the fields of the `Question` as arguments: `search(uri=uri, n=10)`.
 
         Args:
-            image: a file, or its bytes; or one of the next three in its place.
-            vector: (dim,) numbers.
-            uri: of an indexed image.
-            url: of an image that the service is to fetch.
-            recall: as `Searcher.search` has it.
-            min_score: leave out what is less similar.
-            label: only images with this label, among the 1,000 most similar ones.
-            collection: by default the service's first.
+            image: a file, or an image's bytes.
 
         Raises:
             SourceError: the file cannot be read.
-            UnknownImageError: no image of that URI is indexed.
-            ServiceError: the service cannot be reached, or refuses.
         """
-        options = {
-            "n": n,
-            "recall": recall,
-            "min_score": min_score,
-            "label": label,
-            "collection": collection,
-        }
-        options = {name: value for name, value in options.items() if value is not None}
-        if image is not None:
-            answer = self._send("POST", "/v1/search", params=options, data=_bytes(image))
-        else:
-            answer = self._send("POST", "/v1/search", json=options | _what(vector, uri, url))
-        return [_hit(fields) for fields in answer["hits"]]
+        return self.ask(Question(image=None if image is None else _bytes(image), **question))
 
-    def search_many(self, vectors: ArrayLike, **options: Any) -> list[list[Hit]]:
-        """`search` by several vectors, (q, dim), in one request; with the same options."""
-        queries = [options | _what(vector, None, None) for vector in np.asarray(vectors)]
+    def search_many(self, vectors: ArrayLike, **question: Any) -> list[list[Hit]]:
+        """As `search` by each of several vectors, (q, dim), in one request."""
+        questions = [Question(vector=vector, **question) for vector in np.asarray(vectors)]
+        queries = [_fields(one) for one in questions]
         answer = self._send("POST", "/v1/search/batch", json={"queries": queries})
         results = answer["results"]
         for number, result in enumerate(results):
             if "error" in result:
                 error = result["error"]
                 raise ServiceError(f"query {number}: {error['detail']}", status=error["status"])
-        return [[_hit(fields) for fields in result["hits"]] for result in results]
+        return [[_hit(found) for found in result["hits"]] for result in results]
 
     def collections(self) -> list[Mapping[str, Any]]:
         """The collections that are served: name, images, dim, model, recalls."""
@@ -187,8 +172,9 @@ class Client:
             return answer
         detail = (answer or {}).get("detail", f"it answered {response.status_code}")
         message = f"the service at {self._url} refuses: {detail}"
-        if response.status_code == requests.codes.not_found:
-            raise UnknownImageError(message)
+        for kind in (UnknownImageError, UnknownCollectionError):
+            if (answer or {}).get("type") == kind.problem_type:
+                raise kind(message)
         if response.status_code == requests.codes.unauthorized:
             message += "; set SIMDIST_TOKEN to it"
         raise ServiceError(message, status=response.status_code)
@@ -201,12 +187,14 @@ def _bytes(image: Path | bytes) -> bytes:
         raise SourceError(f"cannot read {image!s}: {error.strerror}") from error
 
 
-def _what(vector: ArrayLike | None, uri: str | None, url: str | None) -> dict[str, Any]:
-    numbers = None if vector is None else np.asarray(vector, np.float32).tolist()
-    given = {"vector": numbers, "uri": uri, "url": url}
+def _fields(question: Question) -> dict[str, Any]:
+    """What is asked, as the API takes it: what is not said is left out."""
+    given = {field.name: getattr(question, field.name) for field in fields(question)}
     given = {name: value for name, value in given.items() if value is not None}
-    if len(given) != 1:
-        raise UsageError("search by one of image, vector, uri and url")
+    if not given.keys() & set(WAYS):
+        raise UsageError(f"search by one of {', '.join(WAYS)}")
+    if "vector" in given:
+        given["vector"] = np.asarray(given["vector"], np.float32).tolist()
     return given
 
 

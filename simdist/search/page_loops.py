@@ -11,6 +11,8 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from simdist.vectors.codec import INVERSE_LENGTH
+
 _SUMS = {"reassoc", "contract", "nsz"}
 
 
@@ -122,7 +124,7 @@ def append_rows(
         chain: (p,) int32, the bucket's pages, with those that the new rows need.
         size: rows that it has already.
         rows: (n,) uint32.
-        vectors: (n, 4 + b) uint8, as they are stored: inverse length, values.
+        vectors: (n, width) uint8, as they are stored (`simdist.vectors.codec`).
     """
     inverse_lengths = pages.inverse_lengths.view(np.uint8)
     values = pages.values.view(np.uint8)
@@ -136,8 +138,8 @@ def append_rows(
         pages.rows[page, place] = rows[i]
         # Byte by byte: to compile what an assignment of slices may raise takes seconds.
         stored, target = vectors[i], values[page, place]
-        for j in range(4):
-            inverse_lengths[page, 4 * place + j] = stored[j]
+        for j in range(INVERSE_LENGTH):
+            inverse_lengths[page, INVERSE_LENGTH * place + j] = stored[j]
         for j in range(target.shape[0]):
-            target[j] = stored[4 + j]
+            target[j] = stored[INVERSE_LENGTH + j]
         pages.fill[page] = place + 1

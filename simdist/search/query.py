@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -20,8 +20,7 @@ from simdist.errors import (
 )
 from simdist.images.decoding import decode, open_image
 from simdist.index.collection import Collection
-from simdist.search.question import Hit
-from simdist.settings import DEFAULT_RESULTS
+from simdist.search.question import Hit, Question
 from simdist.sources import file_uri, is_web_address, read_bytes
 
 _READABLE = ("file://", "s3://", "gs://", "az://")
@@ -55,18 +54,20 @@ def resolve_queries(
     """Find the vector of each image, (dim,) float32: stored already, or embedded now.
 
     Args:
-        images: URIs of indexed images, http(s) addresses, or paths of files.
+        images: URIs of indexed images (such as urn:shop:4711), http(s) addresses, or paths of
+            files.
         load_embedder: called once, and only if something must be embedded.
 
     Raises:
-        SourceError: an image is none of these, or cannot be read.
+        UnknownImageError: the URI is not that of an indexed image, and nothing else.
+        SourceError: an image cannot be read.
         ImageError: one is not an acceptable image.
         ModelMismatchError: the embedder's model is not the collection's.
     """
     found: dict[str, tuple[Query, NDArray[np.float32]]] = {}
     unknown: dict[str, tuple[str, bytes]] = {}
     for image in images:
-        record = collection.get(image) if "://" in image else None
+        record = collection.get(image) if _may_be_indexed(image) else None
         if record is not None:
             found[image] = Query(image, image, None), record.vector
         else:
@@ -85,52 +86,47 @@ def resolve_queries(
 
 
 class Service(Protocol):
-    """What answers searches elsewhere: `simdist.Client`, `cluster.service.pool.Pool`."""
+    """What answers questions elsewhere: `simdist.Client`, `cluster.service.pool.Pool`."""
 
-    def search(
-        self,
-        *,
-        image: bytes | None = None,
-        uri: str | None = None,
-        url: str | None = None,
-        n: int = DEFAULT_RESULTS,
-        recall: float | None = None,
-        collection: str | None = None,
-    ) -> list[Hit]:
-        """The images most similar to one, by its bytes, its URI or its address.
+    def ask(self, question: Question) -> list[Hit]:
+        """The images most similar to what a question asks by.
 
         Raises:
             UnknownImageError: no image of that URI is indexed.
         """
 
 
-def ask(
-    service: Service, image: str, *, n: int, recall: float | None, collection: str
-) -> tuple[Query, list[Hit]]:
+def ask_by(image: str, service: Service, question: Question) -> tuple[Query, list[Hit]]:
     """Have a service search by what `resolve_queries` takes too.
+
+    Args:
+        question: how to answer; it does not say yet what to search by.
 
     Raises:
         SimdistError: as `resolve_queries`, or as the service.
     """
-    if "://" in image:
+    if _may_be_indexed(image):
+        query = Query(image, image, None)
         try:
-            hits = service.search(uri=image, n=n, recall=recall, collection=collection)
-            return Query(image, image, None), hits
+            return query, service.ask(replace(question, uri=image))
         except UnknownImageError:
             if is_web_address(image):
-                hits = service.search(url=image, n=n, recall=recall, collection=collection)
-                return Query(image, image, None), hits
-    uri = _readable_uri(image, collection)
+                return query, service.ask(replace(question, url=image))
+    uri = _readable_uri(image, question.collection)
     data = _checked_bytes(uri, image)
-    hits = service.search(image=data, n=n, recall=recall, collection=collection)
-    return Query(image, uri, data), hits
+    return Query(image, uri, data), service.ask(replace(question, image=data))
 
 
-def _readable_uri(image: str, collection: str) -> str:
+def _may_be_indexed(image: str) -> bool:
+    """Whether it is written as the URI of an image; anything else is a file's path."""
+    return "://" in image or image.startswith("urn:")
+
+
+def _readable_uri(image: str, collection: str | None) -> str:
     if is_web_address(image) or image.startswith(_READABLE):
         return image
-    if "://" in image:
-        raise SourceError(
+    if _may_be_indexed(image) and not Path(image).exists():
+        raise UnknownImageError(
             f"{image} is not indexed in the collection {collection!r}: give the URI of an "
             "indexed image, a file, or an http(s), s3, gs or az address"
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
-from simdist.settings import DEFAULT_RESULTS
+from simdist.errors import UsageError
+from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
+
+WAYS = ("vector", "uri", "id", "url", "image")
 
 
 class Hit(NamedTuple):
@@ -23,29 +25,54 @@ class Hit(NamedTuple):
     metadata: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Question:
-    """What a service is asked: one of the first five says by what, the others how to answer.
+    """What to search by, and how to answer: all that any search can be asked.
 
     Attributes:
-        vector: (dim,) numbers.
+        vector: (dim,) numbers: an embedding. Or one of the next four in its place.
         uri: of an indexed image.
-        digest: its `layout.uri_digest`.
-        url: a public web address of an image.
-        image: the bytes of an image.
-        collection: by default the service's first.
-        recall: as `Searcher.search` has it.
-        min_score: leave out what is less similar.
+        id: of an indexed image: its `layout.uri_digest` as 28 hex digits.
+        url: a public web address of an image, which a service fetches.
+        image: the bytes of an image, which a service embeds.
+        n: number of hits, 1 to `MAX_RESULTS`.
+        recall: find this share of the 10 most similar images, above 0 and at most 1, as measured by
+            `tuning.tune`; 1 looks up every bucket. By default `searcher.PROBES` buckets are.
+        min_score: leave out hits that are less similar, -1 to 1.
         label: only images with this label, among the `MAX_RESULTS` most similar ones.
+        collection: its name, where there are several; by default a service's first.
+
+    Raises:
+        UsageError: a value is out of range, or there is more than one thing to search by.
     """
 
-    vector: NDArray[np.float32] | None = None
+    vector: ArrayLike | None = None
     uri: str | None = None
-    digest: bytes | None = None
+    id: str | None = None
     url: str | None = None
     image: bytes | None = None
-    collection: str | None = None
     n: int = DEFAULT_RESULTS
     recall: float | None = None
     min_score: float | None = None
     label: str | None = None
+    collection: str | None = None
+
+    def __post_init__(self) -> None:
+        if sum(getattr(self, way) is not None for way in WAYS) > 1:
+            raise UsageError(f"search by one of {', '.join(WAYS)}, not by several")
+        if not 1 <= self.n <= MAX_RESULTS:
+            raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
+        if self.recall is not None:
+            check_recall(self.recall)
+        if self.min_score is not None and not -1 <= self.min_score <= 1:
+            raise UsageError(f"the lowest score must be from -1 to 1, not {self.min_score:g}")
+
+    def by_vector(self, vector: ArrayLike) -> Question:
+        """The same question, by a vector: that of the image that it asks by."""
+        return replace(self, vector=vector, uri=None, id=None, url=None, image=None)
+
+
+def check_recall(recall: float) -> None:
+    """Raise a UsageError if no search can have that recall."""
+    if not 0 < recall <= 1:
+        raise UsageError(f"the recall must be above 0 and at most 1, not {recall:g}")

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice, repeat
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from simdist.errors import CollectionError, UsageError
-from simdist.index.buckets import Place
+from simdist.errors import CollectionError, UnknownImageError, UsageError
+from simdist.index.buckets import OutdatedError, Place
 from simdist.index.collection import Collection
-from simdist.index.tables import HashTables
-from simdist.index.tuning import ProbeChooser, check_recall
-from simdist.search.cache import BucketCache, OutdatedError
-from simdist.search.question import Hit
+from simdist.index.partition import Partition, require_fitted
+from simdist.index.tuning import ProbeChooser
+from simdist.search.cache import BucketCache
+from simdist.search.question import Hit, Question, check_recall
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 from simdist.store import layout
 from simdist.vectors.checks import checked_normalised
@@ -32,19 +32,11 @@ _RECORD_BYTES = 512
 _FORGOTTEN = 16
 
 
-# Partition, generation of its tables -> buckets looked up in each.
-_Choose = Callable[[int, int], int]
-
-
 class Searcher:
     """Finds the images of a collection that are most similar to a query.
 
     It keeps what it has read. While nothing is written, a query whose buckets it has costs no round
     trip to Redis but one each `max_staleness` seconds. One searcher is for one thread.
-
-    Attributes:
-        rows_read: vectors scored so far, by all queries.
-        cache_misses: times that buckets had to be read from Redis so far.
     """
 
     def __init__(
@@ -61,14 +53,29 @@ class Searcher:
             max_staleness: seconds that an answer may be behind the collection.
         """
         self.collection = collection
-        self.rows_read = 0
-        self.cache_misses = 0
-        self._tuned = ProbeChooser(collection.partitions)
+        chooser = ProbeChooser(collection.partitions)
         memory = cache_memory // len(collection.partitions)
         self._partitions = [
-            _PartitionSearcher(tables, memory=memory, max_staleness=max_staleness)
-            for tables in collection.partitions
+            _PartitionSearcher(partition, chooser, memory=memory, max_staleness=max_staleness)
+            for partition in collection.partitions
         ]
+
+    def ask(self, question: Question) -> list[Hit]:
+        """The images most similar to what a question asks by, the best first.
+
+        Raises:
+            UsageError: it asks by an image or an address, which must be embedded first.
+            UnknownImageError: the image that it names is not indexed.
+            VectorError, CollectionError: as `search_many`.
+        """
+        # A label is looked for among the most that a search can find.
+        n = question.n if question.label is None else MAX_RESULTS
+        hits = self.search(self._vector(question), n=n, recall=question.recall)
+        if question.label is not None:
+            hits = [hit for hit in hits if hit.label == question.label][: question.n]
+        if question.min_score is not None:
+            hits = [hit for hit in hits if hit.score >= question.min_score]
+        return hits
 
     def search(
         self,
@@ -97,7 +104,7 @@ class Searcher:
             vectors: (q, dim) numbers, rows of any length but zero.
             n: 1 to `MAX_RESULTS`.
             probes: buckets looked up in each table: more find more, and take longer; `PROBES`
-                unless said otherwise.
+                by default.
             recall: in place of `probes`: as few as find this share of the 10 most similar images,
                 measured by `tuning.tune`; 1 looks up every bucket.
 
@@ -109,20 +116,17 @@ class Searcher:
         """
         if not 1 <= n <= MAX_RESULTS:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
-        choose = self._chooser(probes, recall)
+        _check_effort(probes, recall)
         queries = checked_normalised(vectors, dim=self.collection.dim)
         if len(self._partitions) == 1:
-            [only] = self._partitions
-            found = only.search(queries, n=n, choose=choose)
-            self.rows_read, self.cache_misses = only.rows_read, only.cache_misses
-            return found
+            return self._partitions[0].search(queries, n=n, probes=probes, recall=recall)
         parts = [
-            part.search(queries, n=n, choose=choose) for part in self._partitions if part.fitted
+            part.search(queries, n=n, probes=probes, recall=recall)
+            for part in self._partitions
+            if part.is_fitted()
         ]
-        self.rows_read = sum(part.rows_read for part in self._partitions)
-        self.cache_misses = sum(part.cache_misses for part in self._partitions)
         if not parts:
-            self.collection.require_images()
+            require_fitted(self.collection.partitions)
         if len(parts) == 1:
             return parts[0]
         # Sorting is stable: equal scores stay in the order of partitions, then of rows.
@@ -131,24 +135,50 @@ class Searcher:
             for found in zip(*parts, strict=True)
         ]
 
-    def _chooser(self, probes: int | None, recall: float | None) -> _Choose:
-        """How the number of probes is chosen, for one search."""
-        if recall is None:
-            count = PROBES if probes is None else probes
-            if count < 1:
-                raise UsageError("at least one bucket must be probed")
-            return lambda partition, generation: count
+    @property
+    def rows_read(self) -> int:
+        """Vectors scored so far, by all queries."""
+        return sum(part.rows_read for part in self._partitions)
+
+    @property
+    def cache_misses(self) -> int:
+        """Times that buckets had to be read from Redis so far."""
+        return sum(part.cache_misses for part in self._partitions)
+
+    def _vector(self, question: Question) -> ArrayLike:
+        if question.vector is not None:
+            return question.vector
+        if question.uri is not None:
+            stored = self.collection.get(question.uri)
+        elif question.id is not None:
+            stored = self.collection.get_by_digest(bytes.fromhex(question.id))
+        else:
+            raise UsageError(
+                "a search here is by a vector, or by the URI or id of an indexed image"
+            )
+        if stored is None:
+            name = question.uri or "no image of that id"
+            raise UnknownImageError(f"{name} is not indexed in {self.collection.name!r}")
+        return stored.vector
+
+
+def _check_effort(probes: int | None, recall: float | None) -> None:
+    if probes is not None and probes < 1:
+        raise UsageError("at least one bucket must be probed")
+    if recall is not None:
         if probes is not None:
             raise UsageError("ask for a number of probes or for a recall, not for both")
         check_recall(recall)
-        return lambda partition, generation: self._tuned.probes(recall, partition, generation)
 
 
 class _PartitionSearcher:
     """The search in one partition, and what is kept of it."""
 
-    def __init__(self, tables: HashTables, *, memory: int, max_staleness: float) -> None:
-        self._tables = tables
+    def __init__(
+        self, partition: Partition, chooser: ProbeChooser, *, memory: int, max_staleness: float
+    ) -> None:
+        self._partition = partition
+        self._chooser = chooser
         self._memory = memory
         self._max_staleness = max_staleness
         self._max_records = max(MAX_RESULTS, memory // _RECORDS_SHARE // _RECORD_BYTES)
@@ -159,19 +189,21 @@ class _PartitionSearcher:
         self.rows_read = 0
         self.cache_misses = 0
 
-    @property
-    def fitted(self) -> bool:
+    def is_fitted(self) -> bool:
         """Whether there is anything to search in."""
-        return self._cache is not None or self._tables.fitted
+        return self._cache is not None or self._partition.is_fitted()
 
-    def search(self, queries: NDArray[np.float32], *, n: int, choose: _Choose) -> list[list[Hit]]:
+    def search(
+        self, queries: NDArray[np.float32], *, n: int, probes: int | None, recall: float | None
+    ) -> list[list[Hit]]:
         """For each query, of length 1, its n best."""
-        turned = self._tables.turned(queries)
+        turned = self._partition.codec.turned(queries)
         while True:
             try:
                 cache = self._synced()
                 before = cache.readings
-                found = self._search(cache, turned, n, choose)
+                count = self._probes(cache, recall) if recall else probes or PROBES
+                found = self._search(cache, turned, n, count)
             except OutdatedError:
                 self._cache = None
             else:
@@ -184,8 +216,8 @@ class _PartitionSearcher:
         if self._cache is None:
             # The rest of the memory is for its values.
             memory = self._memory - self._memory // _RECORDS_SHARE
-            generation = self._tables.hashing().generation
-            self._cache = BucketCache(self._tables, generation=generation, memory=memory)
+            generation = self._partition.hashing().generation
+            self._cache = BucketCache(self._partition, generation=generation, memory=memory)
         elif now - self._checked_at < self._max_staleness:
             return self._cache
         self._cache.sync()
@@ -193,10 +225,9 @@ class _PartitionSearcher:
         return self._cache
 
     def _search(
-        self, cache: BucketCache, queries: NDArray[np.float32], n: int, choose: _Choose
+        self, cache: BucketCache, queries: NDArray[np.float32], n: int, probes: int
     ) -> list[list[Hit]]:
-        family = self._tables.family(cache.generation)
-        probes = self._chosen(cache, choose)
+        family = self._partition.family(cache.generation)
         places = [_places(buckets) for buckets in family.probes(queries, probes)]
         if len(queries) == 1:
             return [self._hits(cache, queries[0], places[0], n)]
@@ -205,10 +236,10 @@ class _PartitionSearcher:
             self._hits(cache, query, some, n) for query, some in zip(queries, places, strict=True)
         ]
 
-    def _chosen(self, cache: BucketCache, choose: _Choose) -> int:
+    def _probes(self, cache: BucketCache, recall: float) -> int:
         """The number of probes; if these tables turn out to be replaced, it is chosen anew."""
         try:
-            return choose(self._tables.partition, cache.generation)
+            return self._chooser.probes(recall, self._partition, cache.generation)
         except CollectionError:
             cache.sync()
             raise
@@ -240,7 +271,7 @@ class _PartitionSearcher:
             for row in list(oldest):
                 del self._records[row]
         missing = [row for row in rows if row not in self._records]
-        stored = self._tables.rows(np.array(missing, np.uint32))
+        stored = self._partition.rows(np.array(missing, np.uint32))
         gone = [row for row, pair in zip(missing, stored, strict=True) if pair is None]
         for row, pair in zip(missing, stored, strict=True):
             if pair is not None:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from typing import Any
 
 import redis
@@ -28,15 +25,15 @@ ANSWER_SECONDS = 30.0
 # How long replicas that are asked for may take to confirm a write.
 REPLICA_SECONDS = 5.0
 
-# While a cluster moves a partition to another node, some keys are here and some there: a script
-# would break off half done, or take for new what it does not see. Two keys that never exist make
-# the server refuse it before it has done anything.
-_ALL_KEYS_HERE = "redis.call('EXISTS', KEYS[1] .. ':no', KEYS[1] .. ':none')\n"
-
-# What scripts have in common comes before them.
-_PARTS = {"commit": ("bury", "blocks"), "delete": ("bury",), "insert": ("blocks",)}
-
 Argument = bytes | str | int
+
+
+@dataclass(frozen=True)
+class Script:
+    """A script in Lua, and the digest by which a server knows it once it has run."""
+
+    source: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -73,13 +70,13 @@ class Store:
 
     def run(
         self,
-        script: str,
+        script: Script,
         keys: Sequence[str],
         arguments: Sequence[Argument],
         *,
         replicas: int = 0,
     ) -> Any:
-        """Run the server-side script `store/<script>.lua`: atomic, all or nothing.
+        """Run a server-side script (`scripts`): atomic, all or nothing.
 
         Args:
             replicas: how many must hold what is written by then, before the answer is returned.
@@ -87,13 +84,12 @@ class Store:
         Raises:
             StoreError: the server cannot be reached or refuses, or too few replicas confirm.
         """
-        source, digest = _script(script)
         rest = (len(keys), *keys, *arguments)
         with self._explained():
             try:
-                answer, confirmed = self._send(keys[0], replicas, ("EVALSHA", digest, *rest))
+                answer, confirmed = self._send(keys[0], replicas, ("EVALSHA", script.digest, *rest))
             except NoScriptError:
-                answer, confirmed = self._send(keys[0], replicas, ("EVAL", source, *rest))
+                answer, confirmed = self._send(keys[0], replicas, ("EVAL", script.source, *rest))
         if confirmed < replicas:
             raise StoreError(
                 f"the images are written to Redis at {hide_password(self.url)}, but {confirmed} "
@@ -225,12 +221,3 @@ def open_store(settings: Settings) -> Iterator[Store]:
             yield store
         finally:
             store.close()
-
-
-@cache
-def _script(name: str) -> tuple[str, str]:
-    """A script, and the digest by which a server knows it once it has run."""
-    folder = resources.files("simdist.store")
-    parts = (*_PARTS.get(name, ()), name)
-    source = "".join([_ALL_KEYS_HERE, *(folder.joinpath(f"{p}.lua").read_text() for p in parts)])
-    return source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()

@@ -52,37 +52,82 @@ VERSION = 5
 COLLECTIONS = "simdist:collections"
 
 ROW_DTYPE = np.dtype("<u4")
-# Rows in a block; the scripts have the number too.
+# Rows in a block.
 BLOCK = 64
 
 # Bytes of a URI's digest that choose its `uris` hash, and of the field in it.
 PREFIX, FIELD = 3, 11
 # Bytes of a fingerprint's digest, and what it is cut from.
-_STATE, _MURMUR = 8, 16
+FINGERPRINT, _MURMUR = 8, 16
 
 # length of the URI, length of the label + 1 (0: no label)
 _HEADER = struct.Struct("<HH")
-_INVERSE_LENGTH = 4
-# What is added to the length of a dead row's record.
-_DEAD = 1 << 31
+# Added to the length of a dead row's record.
+DEAD = 1 << 31
 # Entries of a `uris` hash that are aimed at: so many that a batch puts several into each. As small
 # ones, which servers keep compact, they would take 30 bytes less an image, and 2 us more to write.
 _URI_ENTRIES = 16384
 
 
-def meta_key(collection: str, partition: int = 0) -> str:
-    """The key from whose name the scripts make all others of the partition."""
-    return f"simdist:{{{collection}/{partition}}}:meta"
+@dataclass(frozen=True)
+class Keys:
+    """The names of a partition's keys."""
+
+    collection: str
+    partition: int = 0
+
+    def _key(self, *parts: str | int) -> str:
+        base = f"simdist:{{{self.collection}/{self.partition}}}"
+        return ":".join([base, *map(str, parts)])
+
+    @property
+    def meta(self) -> str:
+        """The partition's state. The scripts make all other names from this one."""
+        return self._key("meta")
+
+    @property
+    def dead(self) -> str:
+        """The rows that were deleted or replaced."""
+        return self._key("dead")
+
+    @property
+    def lease(self) -> str:
+        """Who fills the next tables."""
+        return self._key("rehash")
+
+    @property
+    def failures(self) -> str:
+        """The images that could not be indexed."""
+        return self._key("failures")
+
+    def family(self, generation: int) -> str:
+        """The hash family of a generation."""
+        return self._key("family", generation)
+
+    def uris(self, number: int) -> str:
+        """One of the hashes that lead from URIs to rows."""
+        return self._key("uris", number)
+
+    def vectors(self, block: int) -> str:
+        """The stored vectors of a block of rows."""
+        return self._key("vectors", block)
+
+    def records(self, block: int) -> str:
+        """The records of a block of rows."""
+        return self._key("records", block)
+
+    def bucket(self, generation: int, table: int, bucket: int) -> str:
+        """The rows in a bucket."""
+        return self._key("bucket", generation, table, bucket)
+
+    def pattern(self, kind: str = "") -> str:
+        """A pattern of SCAN for all keys of a kind, such as "vectors"; by default for all."""
+        return self._key(kind, "*") if kind else self._key("*")
 
 
 def waited_key(meta: str) -> str:
     """A key beside a partition's `meta`, to be written before WAIT."""
     return f"{meta}:waited"
-
-
-def key(collection: str, partition: int, *parts: str | int) -> str:
-    """Any other key of a partition: `key("demo", 0, "vectors", 7)`."""
-    return f"simdist:{{{collection}/{partition}}}:" + ":".join(str(part) for part in parts)
 
 
 def uri_bits(images: int) -> int:
@@ -111,22 +156,22 @@ def partition_of(digest: bytes, partitions: int) -> int:
 
 
 def digests(uris: Sequence[bytes], fingerprints: Sequence[str]) -> NDArray[np.uint8]:
-    """(n, 22) bytes, as the scripts take them: `uri_digest`, and 8 for the state of the content.
+    """(n, 22) bytes, as the scripts take them: `uri_digest`, and 8 of the fingerprint's digest.
 
-    The latter are MurmurHash3's first, a quarter of the time of BLAKE2: who can make two
-    fingerprints that share theirs deceives nobody but about an own image.
+    The latter are MurmurHash3's first, which takes a quarter of BLAKE2's time: whoever makes two
+    fingerprints that share a digest only hides a change of an image of their own.
 
     Args:
         uris: encoded.
     """
     # Without `uri_digest`: for so many, a call is a tenth of the time.
     names = [hashlib.blake2b(uri).digest() for uri in uris]
-    states = [mmh3_x64_128_digest(fingerprint.encode()) for fingerprint in fingerprints]
+    prints = [mmh3_x64_128_digest(fingerprint.encode()) for fingerprint in fingerprints]
     name_bytes = np.frombuffer(b"".join(names), np.uint8).reshape(
         -1, hashlib.blake2b.MAX_DIGEST_SIZE
     )
-    state_bytes = np.frombuffer(b"".join(states), np.uint8).reshape(-1, _MURMUR)
-    return np.hstack([name_bytes[:, : PREFIX + FIELD], state_bytes[:, :_STATE]])
+    print_bytes = np.frombuffer(b"".join(prints), np.uint8).reshape(-1, _MURMUR)
+    return np.hstack([name_bytes[:, : PREFIX + FIELD], print_bytes[:, :FINGERPRINT]])
 
 
 @dataclass(frozen=True)
@@ -136,51 +181,6 @@ class Record:
     uri: str
     label: str | None
     metadata: Mapping[str, Any]
-
-
-def pack_vectors(vectors: NDArray[np.float32], dtype: np.dtype[Any]) -> NDArray[np.uint8]:
-    """Vectors as they are stored: (n, d) float32 -> (n, `vector_width`) bytes.
-
-    As int8 only the direction is kept; its cosine with the original is above .9998 as a rule.
-    """
-    packed = np.empty((len(vectors), vector_width(vectors.shape[1], dtype)), np.uint8)
-    values, inverse_lengths = packed[:, _INVERSE_LENGTH:], np.empty(len(vectors), "<f4")
-    if dtype == np.int8:
-        from simdist.vectors.loops import round_rows
-
-        round_rows(vectors, values.view(np.int8), inverse_lengths)
-    else:
-        values[:] = np.ascontiguousarray(vectors).view(np.uint8)
-        inverse_lengths[:] = 1 / np.linalg.norm(vectors, axis=1)
-    packed[:, :_INVERSE_LENGTH] = inverse_lengths[:, None].view(np.uint8)
-    return packed
-
-
-def vector_width(dim: int, dtype: np.dtype[Any]) -> int:
-    """Bytes of one stored vector."""
-    return _INVERSE_LENGTH + dim * dtype.itemsize
-
-
-def wholes(rows: NDArray[Any]) -> NDArray[np.void]:
-    """(n, k) -> (n,), a view: each row is one item, whose bytes NumPy copies at once.
-
-    One by one, as it indexes rows of bytes, that takes ten times as long.
-    """
-    view: NDArray[np.void] = rows.view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))
-    return view[:, 0]
-
-
-def alive(packed: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """Which stored vectors are there, by their inverse lengths: (n, width) bytes -> (n,) bool."""
-    return np.asarray(packed[:, :_INVERSE_LENGTH].any(axis=1))
-
-
-def unpack_vectors(
-    packed: NDArray[np.uint8], dtype: np.dtype[Any]
-) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """Stored vectors, (n, `vector_width`) bytes -> (n, d) values, a view, and (n,) 1 / lengths."""
-    inverse_lengths = np.ascontiguousarray(packed[:, :_INVERSE_LENGTH]).view("<f4").ravel()
-    return packed[:, _INVERSE_LENGTH:].view(dtype), inverse_lengths
 
 
 def pack_records(
@@ -211,9 +211,9 @@ def unpack_records(block: bytes) -> list[bytes]:
     if not block:
         return [b""] * BLOCK
     lengths = np.frombuffer(block, "<u4", BLOCK)
-    bounds = [0, *np.cumsum(lengths % _DEAD).tolist()]
+    bounds = [0, *np.cumsum(lengths % DEAD).tolist()]
     return [
-        block[4 * BLOCK + start : 4 * BLOCK + end] if length < _DEAD else b""
+        block[4 * BLOCK + start : 4 * BLOCK + end] if length < DEAD else b""
         for length, (start, end) in zip(lengths.tolist(), pairwise(bounds), strict=True)
     ]
 

@@ -18,14 +18,12 @@ def checked(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
 
 
 def usable(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Which of (n, dim) float32 vectors can be indexed: those whose length is finite and not zero.
-
-    Returns:
-        (n,) bool.
+    """Which of (n, dim) vectors can be indexed: (n,) bool, true where the length is above zero and
+    finite, in float32.
     """
-    # Squares overflow before the values do; a length that is not finite is as bad.
     lengths = _lengths(vectors)
-    return (lengths > 0) & (lengths < np.inf)
+    sound: NDArray[np.bool_] = (lengths > 0) & (lengths < np.inf)
+    return sound
 
 
 def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -52,8 +50,7 @@ def _checked(vectors: ArrayLike, dim: int) -> tuple[NDArray[np.float32], NDArray
     # Squares overflow before the values do; a length that is not finite is as bad.
     lengths = _lengths(array)
     if not (lengths.min(initial=np.inf) > 0 and lengths.max(initial=0) < np.inf):
-        sound = (lengths > 0) & (lengths < np.inf)
-        bad = np.flatnonzero(~sound)
+        bad = np.flatnonzero(~usable(array))
         listed = ", ".join(str(index) for index in bad[:10]) + (", ..." if len(bad) > 10 else "")
         raise VectorError(f"vectors not finite or of length zero, by index: {listed}")
     return array, lengths

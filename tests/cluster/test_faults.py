@@ -145,9 +145,10 @@ class Bench:
 def stored(collection: Collection) -> dict[str, Stored]:
     """All that a collection keeps; checks that its parts agree and nothing is there twice."""
     uris = contents(collection)
-    [tables] = collection.partitions
-    [rows, live] = tables.state("rows", "live")
-    pairs = [pair for pair in tables.rows(np.arange(rows, dtype=np.uint32)) if pair is not None]
+    [partition] = collection.partitions
+    state = partition.state()
+    rows, live = state.rows, state.live
+    pairs = [pair for pair in partition.rows(np.arange(rows, dtype=np.uint32)) if pair is not None]
     assert len(pairs) == live == len(uris) == len(set(uris))
     records = [layout.unpack_record(record) for _, record in pairs]
     return {

@@ -116,7 +116,7 @@ def test_only_the_first_failures_are_named_and_all_are_counted(
         (tmp_path / f"{i}.jpg").touch()
     summary = run(tmp_path)
     assert (summary.listed, summary.failed, len(summary.failures)) == (70, 70, 20)
-    assert not collection.fitted
+    assert not collection.is_fitted()
 
 
 def test_a_source_that_cannot_be_listed_fails_before_anything_starts(

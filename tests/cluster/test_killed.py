@@ -114,7 +114,7 @@ def wait_for_images(data_dir: Path, count: int, ingest: subprocess.Popen[str]) -
     while ingest.poll() is None:
         try:
             store = store or connect(f"unix://{quote((data_dir / SOCKET_FILE).read_text())}")
-            if int(store.call("HGET", layout.meta_key(COLLECTION), "live")) >= count:
+            if int(store.call("HGET", layout.Keys(COLLECTION).meta, "live")) >= count:
                 store.close()
                 return
         except (SimdistError, OSError):

@@ -109,7 +109,7 @@ def found(client: simdist.Client) -> list[str] | None:
 
 def home(nodes: list[DeployedServer], partition: int) -> DeployedServer:
     """The node that holds a partition."""
-    slot = int(nodes[0].ask("CLUSTER", "KEYSLOT", layout.meta_key(COLLECTION, partition)))
+    slot = int(nodes[0].ask("CLUSTER", "KEYSLOT", layout.Keys(COLLECTION, partition).meta))
     for first, last, primary, *_ in nodes[0].ask("CLUSTER", "SLOTS"):
         if first <= slot <= last:
             return next(node for node in nodes if node.port == primary[1])

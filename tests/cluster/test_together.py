@@ -40,7 +40,7 @@ def test_two_ingests_and_searches_do_not_disturb_each_other(
     known = {ref.uri for ref in refs}
     searcher, searches = Searcher(collection, max_staleness=0.0), 0
     while any(process.poll() is None for process in ingests):
-        if not collection.fitted:
+        if not collection.is_fitted():
             continue
         hits = searcher.search(query, n=200, probes=1000)
         searches += 1

@@ -139,7 +139,7 @@ class TestRehash:
             assert process.returncode == 130
             assert "error: stopped; run the same command again to go on" in err
         # Half way: all is where it was.
-        [filled] = collection.partitions[0].state("filled")
+        filled = collection.partitions[0].state().filled
         assert 0 < filled < 3000
         assert contents(collection) == sorted(ref(i).uri for i in range(3000))
 
@@ -155,7 +155,7 @@ class TestRehash:
 def wait_for_rows(store: Store, count: int) -> None:
     """Wait until a rebuild has filled in so many rows."""
     for _ in range(600):
-        if int(store.call("HGET", layout.meta_key("test"), "filled") or 0) >= count:
+        if int(store.call("HGET", layout.Keys("test").meta, "filled") or 0) >= count:
             return
         time.sleep(0.05)
     raise AssertionError("nothing is being filled")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ from simdist.index.inventory import describe, describe_all
 from simdist.index.rehash import rehash
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
-from simdist.store import Store, connect, layout
+from simdist.store import Store, connect, layout, scripts
 from simdist.vectors.checks import normalised
 from tests.index_contents import contents
 from tests.servers import empty, eventually, keys, on_every_server
@@ -52,7 +52,7 @@ def create(store: Store, name: str = "test", *, partitions: int = 1) -> Collecti
 
 def test_add_search_delete(store: Store) -> None:
     collection = create(store)
-    assert not collection.fitted
+    assert not collection.is_fitted()
     data = vectors(300)
     refs = [ref(i) for i in range(300)]
     added = collection.add(data, refs)
@@ -92,10 +92,10 @@ def test_adding_again_changes_nothing_and_new_content_replaces(store: Store) -> 
     collection = create(store)
     data, refs = vectors(600), [ref(i) for i in range(600)]
     collection.add(data, refs)
-    epoch = store.call("HGET", layout.meta_key("test"), "epoch")
+    epoch = store.call("HGET", layout.Keys("test").meta, "epoch")
     again = collection.add(data, refs)
     assert (again.added, again.replaced, again.unchanged) == (0, 0, 600)
-    assert store.call("HGET", layout.meta_key("test"), "epoch") == epoch
+    assert store.call("HGET", layout.Keys("test").meta, "epoch") == epoch
 
     changed = collection.add(-data[:1], [ref(0, state=1)])
     assert (changed.added, changed.replaced, changed.unchanged) == (0, 1, 0)
@@ -137,28 +137,34 @@ def test_inserting_writes_what_committing_writes(
     assert written["inserted"] == written["committed"]
 
 
+def noted(called: list[str], name: str) -> Callable[..., Any]:
+    """A script's function that notes its calls."""
+    function = getattr(scripts, name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        called.append(name)
+        return function(*arguments, **options)
+
+    return call
+
+
 def test_images_are_inserted_until_one_is_there(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection = create(store)
     collection.add(vectors(256), [ref(i) for i in range(256)])
-    scripts: list[str] = []
-    run = Store.run
-
-    def noted(self: Store, script: str, *rest: Any, **options: Any) -> Any:
-        scripts.append(script)
-        return run(self, script, *rest, **options)
-
-    monkeypatch.setattr(Store, "run", noted)
+    called: list[str] = []
+    for name in ("insert", "commit"):
+        monkeypatch.setattr(scripts, name, noted(called, name))
     monkeypatch.setattr(batch_module, "COMMIT_BATCH", 100)
     collection.add(vectors(300, seed=1), [ref(i) for i in range(256, 556)])
-    assert [script for script in scripts if script in {"insert", "commit"}] == ["insert"] * 3
-    scripts.clear()
+    assert called == ["insert"] * 3
+    called.clear()
     # Somewhere among these there is one that is known, and one that replaces another.
     refs = [ref(0), ref(1, state=1), *(ref(i) for i in range(600, 798))]
     added = collection.add(vectors(200, seed=2), refs)
     assert (added.added, added.replaced, added.unchanged) == (198, 1, 1)
-    assert 2 <= scripts.count("commit") <= scripts.count("insert") + 1
+    assert 2 <= called.count("commit") <= called.count("insert") + 1
     assert len(contents(collection)) == 754
 
 
@@ -182,22 +188,22 @@ def test_a_block_whose_images_are_all_replaced_or_deleted_gives_its_memory_back(
     store: Store,
 ) -> None:
     collection = create(store)
-    [tables] = collection.partitions
+    [partition] = collection.partitions
     count = 2 * layout.BLOCK + 1
     data, refs = vectors(count), [ref(i) for i in range(count)]
     # In pieces, so that blocks fill up little by little.
     for start in range(0, count, 50):
         collection.add(data[start : start + 50], refs[start : start + 50])
-    assert len(keys(store, tables.key("vectors", "*"))) == 3
+    assert len(keys(store, partition.keys.pattern("vectors"))) == 3
     collection.add(data[::2], [ref(i, 1) for i in range(0, count, 2)])
     collection.delete(refs[i].uri for i in range(1, count, 2))
     # Two blocks are gone, and of the third one row is dead.
-    assert not store.call("EXISTS", *(tables.key("vectors", block) for block in (0, 1)))
-    assert not store.call("EXISTS", *(tables.key("records", block) for block in (0, 1)))
+    assert not store.call("EXISTS", *(partition.keys.vectors(block) for block in (0, 1)))
+    assert not store.call("EXISTS", *(partition.keys.records(block) for block in (0, 1)))
     alive = sorted(refs[i].uri for i in range(0, count, 2))
     assert contents(collection) == alive
-    records = tables.records(tables.state("rows")[0])
-    assert sorted(record.uri for some in records for record in some) == alive
+    records = partition.records(partition.state().rows)
+    assert sorted(record.uri for _, some in records for record in some) == alive
     hits = Searcher(collection).search(data[0], n=1000, probes=1000)
     assert sorted(hit.uri for hit in hits) == alive
     rebuilt = rehash(collection, kind="hyperplanes", size=4, tables=2)
@@ -211,7 +217,7 @@ def test_unusable_vectors_write_nothing(store: Store) -> None:
     data[290] = np.nan
     with pytest.raises(VectorError, match="by index: 290"):
         collection.add(data, [ref(i) for i in range(300)])
-    assert not collection.fitted
+    assert not collection.is_fitted()
     with pytest.raises(UsageError, match="2 vectors for 1 images"):
         collection.add(vectors(2), [ref(0)])
 
@@ -323,7 +329,7 @@ def test_an_empty_collection_says_so(store: Store) -> None:
 
 def test_a_newer_layout_is_refused(store: Store) -> None:
     create(store)
-    store.call("HSET", layout.meta_key("test"), "version", layout.VERSION + 1)
+    store.call("HSET", layout.Keys("test").meta, "version", layout.VERSION + 1)
     with pytest.raises(CollectionError, match=f"layout version {layout.VERSION + 1}"):
         Collection.open(store, "test")
 

@@ -167,7 +167,7 @@ def as_it_is_left(collection: Collection, step: Step, model: Model) -> Model:
     """What an interrupted step has left: in each partition all of it, or nothing."""
     left: Model = {}
     count = len(collection.partitions)
-    for number, tables in enumerate(collection.partitions):
+    for number, partition in enumerate(collection.partitions):
         possible = [
             {
                 image: state
@@ -176,7 +176,7 @@ def as_it_is_left(collection: Collection, step: Step, model: Model) -> Model:
             }
             for whole in (model, step.after(model))
         ]
-        [live] = tables.state("live")
+        live = partition.state().live
         left |= next(
             part
             for part in possible

@@ -22,7 +22,7 @@ from tests.integration.test_rehash import START, Killed, add_range, check, fille
 
 
 def buckets_of(collection: Collection) -> set[tuple[str, int, int]]:
-    families = [tables.hashing().family for tables in collection.partitions]
+    families = [partition.hashing().family for partition in collection.partitions]
     return {(family.kind, family.tables, family.size) for family in families}
 
 
@@ -114,7 +114,7 @@ def test_a_rebuild_that_was_asked_for_goes_on_where_it_was_killed(
     # Started once in each partition, and not once more.
     assert sent.count("rehash_start") == partitions
     assert sent[before:].count("rehash_start") < partitions or calls == 0
-    assert {tables.hashing().generation for tables in other.partitions} == {2}
+    assert {partition.hashing().generation for partition in other.partitions} == {2}
     assert {b"asked", b"next_fitted", b"filled", b"fill", b"retired"}.isdisjoint(meta(other))
 
 
@@ -192,4 +192,4 @@ def test_what_is_expected_decides_the_size_once_it_can(store: Store) -> None:
     )
     other.add(vectors(enough), [ref(i) for i in range(enough)])
     assert buckets_of(other) == {("kmeans", 1, centroids_for(expect))}
-    assert other.partitions[0].state("fitted") == [expect]
+    assert other.partitions[0].state().fitted == expect

@@ -12,7 +12,7 @@ from redis.cluster import RedisCluster
 
 from simdist.errors import StoreError, UsageError
 from simdist.index.collection import Collection
-from simdist.index.tables import HashTables
+from simdist.index.partition import Partition
 from simdist.search.searcher import Searcher
 from simdist.store import (
     Store,
@@ -48,9 +48,9 @@ def cluster(cluster_url: str) -> Iterator[Store]:
         yield store
 
 
-def home(nodes: list[Server], tables: HashTables) -> Server:
+def home(nodes: list[Server], partition: Partition) -> Server:
     """The node that holds a partition."""
-    [node] = [node for node in nodes if tables.meta_key.encode() in node.ask("KEYS", "*")]
+    [node] = [node for node in nodes if partition.keys.meta.encode() in node.ask("KEYS", "*")]
     return node
 
 
@@ -60,7 +60,7 @@ def create_on_all_nodes(store: Store) -> Collection:
     node_of: Any = store.client.get_node_from_key
     for number in range(1000):
         name = f"test-{number}"
-        if len({node_of(layout.meta_key(name, partition)).port for partition in range(3)}) == 3:
+        if len({node_of(layout.Keys(name, partition).meta).port for partition in range(3)}) == 3:
             return create(store, name, partitions=3)
     raise AssertionError("there is no such name")
 
@@ -69,12 +69,14 @@ def test_partitions_lie_on_different_nodes(cluster_nodes: list[Server], cluster:
     collection = create_on_all_nodes(cluster)
     refs = [ref(i) for i in range(300)]
     collection.add(vectors(300), refs)
-    homes = [home(cluster_nodes, tables) for tables in collection.partitions]
+    homes = [home(cluster_nodes, partition) for partition in collection.partitions]
     assert sorted(node.port for node in homes) == sorted(node.port for node in cluster_nodes)
-    for node, tables in zip(homes, collection.partitions, strict=True):
+    for node, partition in zip(homes, collection.partitions, strict=True):
         mine = [key for key in node.ask("KEYS", "*") if key != b"simdist:collections"]
         assert len(mine) > 10
-        assert all(key.startswith(tables.key().encode()) for key in mine)
+        assert all(
+            key.startswith(partition.keys.meta.removesuffix("meta").encode()) for key in mine
+        )
     # From whichever node one comes.
     for node in cluster_nodes:
         with closing(connect(node.url)) as store:
@@ -114,16 +116,18 @@ def test_a_partition_that_moves_to_another_node(
     first.do(collection)
     model = first.after({})
     check(collection, model, searcher)
-    tables = collection.partitions[0]
-    source = home(cluster_nodes, tables)
+    partition = collection.partitions[0]
+    source = home(cluster_nodes, partition)
     target = next(node for node in cluster_nodes if node is not source)
-    slot = int(source.ask("CLUSTER", "KEYSLOT", tables.meta_key))
+    slot = int(source.ask("CLUSTER", "KEYSLOT", partition.keys.meta))
     names = [node.ask("CLUSTER", "MYID").decode() for node in (source, target)]
     target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", names[0])
     source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", names[1])
-    keys = [key.decode() for key in source.ask("KEYS", tables.key("*")) if b":meta" not in key]
+    keys = [
+        key.decode() for key in source.ask("KEYS", partition.keys.pattern()) if b":meta" not in key
+    ]
     # Each is the moment at which these keys go: none yet, the first, some, the rest.
-    for moved in ([], [tables.meta_key], keys[: len(keys) // 2]):
+    for moved in ([], [partition.keys.meta], keys[: len(keys) // 2]):
         for key in moved:
             source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000)
         with pytest.raises(StoreError, match="is moving a part of the collection"):
@@ -139,7 +143,7 @@ def test_a_partition_that_moves_to_another_node(
     check(collection, model, searcher)
     then.do(collection)
     check(collection, then.after(model), searcher)
-    assert home(cluster_nodes, tables) is target
+    assert home(cluster_nodes, partition) is target
 
 
 def test_a_cluster_that_loses_a_node(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def add_range(collection: Collection, first: int, last: int) -> None:
 
 
 def meta(collection: Collection) -> dict[bytes, bytes]:
-    fields: dict[bytes, bytes] = collection.store.call("HGETALL", layout.meta_key("test"))
+    fields: dict[bytes, bytes] = collection.store.call("HGETALL", layout.Keys("test").meta)
     return fields
 
 
@@ -43,7 +43,7 @@ def check(collection: Collection, images: int, generation: int) -> None:
     assert collection.partitions[0].hashing().following is None
     unfinished = {b"next_fitted", b"filled", b"fill", b"retired"} & set(meta(collection))
     assert unfinished == set()
-    names = keys(collection.store, layout.key("test", 0, "*"))
+    names = keys(collection.store, layout.Keys("test").pattern())
     generations = {key.split(b":")[3] for key in names if b":bucket:" in key or b":family:" in key}
     assert generations == {str(generation).encode()}
     for i in range(0, images, 97):
@@ -145,6 +145,6 @@ def test_writers_during_a_rebuild_lose_nothing(
 
 def test_a_lost_family_is_reported(store: Store) -> None:
     filled(store)
-    store.call("DEL", layout.key("test", 0, "family", 1))
+    store.call("DEL", layout.Keys("test").family(1))
     with pytest.raises(StoreError, match="lost its hash family"):
         Searcher(Collection.open(store, "test")).search(vectors(1)[0])

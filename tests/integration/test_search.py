@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from simdist.errors import CollectionError, UsageError
-from simdist.index import tables as tables_module
+from simdist.index import partition as partition_module
 from simdist.index.collection import Collection
-from simdist.index.tables import HashTables
+from simdist.index.partition import Partition
 from simdist.search import searcher as search_module
 from simdist.search.question import Hit
 from simdist.search.searcher import Searcher
@@ -55,7 +55,7 @@ def test_answers_are_the_same_whatever_is_cached(
             assert answers(tight, probes=probes) == expected
             assert tight.search_many(vectors(12, seed=5), n=10, probes=probes) == expected
         with monkeypatch.context() as patch:
-            patch.setattr(tables_module, "READ_ROWS", 7)
+            patch.setattr(partition_module, "READ_ROWS", 7)
             assert answers(Searcher(collection), probes=probes) == expected
 
 
@@ -205,7 +205,7 @@ def test_an_exhaustive_search_after_any_history_equals_a_dictionary(
             collection.delete(ref(number).uri for number, _ in items)
             for number, _ in items:
                 model.pop(ref(number).uri, None)
-        if not collection.fitted:
+        if not collection.is_fitted():
             continue
         query = vectors(1, seed=9)[0]
         found = searcher.search(query, n=100, probes=1000)
@@ -247,13 +247,13 @@ def test_of_too_many_records_the_oldest_are_forgotten(
 ) -> None:
     monkeypatch.setattr(search_module, "MAX_RESULTS", 64)
     read: list[int] = []
-    rows = HashTables.rows
+    rows = Partition.rows
 
-    def counted(tables: HashTables, some: NDArray[np.uint32]) -> Any:
+    def counted(tables: Partition, some: NDArray[np.uint32]) -> Any:
         read.extend(some.tolist())
         return rows(tables, some)
 
-    monkeypatch.setattr(HashTables, "rows", counted)
+    monkeypatch.setattr(Partition, "rows", counted)
     collection = create(store)
     data = vectors(66)
     collection.add(data, [ref(i) for i in range(66)])

@@ -259,4 +259,4 @@ def test_measured_while_tables_are_replaced_is_measured_again(
     assert tune(collection.partitions, on_progress=replace).generations == (2,)
     assert replaced == [True]
     # Short enough to be read whenever a collection is opened.
-    assert len(store.call("HGET", layout.meta_key("test"), "tuning")) < 4000
+    assert len(store.call("HGET", layout.Keys("test").meta, "tuning")) < 4000

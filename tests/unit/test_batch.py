@@ -16,7 +16,7 @@ from simdist.store import layout
 def batch_of(names: list[int]) -> Batch:
     refs = [ImageRef(f"file:///{name}", str(i), 0, None) for i, name in enumerate(names)]
     packed = np.arange(len(names), dtype=np.uint8)[:, None].repeat(8, axis=1)
-    return Batch.pack(packed, refs, [{}] * len(names))
+    return Batch.pack(packed, refs)
 
 
 @settings(deadline=None)
@@ -61,27 +61,28 @@ def test_what_the_script_takes_is_in_the_order_of_the_hashes(
     commands = list(batch_of(list(range(50))).commands(left, buckets, uri_bits=3, row=60))
     assert len(commands) > 3
     for command in commands:
-        members, arguments = command.members, command.arguments(row=60)
-        groups, fields, states, places, columns, lengths, records, *vectors = arguments
-        numbers, sizes = np.frombuffer(groups, layout.ROW_DTYPE).reshape(-1, 2).T
+        members, images = command.members, command.images(row=60)
+        numbers, sizes = np.frombuffer(images.hashes, layout.ROW_DTYPE).reshape(-1, 2).T
         uris = [f"file:///{member}" for member in members]
         encoded = [uri.encode() for uri in uris]
         expected = [
             (digest[0] >> 5, digest[layout.PREFIX :]) for digest in map(layout.uri_digest, uris)
         ]
-        order = np.frombuffer(places, layout.ROW_DTYPE) - 1
+        order = np.frombuffer(images.positions, layout.ROW_DTYPE) - 1
         assert np.repeat(numbers, sizes).tolist() == [expected[i][0] for i in order]
         assert np.all(np.diff(numbers.astype(int)) > 0)
-        assert fields == b"".join(expected[i][1] for i in order)
+        assert images.fields == b"".join(expected[i][1] for i in order)
         of_all = layout.digests(encoded, [str(i) for i in members])
-        assert states == of_all[order, layout.PREFIX + layout.FIELD :].tobytes()
-        assert columns == buckets[members].T.tobytes()
+        assert images.fingerprints == of_all[order, layout.PREFIX + layout.FIELD :].tobytes()
+        assert images.buckets == buckets[members].T.tobytes()
         # Rows 60 to 63 are the end of a block.
-        assert [len(piece) // 8 for piece in vectors] == [
+        assert [len(piece) // 8 for piece in images.vectors] == [
             4,
             *[len(members) - 4][: len(members) > 4],
         ]
-        assert np.frombuffer(b"".join(vectors), np.uint8)[::8].tolist() == members.tolist()
+        assert np.frombuffer(b"".join(images.vectors), np.uint8)[::8].tolist() == members.tolist()
         whole = layout.pack_records(encoded, [None] * len(uris), [{}] * len(uris))
-        assert records == b"".join(whole)
-        assert np.frombuffer(lengths, layout.ROW_DTYPE).tolist() == [len(one) for one in whole]
+        assert images.records == b"".join(whole)
+        assert np.frombuffer(images.lengths, layout.ROW_DTYPE).tolist() == [
+            len(one) for one in whole
+        ]

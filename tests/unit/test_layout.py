@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from simdist.store import layout
-from simdist.vectors.checks import normalised
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=50)
 
@@ -26,39 +24,6 @@ def test_records_round_trip(uri: str, label: str | None, metadata: dict[str, Any
     [packed] = layout.pack_records([uri.encode()], [label], [metadata])
     record = layout.unpack_record(packed)
     assert (record.uri, record.label, record.metadata) == (uri, label, metadata)
-
-
-def test_int8_keeps_directions() -> None:
-    vectors = np.random.default_rng(0).standard_normal((500, 512)).astype(np.float32)
-    vectors *= np.logspace(-6, 6, 500, dtype=np.float32)[:, None]
-    packed = layout.pack_vectors(vectors, np.dtype(np.int8))
-    assert packed.shape == (500, layout.vector_width(512, np.dtype(np.int8))) == (500, 516)
-    values, inverse_lengths = layout.unpack_vectors(packed, np.dtype(np.int8))
-    restored = values * inverse_lengths[:, None]
-    np.testing.assert_allclose(np.linalg.norm(restored, axis=1), 1, rtol=1e-5)
-    assert np.einsum("nd,nd->n", normalised(vectors), restored).min() > 0.9998
-
-
-def test_float32_is_exact() -> None:
-    vectors = np.random.default_rng(0).standard_normal((3, 8)).astype(np.float32)
-    packed = layout.pack_vectors(vectors, np.dtype(np.float32))
-    values, inverse_lengths = layout.unpack_vectors(packed, np.dtype(np.float32))
-    np.testing.assert_array_equal(values, vectors)
-    np.testing.assert_allclose(inverse_lengths, 1 / np.linalg.norm(vectors, axis=1), rtol=1e-6)
-
-
-@pytest.mark.parametrize("dtype", [np.int8, np.float32])
-def test_rows_are_copied_as_wholes(dtype: type[np.int8 | np.float32]) -> None:
-    """Also out of wider rows, as stored vectors lie behind their lengths, and into pages."""
-    packed = np.random.default_rng(0).integers(0, 256, (5, 4 + 16), np.uint8)
-    values = packed[:, 4:].view(dtype)
-    pages: NDArray[Any] = np.zeros((4, 2, values.shape[1]), dtype)
-    places = np.array([3, 0, 7, 2, 5])
-    layout.wholes(pages.reshape(8, -1))[places] = layout.wholes(values)
-    copied = pages.reshape(8, -1)
-    assert copied[places].tobytes() == values.tobytes()
-    assert not copied[[1, 4, 6]].any()
-    assert layout.wholes(packed)[places % 5].tobytes() == packed[places % 5].tobytes()
 
 
 def test_records_of_a_block_without_those_that_are_dead() -> None:

@@ -17,7 +17,7 @@ from pydantic import (
 )
 
 from simdist.index.collection import Added
-from simdist.search.question import Hit, Question
+from simdist.search.question import WAYS, Hit, Question
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 from simdist.store import layout
 
@@ -68,17 +68,12 @@ class SearchOptions(Model):
 
     def question(self, **what: Any) -> Question:
         """The question, given what to search by."""
-        return Question(
-            n=self.n,
-            recall=self.recall,
-            min_score=self.min_score,
-            label=self.label,
-            collection=self.collection,
-            **what,
-        )
+        how = {name: getattr(self, name) for name in SearchOptions.model_fields}
+        return Question(**how, **what)
 
 
-_WAYS = ("vector", "uri", "id", "url")
+# An image itself comes as the body.
+_WAYS = tuple(way for way in WAYS if way != "image")
 
 
 def _describe_ways(schema: dict[str, Any]) -> None:
@@ -127,7 +122,7 @@ class SearchRequest(SearchOptions):
         return self.question(
             vector=vector,
             uri=self.uri or None,
-            digest=bytes.fromhex(self.id) or None,
+            id=self.id or None,
             url=self.url or None,
         )
 

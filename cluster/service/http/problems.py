@@ -18,6 +18,7 @@ from simdist.errors import (
     SimdistError,
     SourceError,
     StoreError,
+    UnknownCollectionError,
     UnknownImageError,
     UsageError,
     VectorError,
@@ -29,6 +30,7 @@ RETRY_AFTER = {"Retry-After": "1"}
 # The first that an error is an instance of.
 _STATUS: Sequence[tuple[type[SimdistError], HTTPStatus]] = (
     (UnknownImageError, HTTPStatus.NOT_FOUND),
+    (UnknownCollectionError, HTTPStatus.NOT_FOUND),
     (CollectionError, HTTPStatus.CONFLICT),
     (UsageError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (VectorError, HTTPStatus.UNPROCESSABLE_ENTITY),
@@ -54,6 +56,7 @@ class ProblemError(Exception):
     Attributes:
         status: the HTTP status code.
         detail: one sentence for a person.
+        kind: the problem's type, a URI; "about:blank" where the status says it all.
         headers: to be sent with it.
         errors: what is wrong with which field.
     """
@@ -63,12 +66,14 @@ class ProblemError(Exception):
         status: int,
         detail: str,
         *,
+        kind: str = "about:blank",
         headers: Mapping[str, str] | None = None,
         errors: Sequence[Mapping[str, str]] = (),
     ) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.kind = kind
         self.headers = dict(headers or {})
         self.errors = errors
 
@@ -78,12 +83,13 @@ class ProblemError(Exception):
         status = next((code for kind, code in _STATUS if isinstance(error, kind)), 500)
         hidden = (text for kind, text in _HIDDEN.items() if type(error) is kind)
         headers = RETRY_AFTER if status == HTTPStatus.SERVICE_UNAVAILABLE else None
-        return cls(status, next(hidden, str(error)), headers=headers)
+        kind = getattr(error, "problem_type", "about:blank")
+        return cls(status, next(hidden, str(error)), kind=kind, headers=headers)
 
     def as_json(self) -> dict[str, Any]:
         """The body."""
         phrase = HTTPStatus(self.status).phrase
-        body = {"type": "about:blank", "title": phrase, "status": self.status}
+        body = {"type": self.kind, "title": phrase, "status": self.status}
         return (
             body | {"detail": self.detail} | ({"errors": list(self.errors)} if self.errors else {})
         )

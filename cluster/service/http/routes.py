@@ -109,7 +109,7 @@ def _search_routes(worker: QueryWorker) -> APIRouter:
             question = _parsed(SearchRequest, await request.body(), options).asked()
         else:
             question = options.question(image=await _image(request))
-        hits = await worker.search(question)
+        hits = await worker.ask(question)
         return _json(_search_answer(worker, question.collection, hits))
 
     @routes.post("/search/batch", openapi_extra=body(BatchRequest), response_model=BatchAnswer)
@@ -119,7 +119,7 @@ def _search_routes(worker: QueryWorker) -> APIRouter:
             raise ProblemError(415, "send application/json")
         batch = _parsed(BatchRequest, await request.body())
         questions = [query.asked() for query in batch.queries]
-        found = await worker.search_many(questions)
+        found = await worker.ask_many(questions)
         results = [
             _search_answer(worker, question.collection, hits)
             if not isinstance(hits, SimdistError)
@@ -257,7 +257,7 @@ def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
 
 
 def _describe(collection: Collection) -> CollectionAnswer:
-    generations = tuple(part.state("generation")[0] for part in collection.partitions)
+    generations = tuple(partition.state().generation for partition in collection.partitions)
     tuned = [one for one in stored_tunings(collection.partitions) if one.generations == generations]
     recalls = [recall for recall in _RECALLS if any(one.probes_for(recall) for one in tuned)]
     return CollectionAnswer(

@@ -1,7 +1,6 @@
--- Switches over to the new tables, once they are filled.
--- KEYS: meta   ARGV: next generation   Returns 1 if the switch was made now.
+-- See `scripts.rehash_finish`.
 local state = redis.call('HMGET', KEYS[1], 'next', 'filled', 'fill', 'next_fitted', 'generation')
-if state[1] ~= ARGV[1] or tonumber(state[2]) < tonumber(state[3]) then
+if state[1] ~= following or tonumber(state[2]) < tonumber(state[3]) then
   return 0
 end
 redis.call('HSET', KEYS[1], 'generation', state[1], 'fitted', state[4], 'next', 0,

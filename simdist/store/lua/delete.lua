@@ -1,11 +1,10 @@
--- Deletes images. KEYS: meta   ARGV: uri_bits, bytes of a vector, the URIs' digests of 14 bytes, end
--- to end. Returns how many there were.
+-- See `scripts.delete`.
 local base = string.sub(KEYS[1], 1, -5)
-local shift = 2 ^ (24 - ARGV[1])
+local shift = 2 ^ (8 * PREFIX - uri_bits)
 local rows = {}
-for at = 1, #ARGV[3], 14 do
-  local hash = base .. 'uris:' .. math.floor(struct.unpack('>I3', ARGV[3], at) / shift)
-  local field = string.sub(ARGV[3], at + 3, at + 13)
+for at = 1, #digests, DIGEST do
+  local hash = base .. 'uris:' .. math.floor(struct.unpack('>I' .. PREFIX, digests, at) / shift)
+  local field = string.sub(digests, at + PREFIX, at + DIGEST - 1)
   local entry = redis.call('HGET', hash, field)
   if entry then
     redis.call('HDEL', hash, field)
@@ -13,7 +12,7 @@ for at = 1, #ARGV[3], 14 do
   end
 end
 if #rows > 0 then
-  bury(base, rows, tonumber(ARGV[2]))
+  bury(base, rows, tonumber(width))
   redis.call('APPEND', base .. 'dead', struct.pack('<' .. string.rep('I4', #rows), unpack(rows)))
   redis.call('HINCRBY', KEYS[1], 'live', -#rows)
   redis.call('HINCRBY', KEYS[1], 'epoch', 1)

@@ -1,27 +1,26 @@
 -- Part of the scripts that make rows. Writes the vectors and the records of rows that follow each
 -- other, the first of which is `row`, and which lie in one block.
 local function write_block(base, row, width, vectors, lengths, records)
-  local call, place, size = redis.call, row % 64, #lengths / 4
-  local key = base .. 'vectors:' .. math.floor(row / 64)
-  if size == 64 then
+  local call, slot, size = redis.call, row % BLOCK, #lengths / ROW
+  local key = base .. 'vectors:' .. math.floor(row / BLOCK)
+  if size == BLOCK then
     call('SET', key, vectors)
   else
-    if place == 0 then
+    if slot == 0 then
       -- The whole block at once: a string that grows takes twice what it needs.
-      call('SETRANGE', key, 64 * width - 1, '\0')
+      call('SETRANGE', key, BLOCK * width - 1, '\0')
     end
-    call('SETRANGE', key, place * width, vectors)
+    call('SETRANGE', key, slot * width, vectors)
   end
-  key = base .. 'records:' .. math.floor(row / 64)
-  if place == 0 then
-    call('SET', key, lengths .. string.rep('\0', 256 - 4 * size) .. records)
+  key = base .. 'records:' .. math.floor(row / BLOCK)
+  if slot == 0 then
+    call('SET', key, lengths .. string.rep('\0', LENGTHS - ROW * size) .. records)
   else
-    call('SETRANGE', key, 4 * place, lengths)
+    call('SETRANGE', key, ROW * slot, lengths)
     call('APPEND', key, records)
-    if place + size == 64 then
+    if slot + size == BLOCK then
       -- It has grown, and will not any more.
       call('SET', key, call('GET', key))
     end
   end
 end
-

@@ -1,6 +1,0 @@
--- Creates a partition unless it is there; returns its meta either way.
--- KEYS: meta   ARGV: field, value, ...
-if redis.call('EXISTS', KEYS[1]) == 0 then
-  redis.call('HSET', KEYS[1], 'generation', 0, 'next', 0, 'rows', 0, 'live', 0, 'epoch', 0, unpack(ARGV))
-end
-return redis.call('HGETALL', KEYS[1])

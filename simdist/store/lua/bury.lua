@@ -1,0 +1,34 @@
+-- Part of the scripts that end rows. Nothing is left of a dead row but its slot: the vector and the
+-- record are zeros, and the record's length has its highest bit set. Once all rows of a block are
+-- dead, the block goes.
+local function bury(base, rows, width)
+  table.sort(rows)
+  local i = 1
+  while i <= #rows do
+    local block = math.floor(rows[i] / BLOCK)
+    local vectors, records = base .. 'vectors:' .. block, base .. 'records:' .. block
+    local sizes = redis.call('GETRANGE', records, 0, LENGTHS - 1)
+    local lengths = {struct.unpack('<' .. string.rep('I4', BLOCK), sizes)}
+    while i <= #rows and math.floor(rows[i] / BLOCK) == block do
+      local slot, start = rows[i] % BLOCK, LENGTHS
+      for j = 1, slot do
+        start = start + lengths[j] % DEAD
+      end
+      local length = lengths[slot + 1]
+      lengths[slot + 1] = length + DEAD
+      redis.call('SETRANGE', vectors, slot * width, string.rep('\0', width))
+      redis.call('SETRANGE', records, start, string.rep('\0', length))
+      i = i + 1
+    end
+    local alive = false
+    for j = 1, BLOCK do
+      alive = alive or lengths[j] < DEAD
+    end
+    if alive then
+      local changed = struct.pack('<' .. string.rep('I4', BLOCK), unpack(lengths, 1, BLOCK))
+      redis.call('SETRANGE', records, 0, changed)
+    else
+      redis.call('UNLINK', vectors, records)
+    end
+  end
+end

@@ -1,0 +1,62 @@
+-- See `scripts.insert`. Whoever sends it knows which rows the images will get, so that hardly
+-- anything is left to do here; `commit` does the rest.
+local base = string.sub(KEYS[1], 1, -5)
+local call, rep, sub, unpack_number = redis.call, string.rep, string.sub, struct.unpack
+local state = call('HMGET', KEYS[1], 'generation', 'next', 'rows')
+if state[1] ~= generation or state[2] ~= following or state[3] ~= first_row then
+  return false
+end
+
+-- The last number that struct.unpack returns is no value, but where it ended.
+local function split(joined)
+  return {unpack_number('<' .. rep('I4', #joined / ROW), joined)}
+end
+
+local groups, at = split(hashes), 1
+local field, entry = 'c' .. FIELD, 'c' .. ENTRY
+local field_only = field .. rep('x', ENTRY)
+for i = 1, #groups - 1, 2 do
+  local size = groups[i + 1]
+  local fields = {unpack_number(rep(field_only, size), entries, at)}
+  local there = call('HMGET', base .. 'uris:' .. groups[i], unpack(fields, 1, size))
+  for j = 1, size do
+    if there[j] then
+      return false
+    end
+  end
+  at = at + (FIELD + ENTRY) * size
+end
+
+at = 1
+for i = 1, #groups - 1, 2 do
+  local size = groups[i + 1]
+  local pairs_of = {unpack_number(rep(field .. entry, size), entries, at)}
+  call('HSET', base .. 'uris:' .. groups[i], unpack(pairs_of, 1, 2 * size))
+  at = at + (FIELD + ENTRY) * size
+end
+
+local count, runs_of = #rows / ROW, split(runs)
+local in_use = tonumber(tables)
+local table_of, prefix = nil, nil
+at = 1
+for i = 1, #runs_of - 1, 3 do
+  local t, size = runs_of[i], ROW * runs_of[i + 2]
+  if t ~= table_of then
+    local here = t < in_use and generation .. ':' .. t or following .. ':' .. t - in_use
+    table_of, prefix, at = t, base .. 'bucket:' .. here .. ':%d', 1
+  end
+  call('APPEND', string.format(prefix, runs_of[i + 1]), sub(rows, at, at + size - 1))
+  at = at + size
+end
+
+local row = tonumber(first_row)
+local width = #ARGV[REST] / (#ARGV[REST + 1] / ROW)
+for i = REST, #ARGV, 3 do
+  write_block(base, row, width, ARGV[i], ARGV[i + 1], ARGV[i + 2])
+  row = row + #ARGV[i + 1] / ROW
+end
+
+call('HSET', KEYS[1], 'rows', row)
+call('HINCRBY', KEYS[1], 'live', count)
+call('HINCRBY', KEYS[1], 'epoch', 1)
+return 1

@@ -1,0 +1,13 @@
+-- See `scripts.known`.
+local base = string.sub(KEYS[1], 1, -5)
+local shift = 2 ^ (8 * PREFIX - uri_bits)
+local answers = {}
+for at = 1, #digests, DIGEST + FINGERPRINT do
+  local number = math.floor(struct.unpack('>I' .. PREFIX, digests, at) / shift)
+  local field = string.sub(digests, at + PREFIX, at + DIGEST - 1)
+  local entry = redis.call('HGET', base .. 'uris:' .. number, field)
+  local fingerprint = string.sub(digests, at + DIGEST, at + DIGEST + FINGERPRINT - 1)
+  local same = entry and string.sub(entry, ROW + 1) == fingerprint
+  answers[#answers + 1] = same and '1' or '0'
+end
+return table.concat(answers)

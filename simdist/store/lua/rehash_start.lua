@@ -1,0 +1,8 @@
+-- See `scripts.rehash_start`.
+local base = string.sub(KEYS[1], 1, -5)
+local state = redis.call('HMGET', KEYS[1], 'generation', 'next', 'rows')
+if state[1] == generation and state[2] == '0' then
+  local next = state[1] + 1
+  redis.call('SET', base .. 'family:' .. next, family)
+  redis.call('HSET', KEYS[1], 'next', next, 'next_fitted', images, 'filled', 0, 'fill', state[3])
+end
