@@ -5,17 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from cluster.ingest.driver import ingest_images
 from simdist.embedding import Model
-from simdist.errors import ModelMismatchError, SourceError
 from simdist.index.collection import Collection
 from simdist.ingest import committer
-from simdist.ingest.failures import kept
 from simdist.ingest.progress import Progress, Summary
 from simdist.ingest.saved import ingest_saved
 from simdist.sources import Access, open_source
@@ -70,29 +65,3 @@ def test_the_same_index_comes_from_what_is_saved(
     assert rebuild(collection, place, "rebuilt").skipped == 40
     assert rebuild(collection, place, "rebuilt", force=True).replaced == 40
     assert_holds_exactly(rebuilt, refs)
-
-
-def test_vectors_that_cannot_be_indexed_are_failures(
-    tmp_path: Path, collection: Collection
-) -> None:
-    vectors = np.ones((300, 4), np.float32)
-    vectors[7, 1], vectors[9] = np.inf, 0
-    uris = [f"s3://elsewhere/{i}.jpg" for i in range(300)]
-    table = {"uri": uris, "model": ["clip"] * 300, "vector": vectors.tolist()}
-    parquet.write_table(pa.table(table), tmp_path / "clip.parquet")
-    summary = rebuild(collection, tmp_path, "clip")
-    assert (summary.added, summary.failed) == (298, 2)
-    assert [one.failure.uri for one in kept(Collection.open(collection.store, "clip"))] == [
-        uris[7],
-        uris[9],
-    ]
-
-
-def test_embeddings_of_another_model_or_of_none(tmp_path: Path, collection: Collection) -> None:
-    table = {"uri": ["a"], "vector": [[1.0, 2.0]]}
-    parquet.write_table(pa.table(table), tmp_path / "a.parquet")
-    with pytest.raises(SourceError, match="column 'model'"):
-        rebuild(collection, tmp_path, "other")
-    parquet.write_table(pa.table(table | {"model": ["clip"]}), tmp_path / "a.parquet")
-    with pytest.raises(ModelMismatchError, match="not with clip"):
-        rebuild(collection, tmp_path, collection.name)
