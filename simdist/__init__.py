@@ -1,6 +1,7 @@
 """simdist indexes huge image collections and finds the similar images in them, fast.
 
 >>> import simdist
+>>> simdist.ingest("photos/", collection="demo", model="efficientnet-lite0")
 >>> embedder = simdist.Embedder.load("efficientnet-lite0")
 >>> with simdist.open_store(simdist.Settings.resolve()) as store:
 ...     collection = simdist.Collection.open(store, "demo")

@@ -100,11 +100,11 @@ def ingest(
                 partitions=partitions,
                 force=force,
             )
+    source = open_source(str(location), selection=selection, access=access)
     # Only now: saved embeddings need neither Ray nor PyTorch.
     from cluster.ingest.driver import ingest_images
     from simdist.embedding import load_model
 
-    source = open_source(str(location), selection=selection, access=access)
     with open_store(settings) as store:
         loaded = load_model(model, weights=weights)
         opened = Collection.ensure(

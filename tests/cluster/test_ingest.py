@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from contextlib import suppress
@@ -167,6 +168,27 @@ def test_an_image_that_kills_its_decoder_costs_no_other(
     assert failure.uri.endswith("/fish/clownfish.jpg")
     assert (failure.stage, failure.reason) == ("decode", "the process that decodes it dies")
     assert_holds_exactly(collection, [ref for ref in refs_of(folder) if "clownfish" not in ref.uri])
+
+
+def test_an_unusable_embedding_is_a_failure_and_costs_no_other(
+    folder: Path, collection: Collection, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of length zero, infinite, not a number, and with squares that overflow."""
+
+    class BadActor(EmbedActor):
+        def embed(self, shard: Shard, pixels: Pixels | None) -> tuple[Shard, NDArray[np.float32]]:
+            shard, vectors = super().embed(shard, pixels)
+            fish = [i for i, ref in enumerate(shard.refs) if ref.label == "fish"]
+            for value, i in zip(itertools.cycle([0, np.inf, np.nan, 1e30]), fish, strict=False):
+                vectors[i] = value
+            return shard, vectors
+
+    monkeypatch.setattr(pipeline_module, "EmbedActor", BadActor)
+    summary = run(folder)
+    assert (summary.added, summary.failed, run.seen[-1].done) == (32, 8, 32)
+    assert {failure.stage for failure in summary.failures} == {"embed"}
+    assert all("/fish/" in failure.uri for failure in summary.failures)
+    assert_holds_exactly(collection, [ref for ref in refs_of(folder) if ref.label != "fish"])
 
 
 @pytest.fixture
