@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from simdist.index.collection import Collection
     from simdist.lshash import LSHash
     from simdist.search.client import Client
-    from simdist.search.question import Hit
+    from simdist.search.question import Hit, Question
     from simdist.search.searcher import Searcher
     from simdist.settings import Settings
     from simdist.sources import ImageRef
@@ -36,6 +36,7 @@ __all__ = [
     "Hit",
     "ImageRef",
     "LSHash",
+    "Question",
     "Searcher",
     "Settings",
     "SimdistError",
@@ -50,6 +51,7 @@ _HOMES = {
     "Hit": "simdist.search.question",
     "ImageRef": "simdist.sources",
     "LSHash": "simdist.lshash",
+    "Question": "simdist.search.question",
     "Searcher": "simdist.search.searcher",
     "Settings": "simdist.settings",
     "SimdistError": "simdist.errors",

@@ -166,9 +166,6 @@ def evaluate(
         for (query, _, label), found in zip(asked, hits, strict=True)
     ]
     judged = [answer for answer in answers if answer.average_precision is not None]
-    by_label: dict[str, list[Answer]] = {}
-    for answer in judged:
-        by_label.setdefault(str(answer.label), []).append(answer)
     return Evaluation(
         images=images,
         queries=len(asked),
@@ -179,7 +176,7 @@ def evaluate(
         slow_ms=float(np.percentile(times, 99)),
         overall=_scores(judged, k) if judged else None,
         precision_at=tuple(_right(judged, k).mean(axis=0).tolist()) if judged else (),
-        categories={label: _scores(by_label[label], k) for label in sorted(by_label)},
+        categories=_categories(judged, k),
         worst=tuple(sorted(judged, key=lambda answer: answer.average_precision or 0.0)[:WORST]),
     )
 
@@ -237,7 +234,7 @@ def _label_counts(snapshots: Sequence[Snapshot], on_progress: OnProgress) -> Cou
     counts: Counter[str] = Counter()
     total, done = sum(snapshot.rows for snapshot in snapshots), 0
     for snapshot in snapshots:
-        for _, records in snapshot.partition.records(snapshot.rows):
+        for _, records in snapshot.partition.blocks.records(0, snapshot.rows):
             counts.update(record.label for record in records if record.label is not None)
             done += len(records)
             on_progress("reading labels", done, total)
@@ -273,6 +270,14 @@ def _right(answers: Sequence[Answer], k: int) -> NDArray[np.float64]:
         row[: len(answer.hits)] = [hit.label == answer.label for hit in answer.hits]
     shares: NDArray[np.float64] = np.cumsum(right, axis=1) / np.arange(1, k + 1)
     return shares
+
+
+def _categories(judged: Sequence[Answer], k: int) -> dict[str, Scores]:
+    """The scores of the queries of each label, by label."""
+    by_label: dict[str, list[Answer]] = {}
+    for answer in judged:
+        by_label.setdefault(str(answer.label), []).append(answer)
+    return {label: _scores(by_label[label], k) for label in sorted(by_label)}
 
 
 def _scores(answers: Sequence[Answer], k: int) -> Scores:

@@ -25,7 +25,8 @@ from simdist.errors import (
     UnknownImageError,
 )
 from simdist.images.decoding import decode
-from simdist.index.collection import Added, Collection, IndexedImage
+from simdist.index.collection import Collection
+from simdist.index.images import Added, IndexedImage
 from simdist.search.question import Hit, Question
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef, is_web_address, read_bytes

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import re
-import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import CollectionError, ModelMismatchError, UsageError
+from simdist.errors import ModelMismatchError, UsageError
 from simdist.hashing import KMeansFamily, fit_family
+from simdist.index import catalogue
 from simdist.index.commit import commit
 from simdist.index.growth import grow, images_to_fit_for
+from simdist.index.images import Added, IndexedImage
 from simdist.index.partition import Partition
 from simdist.index.tuning import retune
-from simdist.settings import DEFAULT_EXPECT, MAX_PARTITIONS
+from simdist.settings import DEFAULT_EXPECT
 from simdist.sources.reference import ImageRef
-from simdist.store import Store, layout, scripts
-from simdist.store.connection import Argument
+from simdist.store import Store, layout
 from simdist.vectors.checks import checked, normalised
 from simdist.vectors.codec import Codec
 
@@ -30,35 +29,6 @@ if TYPE_CHECKING:
 # Embeddings that a new collection's first hash family is fitted on, where there are as many. Few,
 # so that little is held back uncommitted: the tables are rebuilt as the collection grows.
 FIT_SAMPLE = 256
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-
-
-@dataclass(frozen=True)
-class Added:
-    """What became of a batch: how many images were added, replaced, or there already."""
-
-    added: int
-    replaced: int
-    unchanged: int
-
-    def __add__(self, other: Added) -> Added:
-        """What became of both."""
-        return Added(
-            self.added + other.added,
-            self.replaced + other.replaced,
-            self.unchanged + other.unchanged,
-        )
-
-
-@dataclass(frozen=True)
-class IndexedImage:
-    """What is stored of one image. `vector` is (dim,) float32, of length 1."""
-
-    uri: str
-    label: str | None
-    metadata: Mapping[str, Any]
-    vector: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -92,10 +62,7 @@ class Collection:
         Raises:
             CollectionError: there is none of that name, or a newer simdist made it.
         """
-        meta = store.call("HGETALL", layout.Keys(_checked_name(name)).meta)
-        if not meta:
-            raise CollectionError(_missing(store, name))
-        return cls._from_meta(store, name, meta)
+        return cls._of(store, name, catalogue.find(store, name))
 
     @classmethod
     def ensure(
@@ -147,46 +114,30 @@ class Collection:
                 it once there are enough to fit them on; for many more it takes more memory.
             partitions: parts that a Redis Cluster may keep on different nodes.
         """
-        if not 1 <= partitions <= MAX_PARTITIONS:
-            raise UsageError(f"a collection has 1 to {MAX_PARTITIONS} partitions")
-        fields: dict[str, Argument] = {
-            "version": layout.VERSION,
-            "model": model,
-            "model_id": model_id,
-            "dim": dim,
-            "dtype": dtype,
-            "expect": expect,
-            "partitions": partitions,
-            "uri_bits": layout.uri_bits(expect // partitions),
-        }
-        born: dict[str, Argument] = {"born": secrets.token_hex(8)}
-        # Partition 0 last: when it is there, all are.
-        for partition in range(partitions - 1, 0, -1):
-            scripts.create(store, layout.Keys(_checked_name(name), partition).meta, born)
-        meta = scripts.create(store, layout.Keys(_checked_name(name)).meta, born | fields)
-        store.call("SADD", layout.COLLECTIONS, name)
-        return cls._from_meta(store, name, meta)
+        entry = catalogue.Entry(
+            model=model,
+            model_id=model_id,
+            dim=dim,
+            dtype=dtype,
+            expect=expect,
+            partitions=partitions,
+            uri_bits=layout.uri_bits(expect // max(1, partitions)),
+        )
+        return cls._of(store, name, catalogue.ensure(store, name, entry))
 
     @classmethod
-    def _from_meta(cls, store: Store, name: str, meta: Mapping[bytes, bytes]) -> Collection:
-        version = int(meta[b"version"])
-        if version != layout.VERSION:
-            raise CollectionError(
-                f"the collection {name!r} has layout version {version}, this simdist reads "
-                f"{layout.VERSION}: use the simdist that made it, or ingest into another collection"
-            )
-        dim, bits = int(meta[b"dim"]), int(meta[b"uri_bits"])
-        codec = Codec.of(meta[b"dtype"].decode(), dim)
+    def _of(cls, store: Store, name: str, entry: catalogue.Entry) -> Collection:
+        codec = Codec.of(entry.dtype, entry.dim)
         return cls(
             store=store,
             name=name,
-            model=meta[b"model"].decode(),
-            model_id=meta[b"model_id"].decode(),
-            dim=dim,
-            expect=int(meta[b"expect"]),
+            model=entry.model,
+            model_id=entry.model_id,
+            dim=entry.dim,
+            expect=entry.expect,
             partitions=tuple(
-                Partition(store, name, number, codec=codec, uri_bits=bits)
-                for number in range(int(meta[b"partitions"]))
+                Partition(store, name, number, codec=codec, uri_bits=entry.uri_bits)
+                for number in range(entry.partitions)
             ),
         )
 
@@ -352,25 +303,3 @@ class Collection:
             numbers = np.array([layout.partition_of(layout.uri_digest(uri), count) for uri in uris])
         for number in np.unique(numbers):
             yield self.partitions[number], np.flatnonzero(numbers == number)
-
-
-def list_collections(store: Store) -> list[str]:
-    """The names of all collections, sorted."""
-    return sorted(name.decode() for name in store.call("SMEMBERS", layout.COLLECTIONS))
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot name a collection: use letters, digits, '.', '_' and '-', at most 64"
-        )
-    return name
-
-
-def _missing(store: Store, name: str) -> str:
-    others = list_collections(store)
-    known = f"there are: {', '.join(others)}" if others else "there are none yet"
-    return (
-        f"there is no collection {name!r} ({known}); make one with "
-        f"'simdist ingest FOLDER --collection {name}'"
-    )

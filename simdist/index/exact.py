@@ -74,7 +74,7 @@ def exact_neighbours(
     total, done = sum(snapshot.rows for snapshot in snapshots), 0
     for number, snapshot in enumerate(snapshots):
         own = queries.snapshots == number
-        for rows, vectors in snapshot.partition.vectors(0, snapshot.rows):
+        for rows, vectors in snapshot.partition.blocks.vectors(0, snapshot.rows):
             if len(rows) and count:
                 scores = queries.vectors @ vectors.T
                 asked, here = np.nonzero((queries.rows[:, None] == rows) & own[:, None])

@@ -155,7 +155,7 @@ def fill(partition: Partition) -> Iterator[int]:
         end = min(first + step, state.fill)
         postings = [
             np.column_stack([rows, following.buckets(vectors)]).astype(layout.ROW_DTYPE).tobytes()
-            for rows, vectors in partition.vectors(first, end)
+            for rows, vectors in partition.blocks.vectors(first, end)
         ]
         scripts.rehash_fill(
             partition.store,
@@ -227,6 +227,6 @@ def _sample(partition: Partition, wanted: int, live: int) -> NDArray[np.float32]
     parts = [
         part
         for start in starts
-        for part in partition.vectors(start, min(start + layout.BLOCK, rows))
+        for part in partition.blocks.vectors(start, min(start + layout.BLOCK, rows))
     ]
     return np.concatenate([vectors for _, vectors in parts])

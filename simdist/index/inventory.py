@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simdist.index.collection import Collection, list_collections
+from simdist.index import catalogue
+from simdist.index.collection import Collection
 from simdist.index.partition import Partition
 from simdist.store import Store, layout
 
@@ -32,7 +33,7 @@ class Description:
 
 def describe_all(store: Store) -> list[Description]:
     """Every collection of a store, by name."""
-    return [describe(Collection.open(store, name)) for name in list_collections(store)]
+    return [describe(Collection.open(store, name)) for name in catalogue.names(store)]
 
 
 def describe(collection: Collection) -> Description:

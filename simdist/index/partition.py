@@ -11,16 +11,16 @@ from numpy.typing import NDArray
 
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import HashFamily, dump_family, load_family
+from simdist.index.blocks import Block, Blocks
 from simdist.index.buckets import BucketTail, OutdatedError, Place, Reading, unpack_reading
 from simdist.store import Store, layout, scripts
-from simdist.vectors.codec import Codec, alive, wholes
+from simdist.vectors.codec import Codec
 
 # Images deleted by one call of the script: a stall of a few milliseconds.
 _DELETED = 256
 # Rows that one call of the script reads at most: a stall of some milliseconds.
 READ_ROWS = 4096
-# Blocks of rows, and buckets, that one round trip reads when all are wanted.
-_BLOCKS = 32
+# Buckets that one round trip reads when all are wanted.
 _BUCKETS = 256
 
 
@@ -68,21 +68,6 @@ class Hashing:
 
 
 @dataclass(frozen=True)
-class Block:
-    """Some images that lie side by side.
-
-    Attributes:
-        rows: (n,) int64.
-        vectors: (n, dim) float32, turned (`Codec.turned`), of length 1.
-        records: what else is stored of each.
-    """
-
-    rows: NDArray[np.int64]
-    vectors: NDArray[np.float32]
-    records: Sequence[layout.Record]
-
-
-@dataclass(frozen=True)
 class Bucket:
     """The images of a bucket: (n,) uint32 rows, and their (n, dim) vectors as in `Block`."""
 
@@ -100,6 +85,7 @@ class Partition:
         codec: how vectors are stored.
         uri_bits: bits of a URI's digest that choose its hash, see `layout`.
         keys: the names of its keys.
+        blocks: its images by their rows.
     """
 
     def __init__(
@@ -112,6 +98,7 @@ class Partition:
         self.codec = codec
         self.uri_bits = uri_bits
         self.keys = layout.Keys(collection, number)
+        self.blocks = Blocks(store, self.keys, codec)
         # Families by generation, each read once and kept: they never change.
         self._families: dict[int, HashFamily] = {}
         # The partition's mark, once it is known.
@@ -237,47 +224,9 @@ class Partition:
         entry = self.store.call("HGET", self.keys.uris(number), digest[layout.PREFIX :])
         return None if entry is None else int(np.frombuffer(entry, layout.ROW_DTYPE, 1)[0])
 
-    def vectors(
-        self, first: int, end: int
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """The vectors of all images with rows from `first` on, before `end`, in batches.
-
-        Yields:
-            (n,) rows and their (n, dim) float32 vectors, as in `Block`.
-        """
-        for start, stop, blocks in _batches(first, end):
-            found = self.store.call_many([("GET", self.keys.vectors(block)) for block in blocks])
-            packed = self._of_rows(found, start, stop)
-            rows = np.flatnonzero(alive(packed))
-            yield start + rows, self._restored(packed, rows)
-
-    def records(self, end: int) -> Iterator[tuple[NDArray[np.int64], list[layout.Record]]]:
-        """The records of all images with rows before `end`, in batches.
-
-        Yields:
-            (n,) rows and their records.
-        """
-        for start, stop, blocks in _batches(0, end):
-            found = self.store.call_many([("GET", self.keys.records(block)) for block in blocks])
-            records = _records(found, start, stop)
-            rows = np.flatnonzero([bool(record) for record in records])
-            yield start + rows, [layout.unpack_record(records[row]) for row in rows.tolist()]
-
-    def images(self, first: int, end: int) -> Iterator[Block]:
-        """All images with rows from `first` on, before `end`, in batches."""
-        for start, stop, blocks in _batches(first, end):
-            keys = [self.keys.vectors(block) for block in blocks]
-            keys += [self.keys.records(block) for block in blocks]
-            found = self.store.call_many([("GET", key) for key in keys])
-            packed = self._of_rows(found[: len(blocks)], start, stop)
-            records = _records(found[len(blocks) :], start, stop)
-            # An image that was deleted between the two has one of them only.
-            rows = np.flatnonzero(alive(packed) & [bool(record) for record in records])
-            yield Block(
-                start + rows,
-                self._restored(packed, rows),
-                [layout.unpack_record(records[row]) for row in rows.tolist()],
-            )
+    def images(self, first: int = 0, end: int | None = None) -> Iterator[Block]:
+        """All images with rows from `first` on, before `end` (by default all), in batches."""
+        return self.blocks.images(first, self.state().rows if end is None else end)
 
     def by_bucket(self) -> Iterator[Bucket]:
         """All buckets that are not empty, table by table: an image comes once in each table.
@@ -307,18 +256,6 @@ class Partition:
         packed = np.concatenate([tail.vectors for tail in tails])
         rows = np.concatenate([tail.rows for tail in tails])
         return Bucket(tails[0].place, rows, self.codec.restore(packed))
-
-    def _of_rows(self, blocks: Sequence[bytes | None], start: int, stop: int) -> NDArray[np.uint8]:
-        """The stored vectors of rows from `start` to `stop` out of their blocks."""
-        # A block whose rows are all dead is gone.
-        gone = bytes(layout.BLOCK * self.codec.width)
-        packed = self.codec.matrix(b"".join(block or gone for block in blocks))
-        return packed[start % layout.BLOCK :][: stop - start]
-
-    def _restored(self, packed: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        if len(rows) < len(packed):
-            packed = self.codec.matrix(wholes(packed)[rows].tobytes())
-        return self.codec.restore(packed)
 
     def _generations(self) -> tuple[int, int, int]:
         """The generation of the tables, and of those that are being filled, 0 for none; next row.
@@ -355,19 +292,6 @@ def require_fitted(partitions: Sequence[Partition]) -> None:
     """
     if not any(partition.is_fitted() for partition in partitions):
         raise _empty(partitions[0].collection)
-
-
-def _batches(first: int, end: int) -> Iterator[tuple[int, int, range]]:
-    """Rows in batches of `_BLOCKS` blocks: from, up to, and the numbers of their blocks."""
-    for start in range(first, end, _BLOCKS * layout.BLOCK):
-        stop = min(start + _BLOCKS * layout.BLOCK, end)
-        yield start, stop, range(start // layout.BLOCK, -(-stop // layout.BLOCK))
-
-
-def _records(blocks: Sequence[bytes | None], start: int, stop: int) -> list[bytes]:
-    """The packed records of rows from `start` to `stop` out of their blocks; empty where dead."""
-    packed = [record for block in blocks for record in layout.unpack_records(block or b"")]
-    return packed[start % layout.BLOCK :][: stop - start]
 
 
 def _empty(collection: str) -> CollectionError:

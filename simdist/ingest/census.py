@@ -39,7 +39,7 @@ class Census:
         return [
             uri
             for partition, rows in zip(self._collection.partitions, self._rows, strict=True)
-            for _, records in partition.records(rows)
+            for _, records in partition.blocks.records(0, rows)
             for uri in _unseen(_below(records, below), seen)
         ]
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.index.collection import FIT_SAMPLE, Added, Collection
+from simdist.index.collection import FIT_SAMPLE, Collection
+from simdist.index.images import Added
 from simdist.ingest import failures
 from simdist.ingest.failures import Failure
 from simdist.ingest.progress import Count, Progress, Rate, Summary

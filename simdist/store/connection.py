@@ -32,6 +32,7 @@ Argument = bytes | str | int
 class Script:
     """A script in Lua, and the digest by which a server knows it once it has run."""
 
+    name: str
     source: str
     digest: str
 

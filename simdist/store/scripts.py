@@ -304,4 +304,4 @@ def _script(name: str, arguments: tuple[str, ...]) -> Script:
             *(folder.joinpath(f"{part}.lua").read_text() for part in (*parts.get(name, ()), name)),
         ]
     )
-    return Script(source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+    return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())

@@ -22,7 +22,8 @@ from cluster.ingest.stages import EmbedActor, Placement, decode_shard
 from simdist.embedding import Model
 from simdist.errors import ClusterError, ModelError, SourceError
 from simdist.images.limits import Pixels
-from simdist.index.collection import Added, Collection
+from simdist.index.collection import Collection
+from simdist.index.images import Added
 from simdist.ingest import committer
 from simdist.ingest.progress import Progress, Summary
 from simdist.ingest.shards import Shard

@@ -19,10 +19,10 @@ from tests.cluster.conftest import assert_holds_exactly, refs_of
 from tests.index_contents import stored_vectors
 
 
-def rebuild(collection: Collection, place: Path, name: str, *, force: bool = False) -> Summary:
+def rebuild(collection: Collection, location: Path, name: str, *, force: bool = False) -> Summary:
     seen: list[Progress] = []
     summary = ingest_saved(
-        str(place),
+        str(location),
         store=collection.store,
         name=name,
         access=Access(),
@@ -43,8 +43,8 @@ def test_the_same_index_comes_from_what_is_saved(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(committer, "SAVED_ROWS", 16)
-    place = tmp_path / "saved"
-    saved = SavedEmbeddings.create(str(place), access=Access(), model_id=model.id)
+    location = tmp_path / "saved"
+    saved = SavedEmbeddings.create(str(location), access=Access(), model_id=model.id)
     ingest_images(
         open_source(str(folder)),
         collection=collection,
@@ -54,14 +54,14 @@ def test_the_same_index_comes_from_what_is_saved(
     )
     refs = refs_of(folder)
     shutil.rmtree(folder)
-    assert 1 < len(list(place.iterdir())) <= 3
+    assert 1 < len(list(location.iterdir())) <= 3
 
-    first = rebuild(collection, place, "rebuilt")
+    first = rebuild(collection, location, "rebuilt")
     assert (first.listed, first.added, first.failed) == (40, 40, 0)
     rebuilt = Collection.open(collection.store, "rebuilt")
     assert (rebuilt.model, rebuilt.model_id) == (collection.model, collection.model_id)
     assert_holds_exactly(rebuilt, refs)
     assert stored_vectors(rebuilt) == stored_vectors(collection)
-    assert rebuild(collection, place, "rebuilt").skipped == 40
-    assert rebuild(collection, place, "rebuilt", force=True).replaced == 40
+    assert rebuild(collection, location, "rebuilt").skipped == 40
+    assert rebuild(collection, location, "rebuilt", force=True).replaced == 40
     assert_holds_exactly(rebuilt, refs)

@@ -14,7 +14,7 @@ import requests
 
 import simdist
 from simdist.embedding import Embedder
-from simdist.errors import ServiceError, UnknownImageError, UsageError
+from simdist.errors import ServiceError, UnknownCollectionError, UnknownImageError, UsageError
 from simdist.search.question import Hit
 from simdist.search.searcher import Searcher
 from simdist.sources import file_uri
@@ -123,11 +123,19 @@ class TestHowToSearch:
         assert results[0]["hits"][0]["uri"] == HORSES
         assert results[1]["error"]["status"] == 404
 
-    def test_what_cannot_be(self, client: simdist.Client, tmp_path: Path) -> None:
+    def test_what_cannot_be(self, service: Service, client: simdist.Client, tmp_path: Path) -> None:
         with pytest.raises(UnknownImageError, match="is not indexed"):
             client.search(uri="file:///nowhere.jpg")
-        with pytest.raises(UnknownImageError, match="is not served here"):
+        with pytest.raises(UnknownCollectionError, match="is not served here"):
             client.search(uri=HORSES, collection="other")
+        with pytest.raises(UnknownCollectionError, match="is not served here"):
+            client.delete(HORSES, collection="other")
+        with (
+            simdist.Client(f"{service.url}/elsewhere") as lost,
+            pytest.raises(ServiceError, match="no such address") as caught,
+        ):
+            lost.delete(HORSES)
+        assert caught.value.status == 404
         with pytest.raises(ServiceError, match="not an image of a known format"):
             client.search(image=b"no image")
         with pytest.raises(ServiceError, match="is needed"):

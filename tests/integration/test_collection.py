@@ -202,7 +202,7 @@ def test_a_block_whose_images_are_all_replaced_or_deleted_gives_its_memory_back(
     assert not store.call("EXISTS", *(partition.keys.records(block) for block in (0, 1)))
     alive = sorted(refs[i].uri for i in range(0, count, 2))
     assert contents(collection) == alive
-    records = partition.records(partition.state().rows)
+    records = partition.blocks.records(0, partition.state().rows)
     assert sorted(record.uri for _, some in records for record in some) == alive
     hits = Searcher(collection).search(data[0], n=1000, probes=1000)
     assert sorted(hit.uri for hit in hits) == alive

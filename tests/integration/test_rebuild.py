@@ -18,7 +18,16 @@ from simdist.search.searcher import Searcher
 from simdist.store import Store
 from tests.index_contents import contents
 from tests.integration.test_collection import create, ref, vectors
-from tests.integration.test_rehash import START, Killed, add_range, check, filled, meta
+from tests.integration.test_rehash import (
+    REBUILDING,
+    START,
+    Killed,
+    add_range,
+    check,
+    filled,
+    meta,
+    name_of,
+)
 
 
 def buckets_of(collection: Collection) -> set[tuple[str, int, int]]:
@@ -86,12 +95,13 @@ def test_a_rebuild_that_was_asked_for_goes_on_where_it_was_killed(
     run, call = Store.run, Store.call
 
     def counted(send: Any, limit: int) -> Any:
-        def wrapper(self: Store, *arguments: Any) -> Any:
-            if arguments[0] in {"rehash_start", "rehash_fill", "rehash_finish", "UNLINK", "HDEL"}:
+        def wrapper(self: Store, *arguments: Any, **options: Any) -> Any:
+            name = name_of(arguments[0])
+            if name in REBUILDING:
                 if len(sent) == limit:
                     raise Killed
-                sent.append(arguments[0])
-            return send(self, *arguments)
+                sent.append(name)
+            return send(self, *arguments, **options)
 
         return wrapper
 

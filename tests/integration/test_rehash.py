@@ -14,6 +14,7 @@ from simdist.index.collection import Collection
 from simdist.index.growth import GROWTH, grow
 from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, layout
+from simdist.store.connection import Script
 from tests.index_contents import contents
 from tests.integration.test_collection import create, ref, vectors
 from tests.servers import keys
@@ -65,6 +66,15 @@ class Killed(BaseException):
     """Stands for the death of the process."""
 
 
+# What a rebuild writes with.
+REBUILDING = {"rehash_start", "rehash_fill", "rehash_finish", "UNLINK", "HDEL"}
+
+
+def name_of(command: Any) -> str:
+    """The name of a script, or of a command."""
+    return command.name if isinstance(command, Script) else str(command)
+
+
 @pytest.mark.parametrize("calls", range(1, 12))
 def test_a_rebuild_that_dies_at_any_write_is_finished_by_the_next_process(
     store: Store, calls: int, monkeypatch: pytest.MonkeyPatch
@@ -77,13 +87,13 @@ def test_a_rebuild_that_dies_at_any_write_is_finished_by_the_next_process(
     run, call = Store.run, Store.call
 
     def counted(send: Any) -> Any:
-        def wrapper(self: Store, *arguments: Any) -> Any:
+        def wrapper(self: Store, *arguments: Any, **options: Any) -> Any:
             nonlocal writes
-            if arguments[0] in ("rehash_start", "rehash_fill", "rehash_finish", "UNLINK", "HDEL"):
+            if name_of(arguments[0]) in REBUILDING:
                 writes += 1
                 if writes > calls:
                     raise Killed
-            return send(self, *arguments)
+            return send(self, *arguments, **options)
 
         return wrapper
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simdist.errors import VectorError
-from simdist.vectors.checks import checked, normalised
+from simdist.vectors.checks import checked, normalised, usable
 from simdist.vectors.rotation import rotated, unrotated
 
 
@@ -28,6 +28,14 @@ from simdist.vectors.rotation import rotated, unrotated
 def test_unusable_vectors_are_named(vectors: Any, message: str) -> None:
     with pytest.raises(VectorError, match=message):
         checked(vectors, dim=3)
+
+
+def test_usable_is_what_can_be_divided_by_its_length() -> None:
+    rows = [[1, 2], [0, 0], [np.nan, 1], [np.inf, 1], [1e30, 1e30], [1e-30, 0], [-1e-6, 0]]
+    vectors = np.array(rows, np.float32)
+    # Squares that overflow or vanish make a length that says nothing.
+    assert usable(vectors).tolist() == [True, False, False, False, False, False, True]
+    assert np.isfinite(normalised(vectors[usable(vectors)])).all()
 
 
 @settings(max_examples=50, deadline=None)

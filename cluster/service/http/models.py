@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from simdist.index.collection import Added
+from simdist.index.images import Added
 from simdist.search.question import WAYS, Hit, Question
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 from simdist.store import layout

@@ -85,6 +85,7 @@ def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
     )
     app.include_router(_search_routes(worker))
     app.include_router(_image_routes(worker))
+    app.include_router(_thumbnail_routes(worker))
     app.include_router(_service_routes(worker, peers))
     app.include_router(page_routes())
     app.openapi = describe(app, tokens=bool(worker.config.tokens))  # type: ignore[method-assign]
@@ -135,7 +136,6 @@ def _image_routes(worker: QueryWorker) -> APIRouter:
     routes = APIRouter(
         prefix="/v1/images", tags=["images"], responses=problems(404, 409, 414, 422, 503)
     )
-    thumbnails = ThumbnailCache()
 
     @routes.get("/{image_id}", response_model=ImageAnswer)
     async def get_image(image_id: Id, collection: CollectionName = None) -> Response:
@@ -151,34 +151,6 @@ def _image_routes(worker: QueryWorker) -> APIRouter:
                 collection=name,
             )
         )
-
-    @routes.get(
-        "/{image_id}/thumbnail",
-        response_class=Response,
-        responses={200: {"content": {"image/jpeg": BINARY}}, 304: {"description": "Unchanged"}},
-    )
-    async def get_thumbnail(
-        request: Request, image_id: Id, collection: CollectionName = None
-    ) -> Response:
-        """A JPEG of an indexed image, its longer side at most 256 pixels."""
-        image = await worker.image(bytes.fromhex(image_id), collection)
-        # With the vector: an image whose content was replaced looks otherwise.
-        state = hashlib.blake2b(image.vector.tobytes() + image.uri.encode(), digest_size=12)
-        key = state.hexdigest()
-        headers = {"ETag": f'"{key}"', "Cache-Control": "private, max-age=300"}
-        if f'"{key}"' in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        made = thumbnails.get(key)
-        if made is None:
-            try:
-                data = await worker.read(image.uri)
-                made = await worker.decoded(lambda: thumbnail(data))
-            except (SourceError, ImageError, UsageError) as error:
-                raise ProblemError(
-                    404, "the image can no longer be read from its source"
-                ) from error
-            thumbnails.keep(key, made)
-        return Response(made, media_type="image/jpeg", headers=headers)
 
     @routes.post(
         "",
@@ -215,6 +187,43 @@ def _image_routes(worker: QueryWorker) -> APIRouter:
         if not deleted:
             raise UnknownImageError(f"{uri} is not indexed")
         return _json(DeleteAnswer(deleted=deleted))
+
+    return routes
+
+
+def _thumbnail_routes(worker: QueryWorker) -> APIRouter:
+    routes = APIRouter(
+        prefix="/v1/images", tags=["images"], responses=problems(404, 409, 414, 422, 503)
+    )
+    thumbnails = ThumbnailCache()
+
+    @routes.get(
+        "/{image_id}/thumbnail",
+        response_class=Response,
+        responses={200: {"content": {"image/jpeg": BINARY}}, 304: {"description": "Unchanged"}},
+    )
+    async def get_thumbnail(
+        request: Request, image_id: Id, collection: CollectionName = None
+    ) -> Response:
+        """A JPEG of an indexed image, its longer side at most 256 pixels."""
+        image = await worker.image(bytes.fromhex(image_id), collection)
+        # With the vector: an image whose content was replaced looks otherwise.
+        state = hashlib.blake2b(image.vector.tobytes() + image.uri.encode(), digest_size=12)
+        key = state.hexdigest()
+        headers = {"ETag": f'"{key}"', "Cache-Control": "private, max-age=300"}
+        if f'"{key}"' in request.headers.get("if-none-match", ""):
+            return Response(status_code=304, headers=headers)
+        made = thumbnails.get(key)
+        if made is None:
+            try:
+                data = await worker.read(image.uri)
+                made = await worker.decoded(lambda: thumbnail(data))
+            except (SourceError, ImageError, UsageError) as error:
+                raise ProblemError(
+                    404, "the image can no longer be read from its source"
+                ) from error
+            thumbnails.keep(key, made)
+        return Response(made, media_type="image/jpeg", headers=headers)
 
     return routes
 

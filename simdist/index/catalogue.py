@@ -1,0 +1,107 @@
+"""The collections of a store: what each is made for, and how one is found or begun."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from simdist.errors import CollectionError, UsageError
+from simdist.settings import MAX_PARTITIONS
+from simdist.store import Store, layout, scripts
+from simdist.store.connection import Argument
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a collection is made for, once and for all.
+
+    Attributes:
+        model: name of the model that makes the embeddings; `model_id` says exactly which.
+        dim: length of an embedding.
+        dtype: of stored vectors, "int8" or "float32".
+        expect: images that it is to hold, roughly.
+        uri_bits: see `layout.uri_bits`.
+    """
+
+    model: str
+    model_id: str
+    dim: int
+    dtype: str
+    expect: int
+    partitions: int
+    uri_bits: int
+
+
+def find(store: Store, name: str) -> Entry:
+    """The entry of a collection.
+
+    Raises:
+        UsageError: no collection can have that name.
+        CollectionError: there is none of that name, or a newer simdist made it.
+    """
+    meta = store.call("HGETALL", layout.Keys(_checked_name(name)).meta)
+    if not meta:
+        raise CollectionError(_missing(store, name))
+    return _entry(name, meta)
+
+
+def ensure(store: Store, name: str, entry: Entry) -> Entry:
+    """Begin a collection unless there is one of that name already; returns its entry either way.
+
+    Raises:
+        UsageError, CollectionError: as `find`; or a number of partitions that no collection has.
+    """
+    if not 1 <= entry.partitions <= MAX_PARTITIONS:
+        raise UsageError(f"a collection has 1 to {MAX_PARTITIONS} partitions")
+    born: dict[str, Argument] = {"born": secrets.token_hex(8)}
+    # Partition 0 last: when it is there, all are.
+    for partition in range(entry.partitions - 1, 0, -1):
+        scripts.create(store, layout.Keys(_checked_name(name), partition).meta, born)
+    fields = born | {"version": layout.VERSION} | asdict(entry)
+    meta = scripts.create(store, layout.Keys(_checked_name(name)).meta, fields)
+    store.call("SADD", layout.COLLECTIONS, name)
+    return _entry(name, meta)
+
+
+def names(store: Store) -> list[str]:
+    """The names of all collections, sorted."""
+    return sorted(name.decode() for name in store.call("SMEMBERS", layout.COLLECTIONS))
+
+
+def _entry(name: str, meta: Mapping[bytes, bytes]) -> Entry:
+    version = int(meta[b"version"])
+    if version != layout.VERSION:
+        raise CollectionError(
+            f"the collection {name!r} has layout version {version}, this simdist reads "
+            f"{layout.VERSION}: use the simdist that made it, or ingest into another collection"
+        )
+    return Entry(
+        model=meta[b"model"].decode(),
+        model_id=meta[b"model_id"].decode(),
+        dim=int(meta[b"dim"]),
+        dtype=meta[b"dtype"].decode(),
+        expect=int(meta[b"expect"]),
+        partitions=int(meta[b"partitions"]),
+        uri_bits=int(meta[b"uri_bits"]),
+    )
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} cannot name a collection: use letters, digits, '.', '_' and '-', at most 64"
+        )
+    return name
+
+
+def _missing(store: Store, name: str) -> str:
+    others = names(store)
+    known = f"there are: {', '.join(others)}" if others else "there are none yet"
+    return (
+        f"there is no collection {name!r} ({known}); make one with "
+        f"'simdist ingest FOLDER --collection {name}'"
+    )
