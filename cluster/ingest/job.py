@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from simdist.errors import UsageError
@@ -59,72 +60,120 @@ def ingest(
         include, exclude, limit, label_from: see `simdist.sources.Selection`.
         uri_column, label_column: columns of a list; by default those with the usual names.
         endpoint_url, region, anonymous: how to reach an object store, see `Access.resolve`.
-        gpus, actors: how much of the cluster to use; by default all of it. One of the two.
+        gpus, actors: how many of either to use; by default all GPUs, without any all CPUs.
         weights: a file of weights in place of the model's published ones.
-        redis, ray_address: URL of the server, address of a Ray cluster; by default what the
-            environment says, else both are started on this machine.
+        redis, ray_address: URL and address of servers; by default the environment's, or new ones.
         on_progress: called about twice a second, in this thread.
 
     Raises:
         UsageError: arguments that do not go together.
         SourceError: the location cannot be read; or, with `prune`, not all of it.
         ModelError, ModelMismatchError: no such model; or another one made the collection.
-        StoreError: the server cannot be reached, refuses, or was lost.
-        ClusterError: Ray cannot be had, or lost a part of the work.
+        StoreError, ClusterError: Redis or Ray cannot be had, or was lost.
     """
     if gpus and actors:
         raise UsageError("each GPU has one actor: give a number of GPUs or of actors, not both")
-    settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
     access = Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous)
-    selection = Selection(
-        include=tuple(include),
-        exclude=tuple(exclude),
-        limit=limit,
-        label_from=label_from,
-        columns=Columns(uri=uri_column, label=label_column),
+    columns = Columns(uri=uri_column, label=label_column)
+    selection = Selection(tuple(include), tuple(exclude), limit, label_from, columns)
+    job = _Job(
+        location=str(location),
+        access=access,
+        settings=Settings.resolve(redis_url=redis, ray_address=ray_address),
+        collection=collection,
+        expect=expect,
+        partitions=partitions,
+        force=force,
+        on_progress=on_progress or _ignore,
     )
-    if is_saved(str(location), access):
+    if is_saved(job.location, access):
         if selection != Selection() or prune or save_embeddings:
             raise UsageError(
                 f"{location} holds embeddings, which are indexed as they are: leave out the "
                 "options that select, label, prune and save"
             )
-        with open_store(settings) as store:
-            return ingest_saved(
-                str(location),
-                store=store,
-                name=collection,
-                access=access,
-                on_progress=on_progress or _ignore,
-                expect=expect,
-                partitions=partitions,
-                force=force,
-            )
-    source = open_source(str(location), selection=selection, access=access)
-    # Only now: saved embeddings need neither Ray nor PyTorch.
-    from cluster.ingest.driver import ingest_images
-    from simdist.embedding import load_model
+        return job.index_embeddings()
+    return job.index_images(
+        selection,
+        model=model,
+        weights=weights,
+        prune=prune,
+        save_embeddings=save_embeddings,
+        gpus=gpus,
+        actors=actors,
+    )
 
-    with open_store(settings) as store:
-        loaded = load_model(model, weights=weights)
-        opened = Collection.ensure(
-            store, collection, model=loaded, expect=expect, partitions=partitions
-        )
-        saved = None
-        if save_embeddings:
-            saved = SavedEmbeddings.create(save_embeddings, access=access, model_id=loaded.id)
-        return ingest_images(
-            source,
-            collection=opened,
-            model=loaded,
-            on_progress=on_progress or _ignore,
-            settings=settings,
-            force=force,
-            prune=prune,
-            saved=saved,
-            gpus=gpus,
-            actors=actors,
-        )
+
+@dataclass(frozen=True)
+class _Job:
+    """What an ingest is told, whatever lies at its location."""
+
+    location: str
+    access: Access
+    settings: Settings
+    collection: str
+    expect: int
+    partitions: int
+    force: bool
+    on_progress: Callable[[Progress], None]
+
+    def index_embeddings(self) -> Summary:
+        """Index saved embeddings; that needs neither Ray nor PyTorch."""
+        with open_store(self.settings) as store:
+            return ingest_saved(
+                self.location,
+                store=store,
+                name=self.collection,
+                access=self.access,
+                on_progress=self.on_progress,
+                expect=self.expect,
+                partitions=self.partitions,
+                force=self.force,
+            )
+
+    def index_images(
+        self,
+        selection: Selection,
+        *,
+        model: str,
+        weights: Path | None,
+        prune: Callable[[int], bool] | None,
+        save_embeddings: str | None,
+        gpus: int | None,
+        actors: int | None,
+    ) -> Summary:
+        """Index images, on Ray."""
+        source = open_source(self.location, selection=selection, access=self.access)
+
+        from cluster.ingest.driver import ingest_images
+        from simdist.embedding import load_model
+
+        with open_store(self.settings) as store:
+            loaded = load_model(model, weights=weights)
+            collection = Collection.ensure(
+                store,
+                self.collection,
+                model=loaded,
+                expect=self.expect,
+                partitions=self.partitions,
+            )
+            saved = None
+            if save_embeddings:
+                saved = SavedEmbeddings.create(
+                    save_embeddings, access=self.access, model_id=loaded.id
+                )
+            return ingest_images(
+                source,
+                collection=collection,
+                model=loaded,
+                on_progress=self.on_progress,
+                settings=self.settings,
+                force=self.force,
+                prune=prune,
+                saved=saved,
+                gpus=gpus,
+                actors=actors,
+            )
 
 
 def _ignore(progress: Progress) -> None:
