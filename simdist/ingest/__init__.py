@@ -1,4 +1,4 @@
-"""The half of an ingest that needs no Ray; and, called, a whole ingest.
+"""The part of an ingest that needs no Ray. Called as a function, it runs a whole ingest.
 
 >>> simdist.ingest("photos/", collection="demo")
 """
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class _CallablePackage(ModuleType):
-    """This package, handing calls on to `cluster.ingest.job.ingest`.
+    """A package that hands calls on to `cluster.ingest.job.ingest`.
 
-    `simdist.ingest` is that function's public name, but as soon as anything here is imported,
-    Python lets the same name mean this package: so either must do as the other. The function is
-    above this package, and is imported when it is called or looked at.
+    `simdist.ingest` is the public name of that function. But importing any module of this package
+    makes Python bind the same name to the package, so the package has to behave like the function.
+    It imports the function when it is called or looked at: the function belongs to a layer above.
     """
 
-    # What help() lists, and `__wrapped__` is where inspect.signature() looks.
+    # help() lists what `__all__` names; inspect.signature() follows `__wrapped__`.
     __all__ = ("ingest",)
 
     def __call__(self, *arguments: Any, **options: Any) -> Summary:
