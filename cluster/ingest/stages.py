@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.ingest.shards import Shard, Work
 from simdist.embedding.memory import tune_process
 from simdist.errors import ImageError, SimdistError
 from simdist.images.limits import Pixels
-from simdist.index.failures import Failure
+from simdist.ingest.failures import Failure
+from simdist.ingest.shards import Shard, Work
 from simdist.sources import ImageRef, read_many
 
 if TYPE_CHECKING:
@@ -29,11 +29,11 @@ REMEMBERED = 16_384
 
 
 @dataclass(frozen=True)
-class Plan:
+class Placement:
     """How the stages share a cluster.
 
     Attributes:
-        shard: images in a shard.
+        shard_size: images in a shard.
         actors: embedding actors.
         actor_gpus: GPUs that each of them holds.
         actor_cpus: logical CPUs that each of them holds.
@@ -41,7 +41,7 @@ class Plan:
         decoder_cpus: logical CPUs that each of them holds.
     """
 
-    shard: int
+    shard_size: int
     actors: int
     actor_gpus: int
     actor_cpus: float
@@ -51,7 +51,7 @@ class Plan:
     @classmethod
     def of(
         cls, resources: Mapping[str, float], *, gpus: int | None = None, actors: int | None = None
-    ) -> Plan:
+    ) -> Placement:
         """One actor for each GPU; without any, one single-threaded actor for each CPU.
 
         Measured: n actors of one thread embed 1.15 times what one actor of n threads does. They
@@ -84,7 +84,7 @@ class Plan:
     def shards_ahead(self) -> int:
         """Shards that may be decoding or wait for an actor: enough that none ever waits for one.
 
-        This is the pipeline's backpressure, and with `shard` the bound of its memory.
+        This is the pipeline's backpressure, and with `shard_size` the bound of its memory.
         """
         return 2 * self.decoders + self.actors
 

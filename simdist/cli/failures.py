@@ -26,7 +26,7 @@ from simdist.errors import UsageError
 from simdist.settings import DEFAULT_COLLECTION, Settings
 
 if TYPE_CHECKING:
-    from simdist.index.failures import KeptFailure
+    from simdist.ingest.failures import KeptFailure
     from simdist.sources import Access, Source
 
 
@@ -53,11 +53,11 @@ def failures(
     ray_address: options.RayAddress = None,
 ) -> None:
     """List the images that could not be indexed, with the reasons, or try them again."""
-    from cluster.ingest.driver import ingest
+    from cluster.ingest.driver import ingest_images
     from cluster.runtime import ray_session
     from simdist.embedding import load_model
     from simdist.index.collection import Collection
-    from simdist.index.failures import kept
+    from simdist.ingest.failures import kept
     from simdist.sources import Access
     from simdist.store import open_store
 
@@ -82,7 +82,7 @@ def failures(
             monitor.say("starting Ray")
             with ray_session(settings):
                 summaries = [
-                    ingest(
+                    ingest_images(
                         source,
                         collection=opened,
                         model=loaded,

@@ -18,11 +18,10 @@ from simdist.settings import (
     DEFAULT_EXPECT,
     DEFAULT_MODEL,
     MAX_PARTITIONS,
-    Settings,
 )
 
 if TYPE_CHECKING:
-    from cluster.ingest.progress import Progress, Summary
+    from simdist.ingest.progress import Progress, Summary
 
 
 def ingest(
@@ -95,79 +94,39 @@ def ingest(
     an archive or a list gives as its label. Images that cannot be indexed are listed by
     'simdist failures'.
     """
-    from cluster.ingest.driver import ingest as run
-    from cluster.ingest.saved import ingest_saved
-    from simdist.embedding import load_model
-    from simdist.index.collection import Collection
-    from simdist.sources import (
-        Access,
-        Columns,
-        Selection,
-        open_source,
-    )
-    from simdist.sources.saved import SavedEmbeddings, is_saved
-    from simdist.store import open_store
+    import simdist
 
     as_json = progress is options.ProgressAs.json
     check_workers(gpus, actors)
     if prune and not yes and not sys.stdin.isatty():
         raise UsageError("--prune asks before it deletes, and nobody is there: add --yes")
-    settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
-    access = Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous)
-    selection = Selection(
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        limit=limit,
-        label_from=label_from,
-        columns=Columns(uri=uri_column, label=label_column),
-    )
-    if is_saved(source, access):
-        if selection != Selection() or prune or save_embeddings:
-            raise UsageError(
-                f"{source} holds embeddings, which are indexed as they are: leave out the options "
-                "that select, label, prune and save"
-            )
-        with Monitor(as_json=as_json) as monitor, open_store(settings) as store:
-            summary = ingest_saved(
-                source,
-                store=store,
-                name=collection,
-                access=access,
-                on_progress=progress_shower(monitor, as_json=as_json),
-                expect=expect,
-                partitions=partitions,
-                force=force,
-            )
-        _finish(summary, collection, monitor, as_json=as_json)
-        return
-    opened_source = open_source(source, selection=selection, access=access)
-    with Monitor(as_json=as_json) as monitor, open_store(settings) as store:
-        monitor.say("loading the model")
-        loaded = load_model(model, weights=weights)
-        opened = Collection.ensure(
-            store, collection, model=loaded, expect=expect, partitions=partitions
-        )
-        monitor.say("listing, and starting Ray if there is something to do")
-        summary = run(
-            opened_source,
-            collection=opened,
-            model=loaded,
-            on_progress=progress_shower(monitor, as_json=as_json),
-            settings=settings,
+    with Monitor(as_json=as_json) as monitor:
+        monitor.say(f"opening {source}")
+        summary = simdist.ingest(
+            source,
+            collection=collection,
+            model=model,
+            expect=expect,
+            partitions=partitions,
             force=force,
-            saved=(
-                SavedEmbeddings.create(save_embeddings, access=access, model_id=loaded.id)
-                if save_embeddings
-                else None
-            ),
             prune=_asker(source, monitor, yes=yes) if prune else None,
+            save_embeddings=save_embeddings,
+            include=include or (),
+            exclude=exclude or (),
+            limit=limit,
+            label_from=label_from,
+            uri_column=uri_column,
+            label_column=label_column,
+            endpoint_url=endpoint_url,
+            region=region,
+            anonymous=anonymous,
             gpus=gpus,
             actors=actors,
+            weights=weights,
+            redis=redis,
+            ray_address=ray_address,
+            on_progress=progress_shower(monitor, as_json=as_json),
         )
-    _finish(summary, collection, monitor, as_json=as_json)
-
-
-def _finish(summary: Summary, collection: str, monitor: Monitor, *, as_json: bool) -> None:
     if as_json:
         monitor.show_object({"summary": asdict(summary)}, last=True)
     else:
