@@ -16,6 +16,7 @@ from tests.object_store import ObjectStore, made_bucket
 COMMAND = re.compile(r"^    simdist (.*)$", re.MULTILINE)
 # Stands in the pages for an endpoint of the reader's own.
 ENDPOINT = "https://minio.example:9000"
+PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 
 def commands(page: str) -> list[list[str]]:
@@ -38,7 +39,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("small_ray_at_s3")
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+@pytest.mark.parametrize("page", PAGES)
 def test_the_commands_work(page: str, cli: CommandLine, folder: Path, s3: ObjectStore) -> None:
     for bucket in ("bucket", "public-bucket"):
         made_bucket(s3.url, bucket).put_folder(folder / "photos", "photos")
@@ -58,8 +59,13 @@ def test_there_are_commands() -> None:
     assert len(commands("sources.md")) == 4
 
 
-@pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs").glob("*.md")))
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}" for name in PAGES)])
 def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / "docs" / page).read_text()
-    targets = re.findall(r"\]\(([^)#:]+)\)", text)
-    assert [target for target in targets if not (ROOT / "docs" / target).exists()] == []
+    targets = re.findall(r"\]\((?!\w+:)([^)#]+)", (ROOT / page).read_text())
+    folder = (ROOT / page).parent
+    assert [target for target in targets if not (folder / target).exists()] == []
+
+
+def test_the_map_names_every_page() -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", (ROOT / "docs" / "index.md").read_text())
+    assert [page for page in PAGES if page != "index.md" and page not in targets] == []
