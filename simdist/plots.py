@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from simdist.errors import SourceError, UsageError
+from simdist.errors import OutputError, UsageError
 from simdist.evaluation import Evaluation
 from simdist.index.tuning import Tuning
 
@@ -26,7 +26,7 @@ def draw_tuning(tuning: Tuning, path: Path, *, title: str) -> None:
     """Draw recall over the share of rows that are read, and name some numbers of probes.
 
     Raises:
-        SourceError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
@@ -69,7 +69,7 @@ def draw_tuning(tuning: Tuning, path: Path, *, title: str) -> None:
     try:
         figure.savefig(path, dpi=150)
     except OSError as error:
-        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 # Categories whose names fit beside their bars.
@@ -80,7 +80,7 @@ def draw_evaluation(evaluation: Evaluation, path: Path, *, title: str) -> None:
     """Draw precision by rank, and precision@k by category; the collection must have labels.
 
     Raises:
-        SourceError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -110,4 +110,4 @@ def draw_evaluation(evaluation: Evaluation, path: Path, *, title: str) -> None:
     try:
         figure.savefig(path, dpi=110)
     except OSError as error:
-        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -87,7 +87,7 @@ class TestTune:
 class TestSearch:
     def test_by_recall(self, cli: CommandLine, photos: Collection) -> None:
         search = ("search", HORSES, "-c", "photos", "--json", "--recall")
-        assert "run 'simdist tune --collection photos'" in cli.fail(*search, "0.95")
+        assert "(simdist tune --collection photos)" in cli.fail(*search, "0.95")
         assert cli.run("tune", "-c", "photos").code == 0
         [found] = json.loads(cli.run(*search, "0.95").out)
         assert found["hits"][0]["uri"] == HORSES
