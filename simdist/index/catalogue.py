@@ -100,7 +100,7 @@ def _checked_name(name: str) -> str:
 
 def _missing(store: Store, name: str) -> CollectionError:
     others = names(store)
-    known = f"there are: {', '.join(others)}" if others else "there are none yet"
+    known = f"there are: {', '.join(others)}" if others else "there is none yet"
     return CollectionError(
         f"there is no collection {name!r}; {known}: ingest images into it first",
         remedy=Remedy.INGEST,

@@ -104,7 +104,10 @@ class SavedEmbeddings:
 
     def _put(self, name: str, data: bytes) -> None:
         if objects.is_object(self.uri):
-            objects.write_object(f"{self.uri}/{name}", self.access, data)
+            try:
+                objects.write_object(f"{self.uri}/{name}", self.access, data)
+            except SourceError as error:
+                raise OutputError(str(error), remedy=error.remedy, about=error.about) from error
             return
         path = uri_path(self.uri) / name
         try:
