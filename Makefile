@@ -11,7 +11,7 @@ UV = $(if $(PIP_CERT),SSL_CERT_FILE=$(PIP_CERT)) $(if $(PIP_INDEX_URL),UV_DEFAUL
 INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench-ingest bench-memory bench-network bench-scaling bench-decoding bench-index bench-serve clean
+.PHONY: help demo test lint docs format bench-ingest bench-memory bench-network bench-scaling bench-decoding bench-index bench-serve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -32,6 +32,9 @@ lint: $(VENV)/.installed-test ## Check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@! git grep -nE '^(<<<<<<<|>>>>>>>) '
+
+docs: $(VENV)/.installed-test ## Write docs/commands.md from the code
+	@$(BIN)/python -m simdist.cli.reference > docs/commands.md
 
 format: $(VENV)/.installed-test ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -14,7 +14,7 @@ from cluster.ingest.pipeline import TICK_SECONDS, Pipeline
 from cluster.ingest.stages import Placement
 from cluster.runtime import ray_session
 from simdist.embedding.model import Model
-from simdist.errors import SimdistError, SourceError, UsageError
+from simdist.errors import Remedy, SimdistError, SourceError, UsageError
 from simdist.index.collection import Collection
 from simdist.ingest import failures
 from simdist.ingest.census import Census
@@ -180,8 +180,9 @@ def _warming(collection: Collection) -> Iterator[None]:
 def _census(source: Source, collection: Collection) -> Census:
     if source.below is None or not source.whole:
         raise UsageError(
-            "--prune needs all of a folder, of a bucket's prefix or of one archive: no pattern, no "
-            "list, no --include, --exclude or --limit"
+            "pruning takes the whole of a folder, of a bucket's prefix or of one archive: no list, "
+            "no pattern, no selection",
+            remedy=Remedy.WHOLE_SOURCE,
         )
     return Census(collection)
 
@@ -197,7 +198,7 @@ def _prune(
     if count.failed or not count.listed:
         what = "a part of it cannot be listed" if count.failed else "it holds no image at all"
         raise SourceError(
-            f"nothing was pruned under {source.name}, for {what}: all else is done; mend that, "
+            f"nothing was pruned under {source.name}, for {what}: all else is done; see to that, "
             "then run the same command again"
         )
     missing = census.missing(source.below or "")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cluster.ingest.stages import check_workers
 from simdist.errors import UsageError
 from simdist.index.collection import Collection
 from simdist.ingest.progress import Progress, Summary
@@ -71,8 +72,7 @@ def ingest(
         ModelError, ModelMismatchError: no such model; or another one made the collection.
         StoreError, ClusterError: Redis or Ray cannot be had, or was lost.
     """
-    if gpus and actors:
-        raise UsageError("each GPU has one actor: give a number of GPUs or of actors, not both")
+    check_workers(gpus=gpus, actors=actors)
     access = Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous)
     columns = Columns(uri=uri_column, label=label_column)
     selection = Selection(tuple(include), tuple(exclude), limit, label_from, columns)

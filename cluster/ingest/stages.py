@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.embedding.memory import tune_process
-from simdist.errors import ImageError, SimdistError
+from simdist.errors import ImageError, SimdistError, UsageError
 from simdist.images.limits import Pixels
 from simdist.ingest.failures import Failure
 from simdist.ingest.shards import Shard, Work
@@ -87,6 +87,12 @@ class Placement:
         This is the pipeline's backpressure, and with `shard_size` the bound of its memory.
         """
         return 2 * self.decoders + self.actors
+
+
+def check_workers(*, gpus: int | None, actors: int | None) -> None:
+    """Raise a UsageError if both are to be used: each GPU has one actor."""
+    if gpus and actors:
+        raise UsageError("each GPU has one actor: give a number of GPUs or of actors, not both")
 
 
 def decode_shard(shard: Shard, *, preprocessing: Preprocessing) -> tuple[Shard, Pixels]:

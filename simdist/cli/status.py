@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from typing import Annotated
-
-import typer
 
 from simdist.cli import options
 from simdist.cli.render import (
     console,
     memory,
+    print_json,
     show,
     table,
 )
@@ -20,10 +17,10 @@ from simdist.settings import Settings
 
 def status(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: options.AsJson = False,
     redis: options.RedisUrl = None,
 ) -> None:
-    """Show the collections: images, model, dimension, tables, memory."""
+    """Show each collection: its images, model, dimension, hash tables and memory."""
     from simdist.index.inventory import describe_all
     from simdist.store import open_store
     from simdist.store.refusals import hide_password
@@ -33,7 +30,7 @@ def status(
         place = hide_password(store.url)
         used = store.used_memory()
     if as_json:
-        typer.echo(json.dumps([asdict(description) for description in descriptions], indent=2))
+        print_json([asdict(description) for description in descriptions])
         return
     out = console()
     if not descriptions:

@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from simdist.errors import ImageError, SourceError, UsageError
+from simdist.errors import ImageError, OutputError, Remedy, SourceError, UsageError
 from simdist.images.decoding import open_image
 from simdist.sources import read_bytes
 
@@ -78,24 +78,27 @@ def write_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture in the format that its suffix names.
 
     Raises:
-        SourceError: it cannot be written.
+        OutputError: it cannot be written.
     """
     try:
         picture.save(path.expanduser())
     except OSError as error:
-        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def show_picture(picture: Image.Image) -> None:
     """Open a picture in the desktop's viewer.
 
     Raises:
-        SourceError: there is no viewer.
+        OutputError: there is no viewer.
     """
     from PIL import ImageShow
 
     if not ImageShow.show(picture, "simdist"):
-        raise SourceError("no picture viewer here: write the sheet with --out FILE instead")
+        raise OutputError(
+            "there is no picture viewer here: write the contact sheet to a file instead",
+            remedy=Remedy.OUT,
+        )
 
 
 def _picture(uri: str) -> Image.Image | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from simdist.errors import SourceError, UsageError
+from simdist.errors import Remedy, SourceError, UsageError
 from simdist.sources import folder, objects
 from simdist.sources.reference import (
     MEMBER,
@@ -50,8 +50,9 @@ class Columns:
             if usual is not None:
                 return usual
             raise SourceError(
-                f"{source} has no column {' or '.join(URI_COLUMNS)}: name one with --uri-column; "
-                f"it has {_listed(names)}"
+                f"{source} has no column {' or '.join(URI_COLUMNS)}: name the one to use; it has "
+                f"{_listed(names)}",
+                remedy=Remedy.URI_COLUMN,
             )
         if self.uri not in names:
             raise SourceError(f"{source} has no column {self.uri!r}; it has {_listed(names)}")

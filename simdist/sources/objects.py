@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from simdist.errors import ImageError, SourceError, UsageError
+from simdist.errors import ImageError, Remedy, SourceError, UsageError
 from simdist.sources.access import SCHEMES, Access
 from simdist.sources.background import interruptibly
 from simdist.sources.reference import Found
@@ -262,10 +262,11 @@ def _error(place: Address, access: Access, error: Exception) -> SourceError:
     gone = isinstance(error, FileNotFoundError) or "404" in _STATUS.findall(text)
     if gone and place.key and not any(code in text for code in _NO_BUCKET):
         return MissingObjectError(f"there is no {place.uri}: check the bucket and the key")
-    return SourceError(_advice(place, access, error))
+    message, remedy = _explained(place, access, error)
+    return SourceError(message, remedy=remedy)
 
 
-def _advice(place: Address, access: Access, error: Exception) -> str:
+def _explained(place: Address, access: Access, error: Exception) -> tuple[str, Remedy | None]:
     text = str(error)
     code = next(iter(_CODE.findall(text)), "")
     status = next(iter(_STATUS.findall(text)), "")
@@ -273,31 +274,38 @@ def _advice(place: Address, access: Access, error: Exception) -> str:
     bucket, variables = f"{place.scheme}://{place.bucket}", _CREDENTIALS[place.scheme]
     endpoint = access.endpoint(place.scheme)
     where = f" at {endpoint}" if endpoint else ""
+    remedy: Remedy | None = None
     if status == "404" or isinstance(error, FileNotFoundError):
-        advice = f"there is no bucket {bucket}{where}: check its name and --endpoint-url"
+        message = f"there is no bucket {bucket}{where}: check its name and the store's address"
+        remedy = Remedy.ENDPOINT
     elif any(server in text for server in _METADATA_SERVERS):
-        advice = (
-            f"no credentials for {bucket}: set {variables}, or give --anonymous if it is public"
+        message = (
+            f"no credentials for {bucket}: set {variables}, or read it anonymously if it is public"
         )
+        remedy = Remedy.ANONYMOUS
     elif status in ("301", "307", "308") or code == "AuthorizationHeaderMalformed":
-        advice = f"{bucket} is in another region: give --region, or set AWS_REGION"
+        message = f"{bucket} is in another region: name it, or set AWS_REGION"
+        remedy = Remedy.REGION
     elif status in ("401", "403") or isinstance(error, PermissionError):
-        advice = (
-            f"{place.uri} may not be used{where} ({answer}): check {variables}, "
-            "or give --anonymous if it is public"
+        message = (
+            f"{place.uri} may not be used{where} ({answer}): check {variables}, or read it "
+            "anonymously if it is public"
         )
+        remedy = Remedy.ANONYMOUS
     elif "invalid path" in text:
-        advice = (
+        message = (
             f"{bucket} holds a key with an empty, '.' or '..' part, such as 'a//b.jpg', which "
             "cannot be listed: rename it, or name a prefix without it"
         )
     elif status:
-        advice = f"the store of {bucket}{where} answered {answer}; try again later"
+        message = f"the store of {bucket}{where} answered {answer}; try again later"
     elif "HTTP error" in text:
-        advice = (
-            f"cannot reach the store of {bucket}{where}: "
-            "check --endpoint-url, --region and the network, then run the same command again"
+        message = (
+            f"cannot reach the store of {bucket}{where}: check its address, its region and the "
+            "network, then try again"
         )
+        remedy = Remedy.NETWORK
     else:
-        advice = f"{bucket} cannot be used: check {variables} and --endpoint-url"
-    return advice
+        message = f"{bucket} cannot be used: check {variables} and the store's address"
+        remedy = Remedy.ENDPOINT
+    return message, remedy

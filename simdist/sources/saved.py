@@ -22,7 +22,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import SourceError
+from simdist.errors import OutputError, SourceError
 from simdist.settings import SORTED
 from simdist.sources import (
     Access,
@@ -73,7 +73,7 @@ class SavedEmbeddings:
         """Make sure that files can be written there: by an empty one that is removed again.
 
         Raises:
-            SourceError: it cannot be written to.
+            OutputError: it cannot be written to.
             UsageError: files cannot be written to such a location.
         """
         uri = location if "://" in location else file_uri(Path(location).expanduser())
@@ -87,7 +87,7 @@ class SavedEmbeddings:
         """Write one file of (n, dim) float32 vectors; whoever reads sees all of it or nothing.
 
         Raises:
-            SourceError: it cannot be written.
+            OutputError: it cannot be written.
         """
         from pyarrow import parquet
 
@@ -104,7 +104,10 @@ class SavedEmbeddings:
 
     def _put(self, name: str, data: bytes) -> None:
         if objects.is_object(self.uri):
-            objects.write_object(f"{self.uri}/{name}", self.access, data)
+            try:
+                objects.write_object(f"{self.uri}/{name}", self.access, data)
+            except SourceError as error:
+                raise OutputError(str(error), remedy=error.remedy, about=error.about) from error
             return
         path = uri_path(self.uri) / name
         try:
@@ -113,7 +116,7 @@ class SavedEmbeddings:
             part.write_bytes(data)
             part.replace(path)
         except OSError as error:
-            raise SourceError(
+            raise OutputError(
                 f"cannot write embeddings into {path.parent}: {error.strerror}"
             ) from error
 

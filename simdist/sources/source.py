@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from simdist.errors import UsageError
+from simdist.errors import Remedy, UsageError
 from simdist.images.limits import SUFFIXES
 from simdist.sources import (
     files,
@@ -212,7 +212,10 @@ def _inside(file: Found, selection: Selection, access: Access) -> Iterator[Entry
 
 
 def _no_columns(place: str) -> UsageError:
-    return UsageError(f"{place} has no columns to take labels from: use --label-from folder")
+    return UsageError(
+        f"{place} has no columns to take labels from: take them from the folders",
+        remedy=Remedy.LABEL_FROM,
+    )
 
 
 def _select(entries: Iterator[Entry], root: str, selection: Selection) -> Iterator[Entry]:

@@ -23,7 +23,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from simdist.errors import StoreError
+from simdist.errors import Remedy, StoreError
 from simdist.settings import REDIS_PASSWORD_VARIABLE, REDIS_URL_VARIABLE
 
 # What a script may not do is an error like any other; in the words of Redis 7.0, and of all later.
@@ -94,14 +94,14 @@ def _unreachable(place: str, error: Exception, *, cluster: bool) -> StoreError:
             f"the Redis Cluster at {place} is not whole: CLUSTER NODES says which nodes are "
             "missing; start them, or wait for their replicas, then run the same command again"
         )
+    message = f"cannot reach Redis at {place}{_about_tls(place, cause)}"
     if place.startswith("unix://"):
-        advice = "if it was simdist's own, run the same command again"
-    else:
-        advice = (
-            "start it, then run the same command again, or correct --redis / "
-            f"{REDIS_URL_VARIABLE}; without them simdist starts a server of its own"
-        )
-    return StoreError(f"cannot reach Redis at {place}{_about_tls(place, cause)}: {advice}")
+        return StoreError(f"{message}: if it was simdist's own, run the same command again")
+    return StoreError(
+        f"{message}: start it, then run the same command again, or correct its URL or "
+        f"{REDIS_URL_VARIABLE}; without one simdist starts a server of its own",
+        remedy=Remedy.REDIS,
+    )
 
 
 def _about_tls(place: str, cause: OSError | None) -> str:

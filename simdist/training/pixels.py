@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from simdist.embedding import Preprocessing
-from simdist.errors import ImageError, SourceError, UsageError
+from simdist.errors import ImageError, OutputError, SourceError, UsageError
 from simdist.images.limits import Pixels
 from simdist.sources import Access, ImageRef, read_many
 
@@ -41,7 +41,7 @@ def decoded(
     """Decode images into a file of the folder, unless they are there from an earlier call.
 
     Raises:
-        SourceError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     path, notes = folder / _PIXELS, folder / _BAD
     if not notes.is_file():
@@ -52,7 +52,7 @@ def decoded(
             partial.write_text(json.dumps(bad))
             partial.replace(notes)
         except OSError as error:
-            raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     bad = {int(index): reason for index, reason in json.loads(notes.read_text()).items()}
     return DecodedImages(np.load(path, mmap_mode="r"), bad)
 

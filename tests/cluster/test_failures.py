@@ -188,7 +188,7 @@ class TestPrune:
     def test_not_of_a_part(self, folder: Path, run: Run) -> None:
         part = open_source(str(folder), selection=Selection(limit=3))
         for source in (part, open_source(f"{folder}/*/*.jpg"), next(folder.glob("*/*.jpg"))):
-            with pytest.raises(UsageError, match="--prune needs all"):
+            with pytest.raises(UsageError, match="pruning takes the whole"):
                 run(source, prune=lambda _: True)
 
 

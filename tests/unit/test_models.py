@@ -24,7 +24,7 @@ from simdist.embedding import (
     load_model,
 )
 from simdist.embedding.model import save_bundle
-from simdist.errors import ModelError, UsageError
+from simdist.errors import ModelError, Remedy, UsageError
 from simdist.images.resizing import Resize
 
 # Ids.
@@ -305,8 +305,8 @@ def test_a_weights_file_that_is_not_there_is_an_error(name: str, tmp_path: Path)
 def test_no_network_for_the_weights_names_the_ways_out() -> None:
     with pytest.raises(ModelError, match="cannot be downloaded") as caught:
         load_model("resnet34")
-    assert "--weights FILE" in str(caught.value)
-    assert "--model efficientnet-lite0" in str(caught.value)
+    assert "give a file of weights" in str(caught.value)
+    assert caught.value.remedy is Remedy.BUNDLED_MODEL
 
 
 def test_a_damaged_download_is_named(torch_home: Path) -> None:
