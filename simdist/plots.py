@@ -98,12 +98,12 @@ def draw_evaluation(evaluation: Evaluation, path: Path, *, title: str) -> None:
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.grid(alpha=0.3)
     ordered = sorted(evaluation.categories.items(), key=lambda item: item[1].precision)
-    places = range(len(ordered))
-    right.barh(places, [scores.precision for _, scores in ordered], height=0.9, color=_BLUE)
+    heights = range(len(ordered))
+    right.barh(heights, [scores.precision for _, scores in ordered], height=0.9, color=_BLUE)
     names = [name if name.isprintable() else repr(name) for name, _ in ordered]
     if len(ordered) <= _NAMED_CATEGORIES:
         # A dollar sign would begin a formula.
-        right.set_yticks(places, [name.replace("$", r"\$") for name in names], fontsize=7)
+        right.set_yticks(heights, [name.replace("$", r"\$") for name in names], fontsize=7)
     else:
         right.set_yticks([])
         right.set_ylabel(f"{len(ordered):,} categories", color=_INK)

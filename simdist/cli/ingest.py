@@ -66,9 +66,9 @@ def ingest(
     save_embeddings: Annotated[
         str | None,
         typer.Option(
-            metavar="PLACE",
+            metavar="LOCATION",
             help="Also write the embeddings as Parquet files to a folder, s3://, gs:// or az://; "
-            "'simdist ingest PLACE' indexes them again without images.",
+            "'simdist ingest LOCATION' indexes them again without images.",
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,

@@ -28,7 +28,7 @@ from simdist.settings import (
 
 if TYPE_CHECKING:
     from simdist.embedding import Embedder
-    from simdist.search.query import Query, Service
+    from simdist.search.query import QueryImage, Service
     from simdist.search.question import Hit, Question
 
 
@@ -152,7 +152,7 @@ def _search_here(
     settings: Settings,
     model: str | None,
     weights: Path | None,
-) -> list[tuple[Query, list[Hit]]]:
+) -> list[tuple[QueryImage, list[Hit]]]:
     from simdist.index.collection import Collection
     from simdist.index.partition import require_fitted
     from simdist.search.query import resolve_queries
@@ -176,7 +176,7 @@ def _load(model: str, weights: Path | None) -> Embedder:
     return Embedder.load(model, weights=weights)
 
 
-def _render(found: list[tuple[Query, list[Hit]]]) -> None:
+def _render(found: list[tuple[QueryImage, list[Hit]]]) -> None:
     out = console()
     for query, hits in found:
         if len(found) > 1:

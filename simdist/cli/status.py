@@ -27,7 +27,7 @@ def status(
 
     with open_store(Settings.resolve(redis_url=redis)) as store:
         descriptions = describe_all(store)
-        place = hide_password(store.url)
+        address = hide_password(store.url)
         used = store.used_memory()
     if as_json:
         print_json([asdict(description) for description in descriptions])
@@ -49,4 +49,4 @@ def status(
                 memory(item.memory_bytes),
             )
         show(out, rows)
-    out.print(f"Server: {place}, {memory(used)} in use", markup=False)
+    out.print(f"Server: {address}, {memory(used)} in use", markup=False)

@@ -90,11 +90,11 @@ def listed_image(
     found = _named(source, text.strip())
     name = None if label is None or label == "" else str(label)
     extra = plain(metadata or {})
-    state = found.fingerprint
+    fingerprint = found.fingerprint
     if name is not None or extra:
         said = json.dumps([name, extra], sort_keys=True).encode()
-        state += "-" + hashlib.blake2b(said, digest_size=8).hexdigest()
-    return ImageRef(found.uri, state, found.size, name, extra)
+        fingerprint += "-" + hashlib.blake2b(said, digest_size=8).hexdigest()
+    return ImageRef(found.uri, fingerprint, found.size, name, extra)
 
 
 def _named(source: Found, text: str) -> Found:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from simdist.embedding.embedder import Embedder
 from simdist.embedding.model import Model
 from simdist.search.contact_sheet import contact_sheet, write_picture
-from simdist.search.query import Query
+from simdist.search.query import QueryImage
 from simdist.search.question import Hit
 from simdist.sources import ImageRef
 from simdist.training.learner import Data
@@ -54,15 +54,15 @@ def write_report(
     _draw_curves(folder / CURVES, trained, losses)
     best = np.argsort(-(asked @ stored.T), axis=1)
     searches = []
-    for place in _drawn(generator, np.arange(len(checked)), _SHOWN):
-        query = refs[checked[place]]
+    for number in _drawn(generator, np.arange(len(checked)), _SHOWN):
+        query = refs[checked[number]]
         hits = [
             Hit(near.uri, float(score), near.label, {})
             for near, score in (
-                (refs[found[one]], asked[place] @ stored[one]) for one in best[place][:_SHOWN]
+                (refs[found[one]], asked[number] @ stored[one]) for one in best[number][:_SHOWN]
             )
         ]
-        searches.append((Query(query.uri, query.uri, None), hits))
+        searches.append((QueryImage(query.uri, query.uri, None), hits))
     write_picture(contact_sheet(searches), folder / NEIGHBOURS)
     confused = Counter(
         (model.classes[true], model.classes[other])

@@ -71,7 +71,7 @@ def split(
         # A category's split does not depend on the other categories.
         digest = hashlib.sha256(f"{seed} {label}".encode(errors="surrogateescape")).digest()
         generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-        shuffled = [ordered[place] for place in generator.permutation(len(ordered))]
+        shuffled = [ordered[number] for number in generator.permutation(len(ordered))]
         kept = len(shuffled) if images is None else min(images, len(shuffled))
         held = min(kept - 1, max(1, round(validation * kept)))
         parts[0].extend(shuffled[held:kept])
