@@ -13,7 +13,7 @@ INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -c
 PYTEST = $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-fast test-rest test-long lint format bench-ingest bench-memory \
+.PHONY: help demo check test test-fast test-rest test-long lint docs format bench-ingest bench-memory \
 	bench-network bench-scaling bench-decoding bench-index bench-serve clean
 
 help: ## Show this list
@@ -49,6 +49,9 @@ lint: $(VENV)/.installed-test ## Check style, types, and what imports what
 	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/mypy
 	@! git grep -nE '^(<<<<<<<|>>>>>>>) '
+
+docs: $(VENV)/.installed-test ## Write docs/commands.md from the code
+	@$(BIN)/python -m simdist.cli.reference > docs/commands.md
 
 format: $(VENV)/.installed-test ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .

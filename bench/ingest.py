@@ -38,7 +38,7 @@ from unittest.mock import patch
 from bench.ingest_parts import Place, Speed, decoding, network, sample, whole
 from bench.peers.data_loader import data_loader
 from bench.peers.ray_data import ray_data
-from cluster.ingest.stages import Plan
+from cluster.ingest.stages import Placement
 from cluster.runtime import ray_session
 from simdist.embedding import Model, load_model
 from simdist.embedding.backbones import backbone
@@ -148,15 +148,15 @@ def _measure(
     wholes: dict[Place, list[Speed]] = {place: [] for place in places}
     networks: dict[Place, list[Speed]] = {place: [] for place in places}
     with ray_session(settings):
-        plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+        placement = Placement.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
         # Twice: the first time fills caches, also the operating system's.
-        decoded = [[decoding(plan, place, model) for place in places] for _ in range(2)][1]
+        decoded = [[decoding(placement, place, model) for place in places] for _ in range(2)][1]
         batches = decoded[0][1]
-        before = network(plan, model, batches)
+        before = network(placement, model, batches)
         for _ in range(options.rounds):
             for place in places:
                 wholes[place].append(whole(settings, place, model))
-                after = network(plan, model, batches)
+                after = network(placement, model, batches)
                 networks[place] += [before, after]
                 before = after
     peers = _peers(model, places[0].uri, options.peer_size, Path(scratch))
@@ -165,7 +165,7 @@ def _measure(
             options.source,
             place.name,
             label,
-            plan,
+            placement,
             decode=decode,
             network=_mean(networks[place]),
             whole=_mean(wholes[place]),
@@ -212,7 +212,7 @@ def _row(
     source: Path,
     place: str,
     model: str,
-    plan: Plan,
+    placement: Placement,
     *,
     decode: Speed,
     network: Speed,
@@ -221,13 +221,13 @@ def _row(
 ) -> Row:
     least = min(decode.per_s, network.per_s)
     # A GPU takes the network off the cores: then the slower of the two is the bound.
-    bound = least if plan.actor_gpus else 1 / (1 / decode.per_s + 1 / network.per_s)
-    kind = "cuda" if plan.actor_gpus else "cpu"
+    bound = least if placement.actor_gpus else 1 / (1 / decode.per_s + 1 / network.per_s)
+    kind = "cuda" if placement.actor_gpus else "cpu"
     numbers = str(fast_precision(kind)).removeprefix("torch.")
     return Row(
         when=time.strftime("%Y-%m-%d %H:%M"),
         machine=_machine(),
-        device=f"{plan.actors} {'GPU' if plan.actor_gpus else 'CPU threads'}, {numbers}",
+        device=f"{placement.actors} {'GPU' if placement.actor_gpus else 'CPU threads'}, {numbers}",
         source=source.name,
         place=place,
         model=model,

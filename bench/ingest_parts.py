@@ -18,13 +18,13 @@ from typing import Any
 
 import psutil
 
-from cluster.ingest.driver import ingest
+from cluster.ingest.driver import ingest_images
 from cluster.ingest.pipeline import ACTOR_SHARDS, actor_class
-from cluster.ingest.progress import Progress
-from cluster.ingest.shards import Shard
-from cluster.ingest.stages import EmbedActor, Plan, decode_shard
+from cluster.ingest.stages import EmbedActor, Placement, decode_shard
 from simdist.embedding import Model
 from simdist.index.collection import Collection
+from simdist.ingest.progress import Progress
+from simdist.ingest.shards import Shard
 from simdist.settings import Settings
 from simdist.sources import (
     Access,
@@ -106,25 +106,25 @@ def sample(source: Path, size: int, folder: Path) -> Path:
     return folder
 
 
-def decoding(plan: Plan, place: Place, model: Model) -> tuple[Speed, Batches]:
+def decoding(placement: Placement, place: Place, model: Model) -> tuple[Speed, Batches]:
     """Images fetched and decoded a second, and some shards with their pixels in Ray's store."""
     import ray
 
     source = place.open()
     refs = [ref for ref in source.entries if isinstance(ref, ImageRef)]
     shards = [
-        Shard(tuple(refs[start : start + plan.shard]), access=source.access)
-        for start in range(0, len(refs), plan.shard)
+        Shard(tuple(refs[start : start + placement.shard_size]), access=source.access)
+        for start in range(0, len(refs), placement.shard_size)
     ]
-    task: Any = ray.remote(num_cpus=plan.decoder_cpus, num_returns=2)
+    task: Any = ray.remote(num_cpus=placement.decoder_cpus, num_returns=2)
     decode: Any = task(decode_shard)
 
     def run(shards: list[Shard]) -> list[tuple[Any, Any]]:
-        outcomes = [decode.remote(shard, size=model.preprocessing.size) for shard in shards]
+        outcomes = [decode.remote(shard, preprocessing=model.preprocessing) for shard in shards]
         ray.wait([done for done, _ in outcomes], num_returns=len(outcomes))
         return outcomes
 
-    run(shards[: 4 * plan.decoders])  # starts the workers
+    run(shards[: 4 * placement.decoders])  # starts the workers
     start = Mark.now()
     outcomes = run(shards)
     speed = Speed.of(len(refs), start)
@@ -135,12 +135,12 @@ def decoding(plan: Plan, place: Place, model: Model) -> tuple[Speed, Batches]:
     return speed, ready
 
 
-def network(plan: Plan, model: Model, batches: Batches) -> Speed:
+def network(placement: Placement, model: Model, batches: Batches) -> Speed:
     """Images embedded a second by the actors alone, from pixels that lie ready."""
     import ray
 
-    started: Any = actor_class(plan, EmbedActor)
-    actors = [started.remote() for _ in range(plan.actors)]
+    started: Any = actor_class(placement, EmbedActor)
+    actors = [started.remote() for _ in range(placement.actors)]
     weights = ray.put(model)
     ray.get([actor.load.remote(weights) for actor in actors])
     turns = map(_as_new, itertools.cycle(batches))
@@ -185,7 +185,7 @@ def whole(settings: Settings, place: Place, model: Model) -> Speed:
         open_store(replace(settings, redis_url=None, data_dir=Path(data_dir))) as store,
     ):
         collection = Collection.ensure(store, "bench", model=model)
-        summary = ingest(
+        summary = ingest_images(
             place.open(),
             collection=collection,
             model=model,

@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cluster.ingest import pipeline
-from cluster.ingest.driver import ingest
-from cluster.ingest.progress import Progress
+from cluster.ingest.driver import ingest_images
 from cluster.ingest.stages import EmbedActor
 from cluster.runtime import ray_session
 from simdist.embedding import Model, load_model
 from simdist.images.limits import Pixels
 from simdist.index.collection import Collection
+from simdist.ingest.progress import Progress
 from simdist.settings import Settings
 from simdist.sources import open_source
 from simdist.store import open_store
@@ -89,7 +89,7 @@ def main() -> None:
         write_images(Path(scratch) / "images", count)
         collection = Collection.ensure(store, "memory", model=model, expect=count)
         print(f"{'images':>10}{'driver MB':>10}{'worker MB':>10}{'images/s':>10}", flush=True)
-        summary = ingest(
+        summary = ingest_images(
             open_source(f"{scratch}/images"),
             collection=collection,
             model=model,

@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 
 from bench.ingest import SOURCE
 from bench.ingest_parts import sample
-from cluster.ingest.listing import Listing
 from cluster.ingest.pipeline import Pipeline
-from cluster.ingest.shards import Shard
-from cluster.ingest.stages import EmbedActor, Plan
+from cluster.ingest.stages import EmbedActor, Placement
 from simdist.embedding import Model, load_model
 from simdist.images.limits import Pixels
 from simdist.index.collection import Collection
+from simdist.ingest.listing import Listing
+from simdist.ingest.shards import Shard
 from simdist.settings import Settings
 from simdist.sources import open_source
 from simdist.store import open_store
@@ -51,14 +51,14 @@ def main() -> None:
     model = load_model("efficientnet-lite0")
     rows: list[dict[str, float]] = []
     ray.init(num_gpus=ACTORS[-1], include_dashboard=False, log_to_driver=False)
-    everything = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    everything = Placement.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
     print(f"{'actors':>6}{'images/s':>10}{'of actors x rate':>18}{'of one, times actors':>22}")
     with tempfile.TemporaryDirectory() as scratch:
         for actors in ACTORS:
             count = round(actors * options.rate * options.seconds)
             folder = sample(options.source, count, Path(scratch) / str(actors))
-            plan = replace(everything, actors=actors, shard=SHARD)
-            rate = _whole(folder, model, plan, options.rate)
+            placement = replace(everything, actors=actors, shard_size=SHARD)
+            rate = _whole(folder, model, placement, options.rate)
             first = rows[0]["images_per_s"] if rows else rate
             scaling = rate / first / actors
             rows.append({"actors": actors, "images_per_s": round(rate, 1), "scaling": scaling})
@@ -90,7 +90,7 @@ def _sleeping(rate: float) -> type[EmbedActor]:
     return Sleeping
 
 
-def _whole(folder: Path, model: Model, plan: Plan, rate: float) -> float:
+def _whole(folder: Path, model: Model, placement: Placement, rate: float) -> float:
     """Images a second from the first finished shard to the last commit."""
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as data,
@@ -99,7 +99,7 @@ def _whole(folder: Path, model: Model, plan: Plan, rate: float) -> float:
         collection = Collection.ensure(store, "bench", model=model)
         with (
             Listing(open_source(str(folder)), collection=collection) as listing,
-            Pipeline(plan, model, actor=_sleeping(rate)) as pipeline,
+            Pipeline(placement, model, actor=_sleeping(rate)) as pipeline,
         ):
             done, start = 0, 0.0
             for shard in pipeline.embed(listing):

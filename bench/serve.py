@@ -34,7 +34,6 @@ from cluster.service.ray_serve import haproxy_for_serve
 from simdist.embedding import Embedder
 from simdist.embedding.memory import tune_process
 from simdist.embedding.model import Model, save_bundle
-from simdist.images.decoding import decode
 from simdist.index.collection import Collection
 from simdist.settings import Settings
 from simdist.sources import ImageRef, list_folder, uri_path
@@ -166,7 +165,7 @@ def _cases(paths: list[Path], dim: int) -> list[Case]:
 def _network(embedder: Embedder, path: Path) -> Row:
     """The network's own time for one image, in a process that is set up as the service's."""
     tune_process(threads=embedding_threads())
-    pixels = decode(path.read_bytes(), size=embedder.model.preprocessing.size)[None]
+    pixels = embedder.model.preprocessing.pixels(path.read_bytes())[None]
     taken = []
     for _ in range(120):
         started = time.perf_counter()

@@ -8,12 +8,10 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from simdist.errors import ClusterError, UsageError
+from simdist.errors import ClusterError, Remedy, UsageError
 from simdist.settings import Settings
 
 CONNECT_SECONDS = 5.0
-# Bytes of a request that HAProxy keeps until it is answered, to send it to another worker if the
-# first dies: a vector, or most pictures of the web.
 
 
 @contextmanager
@@ -96,12 +94,14 @@ def _failed_start(address: str | None, error: Exception) -> ClusterError:
         if "AuthenticationError" in str(cause):
             return ClusterError(
                 f"the Ray cluster at {address} asks for a token: set RAY_AUTH_MODE=token and "
-                "RAY_AUTH_TOKEN, or run on one of its nodes with --ray-address auto"
+                "RAY_AUTH_TOKEN, or run on one of its nodes with the address 'auto'",
+                remedy=Remedy.RAY_ADDRESS,
             )
         cause = cause.__cause__ or cause.__context__
     return ClusterError(
-        f"cannot join the Ray cluster at {address}: {reason}; check --ray-address / RAY_ADDRESS, "
-        "or leave them out to let simdist start its own"
+        f"cannot join the Ray cluster at {address}: {reason}; check the address or RAY_ADDRESS, or "
+        "leave them out to let simdist start its own",
+        remedy=Remedy.RAY_ADDRESS,
     )
 
 
@@ -115,15 +115,16 @@ def _check_address(address: str) -> None:
         return
     if address == "auto":
         # Where there is no cluster, the address of one that is gone may still be noted.
-        place = _nearest_cluster()
+        nearest = _nearest_cluster()
     elif "://" in address:
         raise UsageError(
             f"{address} is not an address that simdist can join: run it on a node of the "
-            "cluster, with --ray-address auto or the head node's HOST:PORT"
+            "cluster, with the address 'auto' or the head node's HOST:PORT",
+            remedy=Remedy.RAY_ADDRESS,
         )
     else:
-        place = address
-    host, _, port = place.rpartition(":")
+        nearest = address
+    host, _, port = nearest.rpartition(":")
     if not host or not port.isdecimal():
         raise UsageError(f"{address!r} is not a Ray address: give HOST:PORT or auto")
     try:
@@ -158,8 +159,9 @@ def _answers(host: str, port: int) -> bool:
 
 
 def _unreachable(address: str) -> ClusterError:
-    place = "on this machine" if address == "auto" else f"at {address}"
+    where = "on this machine" if address == "auto" else f"at {address}"
     return ClusterError(
-        f"no Ray cluster answers {place}: start it, check --ray-address / RAY_ADDRESS, or leave "
-        "them out to let simdist start its own"
+        f"no Ray cluster answers {where}: start it, check the address or RAY_ADDRESS, or leave "
+        "them out to let simdist start its own",
+        remedy=Remedy.RAY_ADDRESS,
     )

@@ -1,6 +1,7 @@
 """simdist indexes huge image collections and finds the similar images in them, fast.
 
 >>> import simdist
+>>> simdist.ingest("photos/", collection="demo", model="efficientnet-lite0")
 >>> embedder = simdist.Embedder.load("efficientnet-lite0")
 >>> with simdist.open_store(simdist.Settings.resolve()) as store:
 ...     collection = simdist.Collection.open(store, "demo")
@@ -14,6 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cluster.ingest.job import ingest
     from simdist.embedding import Embedder
     from simdist.errors import SimdistError
     from simdist.index.collection import Collection
@@ -38,6 +40,7 @@ __all__ = [
     "Searcher",
     "Settings",
     "SimdistError",
+    "ingest",
     "open_store",
 ]
 
@@ -52,6 +55,7 @@ _HOMES = {
     "Searcher": "simdist.search.searcher",
     "Settings": "simdist.settings",
     "SimdistError": "simdist.errors",
+    "ingest": "cluster.ingest.job",
     "open_store": "simdist.store",
 }
 

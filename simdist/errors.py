@@ -4,6 +4,7 @@ SimdistError
 ├── UsageError            the call itself is wrong (exit code 2)
 ├── SourceError           a place or an address cannot be listed or read
 │   └── FetchError        a web address is refused or does not answer
+├── OutputError           a file or a picture that should be written cannot be
 ├── ImageError            bytes that are not an acceptable image
 ├── ModelError            weights or a bundle cannot be had, read or used
 ├── VectorError           vectors that cannot be indexed or searched with
@@ -16,16 +17,58 @@ SimdistError
 │   └── BusyError            a service has no room or no time for a request now
 └── ServiceError          a simdist service cannot be reached, or refuses a request
 
-A message is one sentence for a person: what is wrong, then what to do next.
+A message is one sentence for a person: what is wrong, then what to do next. It names no command
+and no flag, for it is read by callers of the library and of the HTTP API too; an error's `remedy`
+says what the command line has for it.
 """
 
 from __future__ import annotations
 
+from enum import Enum, auto
+
+
+class Remedy(Enum):
+    """What helps: the command line knows the command or the flag for each."""
+
+    ANONYMOUS = auto()
+    ARCH = auto()
+    BUNDLED_MODEL = auto()
+    COLLECTION = auto()
+    ENDPOINT = auto()
+    EXCLUDE = auto()
+    HOST_AND_PORT = auto()
+    INGEST = auto()
+    LABEL_FROM = auto()
+    NETWORK = auto()
+    OUT = auto()
+    RAY_ADDRESS = auto()
+    REDIS = auto()
+    REGION = auto()
+    REHASH = auto()
+    SERVE = auto()
+    TOKEN = auto()
+    TOKENS = auto()
+    TRUST = auto()
+    TUNE = auto()
+    URI_COLUMN = auto()
+    WEIGHTS = auto()
+    WHOLE_SOURCE = auto()
+
 
 class SimdistError(Exception):
-    """Base of all errors that simdist raises on purpose; `exit_code` is the command line's."""
+    """Base of all errors that simdist raises on purpose; `exit_code` is the command line's.
+
+    Attributes:
+        remedy: what helps, if anything that the command line has.
+        about: what the remedy is for, such as the name of a collection.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str, *, remedy: Remedy | None = None, about: str = "") -> None:
+        super().__init__(message)
+        self.remedy = remedy
+        self.about = about
 
 
 class UsageError(SimdistError):
@@ -47,6 +90,10 @@ class FetchError(SourceError):
     def __init__(self, message: str, *, passing: bool = False) -> None:
         super().__init__(message)
         self.passing = passing
+
+
+class OutputError(SimdistError):
+    """A file or a picture that should be written or shown cannot be."""
 
 
 class ImageError(SimdistError):
@@ -102,6 +149,6 @@ class ServiceError(SimdistError):
     `status` is the HTTP status code; 0 where there was no answer.
     """
 
-    def __init__(self, message: str, *, status: int = 0) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, status: int = 0, remedy: Remedy | None = None) -> None:
+        super().__init__(message, remedy=remedy)
         self.status = status

@@ -187,11 +187,11 @@ class LSHash:
 def _connected(storage_config: Mapping[str, Mapping[str, Any]]) -> closing[Store]:
     if set(storage_config) != {"redis"}:
         raise UsageError('storage_config must be {"redis": {"host": ..., "port": ..., "db": ...}}')
-    place = dict(storage_config["redis"])
-    host, port = place.pop("host", "localhost"), place.pop("port", 6379)
-    database, password = place.pop("db", 0), place.pop("password", None)
-    if place:
-        raise UsageError(f"unknown in storage_config: {', '.join(sorted(place))}")
+    server = dict(storage_config["redis"])
+    host, port = server.pop("host", "localhost"), server.pop("port", 6379)
+    database, password = server.pop("db", 0), server.pop("password", None)
+    if server:
+        raise UsageError(f"unknown in storage_config: {', '.join(sorted(server))}")
     user = f":{quote(password, safe='')}@" if password else ""
     return closing(connect(f"redis://{user}{host}:{port}/{database}"))
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from simdist.errors import SourceError, UsageError
+from simdist.errors import OutputError, UsageError
 from simdist.evaluation import Evaluation
 from simdist.index.tuning import Tuning
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SUFFIXES = (".png", ".svg", ".pdf")
 _BLUE, _INK, _FAINT = "#1668c7", "#1a1a1a", "#6b6b6b"
@@ -26,7 +30,7 @@ def draw_tuning(tuning: Tuning, path: Path, *, title: str) -> None:
     """Draw recall over the share of rows that are read, and name some numbers of probes.
 
     Raises:
-        SourceError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
@@ -45,7 +49,9 @@ def draw_tuning(tuning: Tuning, path: Path, *, title: str) -> None:
         label="down to the bound that is relied on",
     )
     axes.plot(
-        *(shares, [point.recall for point in points], "o-"),
+        shares,
+        [point.recall for point in points],
+        "o-",
         color=_BLUE,
         markersize=3,
         label=f"mean of {tuning.queries:,} queries",
@@ -53,7 +59,8 @@ def draw_tuning(tuning: Tuning, path: Path, *, title: str) -> None:
     for point, share in zip(points, shares, strict=True):
         if point.probes in _NAMED:
             axes.annotate(
-                *(f"{point.probes:,}", (share, point.recall)),
+                f"{point.probes:,}",
+                (share, point.recall),
                 xytext=(6, -10),
                 textcoords="offset points",
                 fontsize=8,
@@ -66,10 +73,7 @@ def draw_tuning(tuning: Tuning, path: Path, *, title: str) -> None:
     axes.set_title(f"{title}: {tuning.images:,} images", color=_INK)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", frameon=False)
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
+    _write(figure, path, dpi=150)
 
 
 # Categories whose names fit beside their bars.
@@ -80,7 +84,7 @@ def draw_evaluation(evaluation: Evaluation, path: Path, *, title: str) -> None:
     """Draw precision by rank, and precision@k by category; the collection must have labels.
 
     Raises:
-        SourceError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
@@ -94,12 +98,12 @@ def draw_evaluation(evaluation: Evaluation, path: Path, *, title: str) -> None:
     left.xaxis.set_major_locator(MaxNLocator(integer=True))
     left.grid(alpha=0.3)
     ordered = sorted(evaluation.categories.items(), key=lambda item: item[1].precision)
-    places = range(len(ordered))
-    right.barh(places, [scores.precision for _, scores in ordered], height=0.9, color=_BLUE)
+    heights = range(len(ordered))
+    right.barh(heights, [scores.precision for _, scores in ordered], height=0.9, color=_BLUE)
     names = [name if name.isprintable() else repr(name) for name, _ in ordered]
     if len(ordered) <= _NAMED_CATEGORIES:
         # A dollar sign would begin a formula.
-        right.set_yticks(places, [name.replace("$", r"\$") for name in names], fontsize=7)
+        right.set_yticks(heights, [name.replace("$", r"\$") for name in names], fontsize=7)
     else:
         right.set_yticks([])
         right.set_ylabel(f"{len(ordered):,} categories", color=_INK)
@@ -107,7 +111,11 @@ def draw_evaluation(evaluation: Evaluation, path: Path, *, title: str) -> None:
     right.set_xlabel(f"precision@{evaluation.k}", color=_INK)
     right.grid(alpha=0.3, axis="x")
     figure.suptitle(f"{title}: {evaluation.queries:,} queries, {evaluation.images:,} images")
+    _write(figure, path, dpi=110)
+
+
+def _write(figure: Figure, path: Path, *, dpi: int) -> None:
     try:
-        figure.savefig(path, dpi=110)
+        figure.savefig(path, dpi=dpi)
     except OSError as error:
-        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cluster.ingest.progress import Progress
+from simdist.ingest.progress import Progress
 
 _PREFIX = "simdist_ingest_"
 

@@ -9,15 +9,13 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from cluster.ingest.listing import Listing
-from cluster.ingest.shards import Embedded, Shard, Work
-from cluster.ingest.stages import EmbedActor, Plan, decode_shard
+from cluster.ingest.stages import EmbedActor, Placement, decode_shard
 from simdist.embedding.model import Model
 from simdist.errors import ClusterError, SimdistError
-from simdist.index.failures import Failure
-from simdist.vectors.checks import usable
+from simdist.ingest.failures import Failure
+from simdist.ingest.listing import Listing
+from simdist.ingest.shards import Embedded, Shard, Work
 
 TICK_SECONDS = 0.5
 # Nothing has moved for so long: the cluster has no room for a stage, or a stage hangs.
@@ -28,23 +26,25 @@ ACTOR_SHARDS = 2
 ACTOR_LOSSES = 3
 
 
-def actor_class(plan: Plan, actor: type[EmbedActor]) -> Any:
+def actor_class(placement: Placement, actor: type[EmbedActor]) -> Any:
     """What embeds, as a Ray actor."""
     import ray
 
     remote: Any = ray.remote
     return remote(
-        num_cpus=plan.actor_cpus,
-        num_gpus=plan.actor_gpus,
+        num_cpus=placement.actor_cpus,
+        num_gpus=placement.actor_gpus,
         max_restarts=0,
-        max_concurrency=ACTOR_SHARDS if plan.actors_decode else 1,
+        max_concurrency=ACTOR_SHARDS if placement.actors_decode else 1,
     )(actor)
 
 
 class Pipeline:
     """Decoding tasks and embedding actors on a Ray cluster, and the shards that they have."""
 
-    def __init__(self, plan: Plan, model: Model, *, actor: type[EmbedActor] | None = None) -> None:
+    def __init__(
+        self, placement: Placement, model: Model, *, actor: type[EmbedActor] | None = None
+    ) -> None:
         """Start the actors.
 
         Args:
@@ -52,13 +52,13 @@ class Pipeline:
         """
         import ray
 
-        self._plan = plan
+        self._placement = placement
         self._model = model
         self._weights = ray.put(model)
         # Ray tries a decoder whose process was killed once more; then `_isolate` takes over.
-        decoder: Any = ray.remote(num_cpus=plan.decoder_cpus, num_returns=2, max_retries=1)
+        decoder: Any = ray.remote(num_cpus=placement.decoder_cpus, num_returns=2, max_retries=1)
         self._decode: Any = decoder(decode_shard).remote
-        self._actor_class = actor_class(plan, actor or EmbedActor)
+        self._actor_class = actor_class(placement, actor or EmbedActor)
         # What is under way, by Ray's reference to the outcome. Pixels are known here by reference
         # only: they go from the decoder straight to the actor.
         self._loading: dict[Any, Any] = {}
@@ -69,8 +69,8 @@ class Pipeline:
         self._again: deque[Shard] = deque()
         # How many shards each loaded actor has.
         self._load: dict[Any, int] = {}
-        self._losses_left = ACTOR_LOSSES * plan.actors
-        for _ in range(plan.actors):
+        self._losses_left = ACTOR_LOSSES * placement.actors
+        for _ in range(placement.actors):
             self._start_actor()
 
     def __enter__(self) -> Pipeline:
@@ -136,12 +136,12 @@ class Pipeline:
 
     def _submit(self, listing: Listing) -> None:
         """Give the decoders, then the actors, as many shards as they may have."""
-        while len(self._decoding) + len(self._ready) < self._plan.shards_ahead:
+        while len(self._decoding) + len(self._ready) < self._placement.shards_ahead:
             if self._again:
                 self._start_decoding(self._again.popleft())
-            elif (shard := listing.take(self._plan.shard)) is None:
+            elif (shard := listing.take(self._placement.shard_size)) is None:
                 break
-            elif self._plan.actors_decode:
+            elif self._placement.actors_decode:
                 self._ready.append((shard, None))
             else:
                 self._start_decoding(shard)
@@ -154,7 +154,7 @@ class Pipeline:
             self._load[actor] += 1
 
     def _start_decoding(self, shard: Shard) -> None:
-        outcome, pixels = self._decode(shard, size=self._model.preprocessing.size)
+        outcome, pixels = self._decode(shard, preprocessing=self._model.preprocessing)
         self._decoding[outcome] = shard, pixels
 
     def _finish(self, ref: Any) -> Embedded | None:
@@ -217,26 +217,12 @@ class Pipeline:
         # A result may come in after the news that its actor has died since.
         if actor in self._load:
             self._load[actor] -= 1
-        self._losses_left = ACTOR_LOSSES * self._plan.actors
-        return _sound(*outcome)
+        self._losses_left = ACTOR_LOSSES * self._placement.actors
+        embedded, vectors = outcome
+        return Embedded(embedded.refs, embedded.failures, vectors, embedded.work)
 
     def _unembedded(self, failures: tuple[Failure, ...], work: Work | None = None) -> Embedded:
         return Embedded((), failures, np.empty((0, self._model.dim), np.float32), work or Work())
-
-
-def _sound(shard: Shard, vectors: NDArray[np.float32]) -> Embedded:
-    """Part with embeddings that no hash table can take.
-
-    Half precision can overflow, and a picture may leave every feature at zero.
-    """
-    sound = usable(vectors)
-    failures = tuple(
-        Failure.of(ref, "embed", "the network gives no usable embedding for it")
-        for ref, is_sound in zip(shard.refs, sound, strict=True)
-        if not is_sound
-    )
-    refs = tuple(ref for ref, is_sound in zip(shard.refs, sound, strict=True) if is_sound)
-    return Embedded(refs, shard.failures + failures, vectors[sound], shard.work)
 
 
 _DIED = object()

@@ -14,27 +14,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cluster.ingest.shards import Shard, Work
 from simdist.embedding.memory import tune_process
-from simdist.errors import ImageError, SimdistError
-from simdist.images.decoding import decode
+from simdist.errors import ImageError, SimdistError, UsageError
 from simdist.images.limits import Pixels
-from simdist.index.failures import Failure
+from simdist.ingest.failures import Failure
+from simdist.ingest.shards import Shard, Work
 from simdist.sources import ImageRef, read_many
 
 if TYPE_CHECKING:
-    from simdist.embedding.model import Model
+    from simdist.embedding import Model, Preprocessing
 
 # Embeddings that an actor remembers, by the bytes of their images: 84 MB of 1,280 numbers each.
 REMEMBERED = 16_384
 
 
 @dataclass(frozen=True)
-class Plan:
+class Placement:
     """How the stages share a cluster.
 
     Attributes:
-        shard: images in a shard.
+        shard_size: images in a shard.
         actors: embedding actors.
         actor_gpus: GPUs that each of them holds.
         actor_cpus: logical CPUs that each of them holds.
@@ -42,7 +41,7 @@ class Plan:
         decoder_cpus: logical CPUs that each of them holds.
     """
 
-    shard: int
+    shard_size: int
     actors: int
     actor_gpus: int
     actor_cpus: float
@@ -52,7 +51,7 @@ class Plan:
     @classmethod
     def of(
         cls, resources: Mapping[str, float], *, gpus: int | None = None, actors: int | None = None
-    ) -> Plan:
+    ) -> Placement:
         """One actor for each GPU; without any, one single-threaded actor for each CPU.
 
         Measured: n actors of one thread embed 1.15 times what one actor of n threads does. They
@@ -85,32 +84,39 @@ class Plan:
     def shards_ahead(self) -> int:
         """Shards that may be decoding or wait for an actor: enough that none ever waits for one.
 
-        This is the pipeline's backpressure, and with `shard` the bound of its memory.
+        This is the pipeline's backpressure, and with `shard_size` the bound of its memory.
         """
         return 2 * self.decoders + self.actors
 
 
-def decode_shard(shard: Shard, *, size: int) -> tuple[Shard, Pixels]:
+def check_workers(*, gpus: int | None, actors: int | None) -> None:
+    """Raise a UsageError if both are to be used: each GPU has one actor."""
+    if gpus and actors:
+        raise UsageError("each GPU has one actor: give a number of GPUs or of actors, not both")
+
+
+def decode_shard(shard: Shard, *, preprocessing: Preprocessing) -> tuple[Shard, Pixels]:
     """Fetch and decode, side by side; an image that cannot be becomes a failure.
 
     Returns:
         The shard as it is now, and the (n, size, size, 3) pixels of its `refs`. Apart, so that the
         driver can look at the one and leave the other where it is.
     """
-    return _decode_fetched(shard, read_many(shard.refs, shard.access), size)
+    return _decode_fetched(shard, read_many(shard.refs, shard.access), preprocessing)
 
 
 def _decode_fetched(
-    shard: Shard, fetched: Iterable[bytes | Exception], size: int
+    shard: Shard, fetched: Iterable[bytes | Exception], preprocessing: Preprocessing
 ) -> tuple[Shard, Pixels]:
     refs: list[ImageRef] = []
     digests: list[bytes] = []
     failures = list(shard.failures)
+    size = preprocessing.size
     pixels = np.empty((len(shard.refs), size, size, 3), dtype=np.uint8)
     start, decoding = time.monotonic(), 0.0
     for ref, data in zip(shard.refs, fetched, strict=True):
         read = time.monotonic()
-        outcome = _decode(ref, data, size)
+        outcome = _decode(ref, data, preprocessing)
         if isinstance(outcome, Failure):
             failures.append(outcome)
         else:
@@ -134,7 +140,9 @@ def _digest(data: bytes | Exception) -> bytes:
     return blake2b(data if isinstance(data, bytes) else b"", digest_size=16).digest()
 
 
-def _decode(ref: ImageRef, data: bytes | Exception, size: int) -> Pixels | Failure:
+def _decode(
+    ref: ImageRef, data: bytes | Exception, preprocessing: Preprocessing
+) -> Pixels | Failure:
     if isinstance(data, ImageError):  # too large to be read
         return Failure.of(ref, "decode", data)
     if isinstance(data, SimdistError):
@@ -143,7 +151,7 @@ def _decode(ref: ImageRef, data: bytes | Exception, size: int) -> Pixels | Failu
     if isinstance(data, Exception):
         return Failure.of(ref, "fetch", f"{type(data).__name__}: {data}")
     try:
-        return decode(data, size=size)
+        return preprocessing.pixels(data)
     except ImageError as error:
         return Failure.of(ref, "decode", error)
     except Exception as error:
@@ -183,8 +191,8 @@ class EmbedActor:
                 return self._embed_decoded(shard, pixels)
         fetched = _begin_to_fetch(shard)
         with self._turn:
-            size = self._embedder.model.preprocessing.size
-            return self._embed_decoded(*_decode_fetched(shard, fetched, size))
+            preprocessing = self._embedder.model.preprocessing
+            return self._embed_decoded(*_decode_fetched(shard, fetched, preprocessing))
 
     def _embed_decoded(self, shard: Shard, pixels: Pixels) -> tuple[Shard, NDArray[np.float32]]:
         start = time.monotonic()

@@ -26,7 +26,7 @@ from cluster.service.config import (
 )
 from cluster.service.ray_serve import haproxy_for_serve, keep_replica_private
 from cluster.service.worker import QueryWorker
-from simdist.errors import ClusterError, UsageError
+from simdist.errors import ClusterError, Remedy, UsageError
 from simdist.settings import Settings
 
 if TYPE_CHECKING:
@@ -172,8 +172,9 @@ def check_address(address: Address, *, tokens: Tokens) -> None:
         raise UsageError(f"you may not listen at port {address.port}: choose another") from error
     except OSError as error:
         raise ClusterError(
-            f"cannot listen at {address.host}, port {address.port}: {error.strerror}; "
-            "choose others with --host and --port"
+            f"cannot listen at {address.host}, port {address.port}: {error.strerror}; choose "
+            "another address or port",
+            remedy=Remedy.HOST_AND_PORT,
         ) from error
 
 

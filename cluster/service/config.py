@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from simdist.errors import UsageError
+from simdist.errors import Remedy, UsageError
 from simdist.search.searcher import CACHE_MEMORY, MAX_STALENESS
 from simdist.settings import DEFAULT_COLLECTION, REDIS_URL_VARIABLE, Settings
 
@@ -93,8 +93,9 @@ def require_tokens(tokens: Tokens) -> None:
     """
     if not tokens:
         raise UsageError(
-            "a service that other machines can reach needs tokens: give a file with --tokens, "
-            f"or set {READ_TOKENS_VARIABLE} and {WRITE_TOKENS_VARIABLE}"
+            "a service that other machines can reach needs tokens: give a file of them, or set "
+            f"{READ_TOKENS_VARIABLE} and {WRITE_TOKENS_VARIABLE}",
+            remedy=Remedy.TOKENS,
         )
 
 

@@ -19,6 +19,8 @@ from simdist.images.limits import Pixels
 if TYPE_CHECKING:
     from asyncio import Future
 
+    from simdist.embedding import Preprocessing
+
 # Images put through the network together: what comes later waits for them.
 MAX_BATCH = 32
 MAX_THREADS = 8
@@ -53,10 +55,10 @@ class EmbedWorker:
         self._waiting: deque[tuple[Pixels, Future[NDArray[np.float32]]]] = deque()
         self._working: asyncio.Task[None] | None = None
 
-    async def model(self) -> tuple[str, int]:
-        """The model's id, and the width and height in pixels that it takes."""
+    async def model(self) -> tuple[str, Preprocessing]:
+        """The model's id, and how images become the pixels that it takes."""
         model = self._embedder.model
-        return model.id, model.preprocessing.size
+        return model.id, model.preprocessing
 
     async def embed(self, pixels: Pixels) -> NDArray[np.float32]:
         """Embed one image: (size, size, 3) uint8 -> (dim,) float32, of length 1."""

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Bytes of a request that HAProxy keeps until it is answered, to send it to another worker if the
+# first dies: a vector, or most pictures of the web.
 _KEPT_REQUEST = 512 * 1024
-
 _MAX_CONNECTIONS = 1024
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from cluster.service.config import ServiceConfig
 from cluster.service.metrics import ServiceMetrics
+from simdist.embedding import Preprocessing
 from simdist.errors import (
     BusyError,
     CollectionError,
@@ -66,7 +67,7 @@ class QueryWorker:
         self.config = config
         self.metrics = ServiceMetrics(name)
         self._embedder = embedder
-        self._model: tuple[str, int] | None = None
+        self._model: tuple[str, Preprocessing] | None = None
         self._store = connect(config.redis_url)
         self._searchers: dict[str, Searcher] = {}
         # One thread: a searcher is for one, and on one core two would only take turns.
@@ -221,9 +222,9 @@ class QueryWorker:
             try:
                 if self._model is None:
                     self._model = await self._embedder.model.remote()
-                model_id, size = self._model
+                model_id, preprocessing = self._model
                 opened.require_model(model_id)
-                pixels = await self.decoded(partial(decode, data, size=size))
+                pixels = await self.decoded(partial(preprocessing.pixels, data))
                 started = time.perf_counter()
                 vector: NDArray[np.float32] = await self._embedder.embed.remote(pixels)
                 self.metrics.stage("embed", time.perf_counter() - started)

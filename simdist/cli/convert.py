@@ -12,23 +12,24 @@ from simdist.settings import DEFAULT_MODEL
 
 def convert(
     export: Annotated[
-        Path, typer.Argument(metavar="EXPORT.pkl", help="What fastai's Learner.export wrote.")
+        Path, typer.Argument(metavar="EXPORT.pkl", help="File that fastai's Learner.export wrote.")
     ],
     *,
     arch: Annotated[
-        str, typer.Option(metavar="NAME", help="The network that it was made from.")
+        str, typer.Option(metavar="NAME", help="Network that the learner was made from.")
     ] = DEFAULT_MODEL,
     out: Annotated[
-        Path, typer.Option(metavar="BUNDLE", help="The folder to write the model into.")
+        Path, typer.Option(metavar="BUNDLE", help="Folder to write the model into.")
     ] = Path("model"),
     trust: Annotated[
-        bool, typer.Option("--trust", help="The file's maker may run code on this machine.")
+        bool,
+        typer.Option("--trust", help="Let the file run whatever code is in it on this machine."),
     ] = False,
 ) -> None:
     """Turn a learner that fastai exported into a model bundle.
 
-    An exported learner is a pickle, and reading a pickle runs whatever code is in it. The bundle
-    runs none.
+    An exported learner is a pickle, and reading a pickle runs whatever code is in it. A bundle
+    contains no code.
     """
     from simdist.training.conversion import convert as run
 

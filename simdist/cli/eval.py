@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,6 +13,7 @@ from simdist.cli.progress import Monitor
 from simdist.cli.render import (
     console,
     plain,
+    print_json,
     show,
     table,
 )
@@ -31,31 +31,44 @@ def evaluate(
     *,
     collection: options.CollectionName = DEFAULT_COLLECTION,
     queries: Annotated[
-        int, typer.Option(metavar="N", min=1, help="Images to search with, drawn at random.")
+        int,
+        typer.Option(metavar="N", min=1, help="Number of images to search with, chosen at random."),
     ] = 1000,
-    k: Annotated[int, typer.Option("-k", min=1, max=MAX_RESULTS - 1, help="Hits to look at.")] = 10,
+    k: Annotated[
+        int, typer.Option("-k", min=1, max=MAX_RESULTS - 1, help="Number of hits to judge.")
+    ] = 10,
     recall: Annotated[
         float | None,
         typer.Option(
-            metavar="SHARE", help="Search with this recall, as 'simdist search --recall' does."
+            metavar="SHARE", help="Recall to search with, as in 'simdist search --recall'."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(metavar="N", min=0, help="For the drawing.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    seed: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Random seed for choosing the queries.")
+    ] = 0,
+    as_json: options.AsJson = False,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Draw precision by rank and category (.png or .svg)."),
+        typer.Option(
+            metavar="FILE",
+            help="Plot precision by rank and by category (.png or .svg).",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write the worst queries as a contact sheet (.jpg)."),
+        typer.Option(
+            metavar="FILE",
+            help="Write the worst queries as a contact sheet (.png or .jpg).",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     redis: options.RedisUrl = None,
 ) -> None:
-    """Measure how good the answers are: against exact search, and against the labels.
+    """Measure how good the answers are, against exact search and against the labels.
 
-    Images of the collection are searched for, each among all others. Labels are the names of the
-    folders, or what a list gave.
+    Each query is an image of the collection, searched for among all others. Its label is the
+    name of its folder, or what a list gave.
     """
     from simdist.evaluation import evaluate as measure
     from simdist.index.collection import Collection
@@ -73,11 +86,11 @@ def evaluate(
     with open_store(Settings.resolve(redis_url=redis)) as store, Monitor() as monitor:
         opened = Collection.open(store, collection)
         found = measure(
-            opened, queries=queries, k=k, recall=recall, seed=seed, on_progress=monitor.rows
+            opened, queries=queries, k=k, recall=recall, seed=seed, on_progress=monitor.count
         )
     if (plot is not None or out is not None) and found.overall is None:
         raise CollectionError(
-            f"no two images of {collection!r} have a label in common: nothing can be drawn"
+            f"no two images of {collection!r} have a label in common: there is nothing to draw"
         )
     if plot is not None:
         draw_evaluation(found, plot, title=collection)
@@ -85,7 +98,7 @@ def evaluate(
         sheet = contact_sheet([(answer.query, answer.hits[:5]) for answer in found.worst])
         write_picture(sheet, out)
     if as_json:
-        typer.echo(json.dumps(_as_json(found), indent=2))
+        print_json(_as_json(found))
     else:
         _show(found, collection)
     # On stderr beside JSON, which must stay JSON.
@@ -131,15 +144,18 @@ def _show(found: Evaluation, collection: str) -> None:
             rows.add_row(f"mAP@{found.k}{means}", f"{of.average_precision:.3f}")
     show(out, rows)
     if found.overall is None:
-        out.print("No two of the images have a label in common: nothing is known of the precision.")
+        out.print("No two images share a label, so precision cannot be measured.")
         return
     worst = sorted(found.categories.items(), key=lambda item: item[1].precision)[:_LISTED]
     heads = ("queries", "nearest", f"precision@{found.k}", f"mAP@{found.k}")
     listed = table("worst categories", *heads, right=heads)
     for name, scores in worst:
         listed.add_row(
-            *(plain(name), f"{scores.queries:,}", f"{scores.agreement:.3f}"),
-            *(f"{scores.precision:.3f}", f"{scores.average_precision:.3f}"),
+            plain(name),
+            f"{scores.queries:,}",
+            f"{scores.agreement:.3f}",
+            f"{scores.precision:.3f}",
+            f"{scores.average_precision:.3f}",
         )
     out.print()
     show(out, listed)

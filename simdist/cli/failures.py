@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simdist.cli import options
-from simdist.cli.ingest import check_workers, progress_shower, show_summary
+from simdist.cli.indexing import progress_shower, show_summary
 from simdist.cli.progress import Monitor
 from simdist.cli.render import (
     console,
     plain,
+    print_json,
     short_uri,
     show,
     table,
@@ -26,23 +26,16 @@ from simdist.errors import UsageError
 from simdist.settings import DEFAULT_COLLECTION, Settings
 
 if TYPE_CHECKING:
-    from simdist.index.failures import KeptFailure
+    from simdist.ingest.failures import KeptFailure
     from simdist.sources import Access, Source
 
 
 def failures(
     *,
     collection: options.CollectionName = DEFAULT_COLLECTION,
-    retry: Annotated[
-        bool, typer.Option("--retry", help="Try them again; the options below are for that.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print them as JSON.")] = False,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME_OR_BUNDLE", help="The collection's own model, where it is a bundle."
-        ),
-    ] = None,
+    retry: Annotated[bool, typer.Option("--retry", help="Try to index them again.")] = False,
+    as_json: options.AsJson = False,
+    model: options.OwnModel = None,
     weights: options.Weights = None,
     endpoint_url: options.EndpointUrl = None,
     region: options.Region = None,
@@ -53,17 +46,18 @@ def failures(
     ray_address: options.RayAddress = None,
 ) -> None:
     """List the images that could not be indexed, with the reasons, or try them again."""
-    from cluster.ingest.driver import ingest
+    from cluster.ingest.driver import ingest_images
+    from cluster.ingest.stages import check_workers
     from cluster.runtime import ray_session
     from simdist.embedding import load_model
     from simdist.index.collection import Collection
-    from simdist.index.failures import kept
+    from simdist.ingest.failures import kept
     from simdist.sources import Access
     from simdist.store import open_store
 
     if retry and as_json:
-        raise UsageError("--retry prints what it did: list with --json afterwards")
-    check_workers(gpus, actors)
+        raise UsageError("--retry prints a summary: use --json without it, afterwards")
+    check_workers(gpus=gpus, actors=actors)
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
     with open_store(settings) as store:
         opened = Collection.open(store, collection)
@@ -82,7 +76,7 @@ def failures(
             monitor.say("starting Ray")
             with ray_session(settings):
                 summaries = [
-                    ingest(
+                    ingest_images(
                         source,
                         collection=opened,
                         model=loaded,
@@ -119,7 +113,7 @@ def _sources(found: Sequence[KeptFailure], access: Callable[[Access], Access]) -
 def _render(found: Sequence[KeptFailure], *, as_json: bool) -> None:
     if as_json:
         objects = [asdict(kept.failure) | {"source": kept.source, "at": kept.at} for kept in found]
-        typer.echo(json.dumps(objects, indent=2))
+        print_json(objects)
         return
     out = console()
     if not found:

@@ -12,10 +12,12 @@ import simdist
 from simdist.cli.convert import convert
 from simdist.cli.eval import evaluate
 from simdist.cli.failures import failures
+from simdist.cli.help import Command
 from simdist.cli.ingest import ingest
 from simdist.cli.interrupts import Interrupts, noted_interrupts
 from simdist.cli.plan import plan
 from simdist.cli.rehash import rehash
+from simdist.cli.remedies import with_remedy
 from simdist.cli.search import search
 from simdist.cli.serve import serve
 from simdist.cli.status import status
@@ -35,17 +37,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(ingest)
-app.command()(search)
-app.command()(serve)
-app.command()(failures)
-app.command()(status)
-app.command()(tune)
-app.command()(rehash)
-app.command()(train)
-app.command()(convert)
-app.command("eval")(evaluate)
-app.command()(plan)
+app.command(cls=Command)(ingest)
+app.command(cls=Command)(search)
+app.command(cls=Command)(serve)
+app.command(cls=Command)(failures)
+app.command(cls=Command)(status)
+app.command(cls=Command)(tune)
+app.command(cls=Command)(rehash)
+app.command(cls=Command)(train)
+app.command(cls=Command)(convert)
+app.command("eval", cls=Command)(evaluate)
+app.command(cls=Command)(plan)
 
 
 def _show_version(wanted: bool) -> None:
@@ -87,7 +89,7 @@ def _run(interrupts: Interrupts, *, debug: bool) -> None:
     except SimdistError as error:
         if debug:
             raise
-        _complain(str(error))
+        _complain(with_remedy(error))
         sys.exit(error.exit_code)
     except Exception as error:
         if debug:

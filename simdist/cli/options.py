@@ -1,4 +1,4 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the sections of help that they stand in."""
 
 from __future__ import annotations
 
@@ -11,6 +11,11 @@ import typer
 from simdist.settings import RAY_ADDRESS_VARIABLE, REDIS_PASSWORD_VARIABLE, REDIS_URL_VARIABLE
 from simdist.sources import LabelFrom
 
+WHICH_IMAGES = "Which images"
+OBJECT_STORES = "Object stores"
+WHERE = "Where it runs"
+OUTPUT = "Output"
+
 
 class ProgressAs(StrEnum):
     """How progress is shown."""
@@ -20,15 +25,16 @@ class ProgressAs(StrEnum):
 
 
 CollectionName = Annotated[
-    str, typer.Option("--collection", "-c", metavar="NAME", help="The collection to use.")
+    str, typer.Option("--collection", "-c", metavar="NAME", help="Collection to use.")
 ]
 RedisUrl = Annotated[
     str | None,
     typer.Option(
         "--redis",
         metavar="URL",
-        help=f"A Redis or Valkey server [env var: {REDIS_URL_VARIABLE}; its password: "
-        f"{REDIS_PASSWORD_VARIABLE}]. Without it simdist runs one of its own, private to you.",
+        help=f"The Redis or Valkey server to use [env var: {REDIS_URL_VARIABLE}; its password: "
+        f"{REDIS_PASSWORD_VARIABLE}]. By default simdist runs one of its own, private to you.",
+        rich_help_panel=WHERE,
     ),
 ]
 RayAddress = Annotated[
@@ -36,74 +42,120 @@ RayAddress = Annotated[
     typer.Option(
         "--ray-address",
         metavar="HOST:PORT",
-        help=f"A Ray cluster to join [env var: {RAY_ADDRESS_VARIABLE}]. "
-        "Without it Ray runs on this machine.",
+        help=f"The Ray cluster to join [env var: {RAY_ADDRESS_VARIABLE}]. "
+        "By default Ray runs on this machine.",
+        rich_help_panel=WHERE,
     ),
 ]
 EndpointUrl = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="Where the object store is, if not its maker's own [env var: AWS_ENDPOINT_URL, "
-        "GOOGLE_BASE_URL, AZURE_STORAGE_ENDPOINT].",
+        help="Address of the object store, if it is not its provider's own "
+        "[env var: AWS_ENDPOINT_URL, GOOGLE_BASE_URL, AZURE_STORAGE_ENDPOINT].",
+        rich_help_panel=OBJECT_STORES,
     ),
 ]
 Region = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The bucket's region [env var: AWS_REGION].")
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The bucket's region [env var: AWS_REGION].",
+        rich_help_panel=OBJECT_STORES,
+    ),
 ]
 Anonymous = Annotated[
     bool,
-    typer.Option("--anonymous", help="Read a public bucket: requests are not signed."),
+    typer.Option(
+        "--anonymous",
+        help="Read a public bucket without signing requests.",
+        rich_help_panel=OBJECT_STORES,
+    ),
 ]
 Include = Annotated[
     list[str] | None,
     typer.Option(
         metavar="GLOB",
-        help="Take only images whose path below SOURCE, or whose name, matches. May be repeated.",
+        help="Index only images whose path below SOURCE, or whose name, matches. Repeatable.",
+        rich_help_panel=WHICH_IMAGES,
     ),
 ]
 Exclude = Annotated[
     list[str] | None,
-    typer.Option(metavar="GLOB", help="Leave out images that match. May be repeated."),
+    typer.Option(
+        metavar="GLOB",
+        help="Leave out images that match. Repeatable.",
+        rich_help_panel=WHICH_IMAGES,
+    ),
 ]
 Limit = Annotated[
-    int | None, typer.Option(metavar="N", min=1, help="Take the first N images only.")
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Index only the first N images.",
+        rich_help_panel=WHICH_IMAGES,
+    ),
 ]
 LabelSource = Annotated[
     LabelFrom | None,
     typer.Option(
-        help="Where labels come from; by default the column where there is one, else the folder.",
+        help="Source of labels; by default the column if there is one, else the folder.",
+        rich_help_panel=WHICH_IMAGES,
     ),
 ]
 UriColumn = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="The column of a CSV or Parquet list that names the image."),
+    typer.Option(
+        metavar="NAME",
+        help="Column of a CSV or Parquet list that names the image.",
+        rich_help_panel=WHICH_IMAGES,
+    ),
 ]
 LabelColumn = Annotated[
-    str | None, typer.Option(metavar="NAME", help="The column that holds the label.")
+    str | None,
+    typer.Option(metavar="NAME", help="Column that holds the label.", rich_help_panel=WHICH_IMAGES),
 ]
 Gpus = Annotated[
     int | None,
     typer.Option(
         metavar="N",
         min=0,
-        help="GPUs to use, one an actor: by default all there are. More are waited for, so that "
-        "an autoscaling cluster adds them. 0: none.",
+        help="GPUs to use, one for each actor; by default all. If there are fewer, simdist waits "
+        "for an autoscaling cluster to add them. 0: none.",
+        rich_help_panel=WHERE,
     ),
 ]
 Actors = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="Embedding actors on CPUs: by default one a CPU."),
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Embedding actors on CPUs; by default one for each CPU.",
+        rich_help_panel=WHERE,
+    ),
 ]
 ProgressForm = Annotated[
     ProgressAs,
-    typer.Option("--progress", help="json: a JSON object a line, on stderr."),
+    typer.Option(
+        "--progress",
+        help="Form of progress; json: one JSON object per line, on stderr.",
+        rich_help_panel=OUTPUT,
+    ),
 ]
 Weights = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
         envvar="SIMDIST_WEIGHTS",
-        help="Weights (.safetensors or .pth) in place of the model's published ones.",
+        help="File of weights (.safetensors or .pth) to use instead of the published ones.",
     ),
 ]
+OwnModel = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME_OR_BUNDLE",
+        help="The model that made the collection; needed only if it is a bundle.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=OUTPUT)]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from simdist.cli import options
 from simdist.cli.render import (
     console,
     memory,
+    print_json,
     show,
     table,
 )
@@ -27,38 +28,45 @@ _MOST = 10**12
 def plan(
     *,
     images: Annotated[
-        str, typer.Option(metavar="N", help="How many images: 250000, 100M or 1.5G.")
+        str, typer.Option(metavar="N", help="Number of images: 250000, 100M or 1.5G.")
     ],
-    dim: Annotated[int, typer.Option(metavar="N", min=2, max=16384, help="Of an embedding.")] = 512,
+    dim: Annotated[
+        int, typer.Option(metavar="N", min=2, max=16384, help="Length of an embedding.")
+    ] = 512,
     uri_bytes: Annotated[
         int,
-        typer.Option(metavar="N", min=1, max=4096, help="A URI's length, with label and metadata."),
+        typer.Option(
+            metavar="N", min=1, max=4096, help="Bytes of a URI, its label and its metadata."
+        ),
     ] = 60,
     megapixels: Annotated[
-        float, typer.Option(metavar="X", min=0.001, max=80, help="Of an image as it comes.")
+        float,
+        typer.Option(metavar="X", min=0.001, max=80, help="Size of an image before it is resized."),
     ] = 1.0,
     qps: Annotated[
-        float, typer.Option(metavar="X", min=0, help="Queries a second, each by an image.")
+        float, typer.Option(metavar="X", min=0, help="Queries per second, each by an image.")
     ] = 0.0,
-    gpus: Annotated[int, typer.Option(metavar="N", min=0, help="GPUs that embed; 0: CPUs do.")] = 0,
+    gpus: Annotated[
+        int, typer.Option(metavar="N", min=0, help="GPUs for embedding; 0: CPUs embed.")
+    ] = 0,
     gpu_rate: Annotated[
         float,
         typer.Option(
             metavar="X",
             min=1,
-            help="Images that one of them embeds in a second. The default is an assumption: "
+            help="Images that one GPU embeds per second. The default is an assumption: "
             "measure yours with 'make bench-network'.",
         ),
     ] = 1000.0,
     node_memory: Annotated[
-        int, typer.Option(metavar="GB", min=1, help="Memory of a Redis server.")
+        int, typer.Option(metavar="GB", min=1, help="Memory of each Redis server.")
     ] = 64,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: options.AsJson = False,
 ) -> None:
-    """Plan on paper: memory, servers, hours and workers for so many images and queries.
+    """Estimate memory, servers, hours and workers for a number of images and queries.
 
-    The figures come from measured constants (docs/scale.md names them): memory is right within a
-    tenth, times within a factor of two on another machine. Nothing is connected to.
+    The estimate comes from measured constants, which docs/scale.md names: memory is right to
+    within a tenth, times to within a factor of two on another machine. No server is contacted.
     """
     from simdist.planning import Workload
     from simdist.planning import plan as planned
@@ -75,7 +83,7 @@ def plan(
     )
     made = planned(workload)
     if as_json:
-        typer.echo(json.dumps({"workload": asdict(workload), "plan": asdict(made)}, indent=2))
+        print_json({"workload": asdict(workload), "plan": asdict(made)})
         return
     rows = table("for", "it takes", "because")
     for row in (*_redis(workload, made), *_ingest(workload, made), *_queries(workload, made)):

@@ -22,13 +22,15 @@ JSON_SECONDS = 1.0
 class Monitor:
     """One live line on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, *, as_json: bool = False) -> None:
+    def __init__(self, *, as_json: bool = False, unit: str = "images") -> None:
         """Nothing is shown yet.
 
         Args:
             as_json: only `show_object` shows anything.
+            unit: what `count` counts.
         """
         self._as_json = as_json
+        self._unit = unit
         console = Console(stderr=True, highlight=False)
         self._status = Status("", console=console) if sys.stderr.isatty() and not as_json else None
         self._line_at = 0.0
@@ -70,8 +72,8 @@ class Monitor:
             self._line_at = now
             typer.echo(json.dumps(fields), err=True)
 
-    def rows(self, doing: str, done: int, total: int) -> None:
-        """Show how many rows of how many are done; `total` 0 where there is nothing to count."""
+    def count(self, doing: str, done: int, total: int) -> None:
+        """Show how many of how many are done; `total` is 0 where there is nothing to count."""
         if doing != self._doing:
             self._doing, self._since, self._before = doing, time.monotonic(), done
             # Each stage is named once, however short it is.
@@ -83,8 +85,8 @@ class Monitor:
     def _line(self, done: int, total: int) -> str:
         if not total:
             return self._doing
-        line = f"{self._doing}: {done:,} of {total:,} rows"
+        line = f"{self._doing}: {done:,} of {total:,} {self._unit}"
         if done == self._before:
             return line
         rate = (done - self._before) / (time.monotonic() - self._since)
-        return f"{line}  {rate:,.0f} rows/s  {duration((total - done) / rate)} left"
+        return f"{line}  {rate:,.0f} {self._unit}/s  {duration((total - done) / rate)} left"

@@ -17,37 +17,35 @@ def rehash(
     *,
     collection: options.CollectionName = DEFAULT_COLLECTION,
     family: Annotated[
-        str, typer.Option(metavar="NAME", help="The hash family: kmeans, hyperplanes or gaussian.")
+        str, typer.Option(metavar="NAME", help="Hash family: kmeans, hyperplanes or gaussian.")
     ] = "kmeans",
     size: Annotated[
         int | None,
         typer.Option(
             metavar="N",
             min=1,
-            help="Centroids of kmeans, bits of the others. By default what suits the collection.",
+            help="Centroids (kmeans) or bits (others); by default what suits the collection.",
         ),
     ] = None,
     tables: Annotated[
         int | None,
-        typer.Option(metavar="L", min=1, help="Number of tables of hyperplanes or gaussian."),
+        typer.Option(metavar="L", min=1, help="Number of tables (hyperplanes and gaussian)."),
     ] = None,
     redis: options.RedisUrl = None,
 ) -> None:
     """Rebuild the hash tables from the stored embeddings, and measure them.
 
-    Searches and writes go on meanwhile: the new tables are filled beside the old ones, and replace
-    them at once. To go on after an interruption, run the same command again.
+    Searches and writes continue meanwhile: the new tables are filled beside the old ones, then
+    replace them in one step. After an interruption, run the same command again to resume.
     """
     from simdist.index.collection import Collection
-    from simdist.index.rehash import rehash as rebuild
+    from simdist.index.rehash import rehash as run
     from simdist.store import open_store
 
     with open_store(Settings.resolve(redis_url=redis)) as store:
         opened = Collection.open(store, collection)
-        with Monitor() as monitor:
-            tuning = rebuild(
-                opened, kind=family, size=size, tables=tables, on_progress=monitor.rows
-            )
+        with Monitor(unit="rows") as monitor:
+            tuning = run(opened, kind=family, size=size, tables=tables, on_progress=monitor.count)
         made = opened.partitions[0].hashing().family
     console().print(f"New hash tables: {made.tables} x {made.size:,} {made.kind}", markup=False)
     show_tuning(tuning, collection)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -18,6 +21,11 @@ _PIPED_WIDTH = 4096
 def console() -> Console:
     """The console for results: standard output."""
     return Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON on standard output."""
+    typer.echo(json.dumps(value, indent=2))
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from simdist.cli import options
 from simdist.cli.render import (
     console,
     plain,
+    print_json,
     short_uri,
     show,
     table,
@@ -28,7 +28,7 @@ from simdist.settings import (
 
 if TYPE_CHECKING:
     from simdist.embedding import Embedder
-    from simdist.search.query import Query, Service
+    from simdist.search.query import QueryImage, Service
     from simdist.search.question import Hit, Question
 
 
@@ -40,14 +40,14 @@ def search(
         ),
     ],
     *,
-    n: Annotated[int, typer.Option("-n", min=1, max=MAX_RESULTS, help="Number of results.")] = (
+    n: Annotated[int, typer.Option("-n", min=1, max=MAX_RESULTS, help="Number of hits.")] = (
         DEFAULT_RESULTS
     ),
     recall: Annotated[
         float | None,
         typer.Option(
             metavar="SHARE",
-            help="Find this share of the 10 most similar images, such as 0.95; "
+            help="Share of the 10 most similar images to find, such as 0.95; "
             "'simdist tune' measures what that takes.",
         ),
     ] = None,
@@ -59,17 +59,20 @@ def search(
         typer.Option(metavar="SCORE", help="Leave out hits that are less similar, -1 to 1."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a contact sheet (.png or .jpg).")
-    ] = None,
-    show: Annotated[bool, typer.Option("--show", help="Open the contact sheet.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the hits as JSON.")] = False,
-    collection: options.CollectionName = DEFAULT_COLLECTION,
-    model: Annotated[
-        str | None,
+        Path | None,
         typer.Option(
-            metavar="NAME_OR_BUNDLE", help="The collection's own model, where it is a bundle."
+            metavar="FILE",
+            help="Write a contact sheet (.png or .jpg).",
+            rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    show: Annotated[
+        bool,
+        typer.Option("--show", help="Open a contact sheet.", rich_help_panel=options.OUTPUT),
+    ] = False,
+    as_json: options.AsJson = False,
+    collection: options.CollectionName = DEFAULT_COLLECTION,
+    model: options.OwnModel = None,
     weights: options.Weights = None,
     redis: options.RedisUrl = None,
     ray_address: Annotated[
@@ -77,8 +80,9 @@ def search(
         typer.Option(
             "--ray-address",
             metavar="HOST:PORT",
-            help=f"Ask the query workers on this Ray cluster, where 'simdist serve' has any "
+            help=f"Ray cluster whose query workers to ask, if 'simdist serve' runs there "
             f"[env var: {RAY_ADDRESS_VARIABLE}].",
+            rich_help_panel=options.WHERE,
         ),
     ] = None,
     server: Annotated[
@@ -86,7 +90,8 @@ def search(
         typer.Option(
             metavar="URL",
             envvar="SIMDIST_SERVER",
-            help="Ask the service there; its token is taken from SIMDIST_TOKEN.",
+            help="Service to ask; its token is read from SIMDIST_TOKEN.",
+            rich_help_panel=options.WHERE,
         ),
     ] = None,
 ) -> None:
@@ -116,7 +121,7 @@ def search(
         write_picture(sheet, out)
     if as_json:
         rows = [(query.name, [hit._asdict() for hit in hits]) for query, hits in found]
-        typer.echo(json.dumps([{"query": name, "hits": hits} for name, hits in rows], indent=2))
+        print_json([{"query": name, "hits": hits} for name, hits in rows])
     else:
         _render(found)
     if out is not None:
@@ -147,7 +152,7 @@ def _search_here(
     settings: Settings,
     model: str | None,
     weights: Path | None,
-) -> list[tuple[Query, list[Hit]]]:
+) -> list[tuple[QueryImage, list[Hit]]]:
     from simdist.index.collection import Collection
     from simdist.index.partition import require_fitted
     from simdist.search.query import resolve_queries
@@ -171,7 +176,7 @@ def _load(model: str, weights: Path | None) -> Embedder:
     return Embedder.load(model, weights=weights)
 
 
-def _render(found: list[tuple[Query, list[Hit]]]) -> None:
+def _render(found: list[tuple[QueryImage, list[Hit]]]) -> None:
     out = console()
     for query, hits in found:
         if len(found) > 1:

@@ -26,40 +26,38 @@ def serve(
             "--collection",
             "-c",
             metavar="NAME",
-            help="A collection to serve; may be repeated: the first is the default of requests. "
+            help="Collection to serve. Repeatable; requests go to the first by default. "
             f"[default: {DEFAULT_COLLECTION}]",
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Beyond 127.0.0.1 it takes --tokens.")
+        str,
+        typer.Option(
+            metavar="ADDRESS", help="Address to listen at; others than 127.0.0.1 need --tokens."
+        ),
     ] = DEFAULT_HOST,
-    port: Annotated[int, typer.Option(metavar="N", min=1, max=65535)] = DEFAULT_PORT,
+    port: Annotated[
+        int, typer.Option(metavar="N", min=1, max=65535, help="Port to listen at.")
+    ] = DEFAULT_PORT,
     workers: Annotated[
         str,
         typer.Option(
-            metavar="N|MIN:MAX", help="Query workers: so many, or as many as the load needs."
+            metavar="N|MIN:MAX", help="Number of query workers, or its bounds, to follow the load."
         ),
     ] = "1",
     cache_memory: Annotated[
         str,
-        typer.Option(
-            metavar="SIZE", help="What a worker may keep of the collections, such as 512MB or 4GB."
-        ),
+        typer.Option(metavar="SIZE", help="Memory of each worker's cache, such as 512MB or 4GB."),
     ] = "1GB",
     tokens: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="Bearer tokens: lines of 'read TOKEN' and 'write TOKEN' "
+            help="File of bearer tokens, one 'read TOKEN' or 'write TOKEN' per line "
             "[env var: SIMDIST_TOKENS_FILE; SIMDIST_READ_TOKENS, SIMDIST_WRITE_TOKENS].",
         ),
     ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME_OR_BUNDLE", help="The collection's own model, where it is a bundle."
-        ),
-    ] = None,
+    model: options.OwnModel = None,
     weights: options.Weights = None,
     redis: options.RedisUrl = None,
     ray_address: options.RayAddress = None,
@@ -73,7 +71,7 @@ def serve(
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
     if settings.redis_url is None and settings.ray_address is not None:
         raise UsageError(
-            "workers on a cluster need a Redis that all of its nodes reach: name it with --redis"
+            "workers on a cluster need a Redis that every node can reach: name it with --redis"
         )
     address = Address(host, port)
     known, least_and_most = Tokens.resolve(tokens), _workers(workers)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
-from typing import Annotated
-
-import typer
 
 from simdist.cli import options
 from simdist.cli.render import (
     console,
     memory,
+    print_json,
     show,
     table,
 )
@@ -20,20 +17,20 @@ from simdist.settings import Settings
 
 def status(
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: options.AsJson = False,
     redis: options.RedisUrl = None,
 ) -> None:
-    """Show the collections: images, model, dimension, tables, memory."""
+    """Show each collection: its images, model, dimension, hash tables and memory."""
     from simdist.index.inventory import describe_all
     from simdist.store import open_store
     from simdist.store.refusals import hide_password
 
     with open_store(Settings.resolve(redis_url=redis)) as store:
         descriptions = describe_all(store)
-        place = hide_password(store.url)
+        address = hide_password(store.url)
         used = store.used_memory()
     if as_json:
-        typer.echo(json.dumps([asdict(description) for description in descriptions], indent=2))
+        print_json([asdict(description) for description in descriptions])
         return
     out = console()
     if not descriptions:
@@ -52,4 +49,4 @@ def status(
                 memory(item.memory_bytes),
             )
         show(out, rows)
-    out.print(f"Server: {place}, {memory(used)} in use", markup=False)
+    out.print(f"Server: {address}, {memory(used)} in use", markup=False)

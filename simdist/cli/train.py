@@ -22,8 +22,7 @@ from simdist.errors import UsageError
 from simdist.settings import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from simdist.training.job import Trained
-    from simdist.training.learner import Progress
+    from simdist.training.job import Progress, Trained
 
 # Images that could not be read are named one by one up to so many.
 _NAMED = 10
@@ -40,16 +39,16 @@ def train(
     ],
     *,
     arch: Annotated[
-        str, typer.Option(metavar="NAME", help="The network to start from.")
+        str, typer.Option(metavar="NAME", help="Network to start from.")
     ] = DEFAULT_MODEL,
     out: Annotated[
-        Path, typer.Option(metavar="BUNDLE", help="The folder to write the trained model into.")
+        Path, typer.Option(metavar="BUNDLE", help="Folder to write the trained model into.")
     ] = Path("model"),
     epochs: Annotated[
         str,
         typer.Option(
             metavar="HEAD+ALL",
-            help="Epochs in which only the new head is trained, and in which everything is.",
+            help="Epochs that train only the new head, and epochs that train everything.",
         ),
     ] = "3+3",
     images: Annotated[
@@ -57,26 +56,35 @@ def train(
         typer.Option(
             metavar="N",
             min=2,
-            help="Images of each category to train with; the rest are left for testing. "
-            "By default all.",
+            help="Images of each category to train with, the rest being left for testing; "
+            "by default all.",
+            rich_help_panel=options.WHICH_IMAGES,
         ),
     ] = None,
     validation: Annotated[
         float,
         typer.Option(
-            metavar="SHARE", min=0.01, max=0.9, help="The share of those that checks the progress."
+            metavar="SHARE",
+            min=0.01,
+            max=0.9,
+            help="Share of those that is held back for validation.",
+            rich_help_panel=options.WHICH_IMAGES,
         ),
     ] = 0.2,
     exclude: Annotated[
         list[str] | None,
-        typer.Option(metavar="CATEGORY", help="Leave a category out. May be repeated."),
+        typer.Option(
+            metavar="CATEGORY",
+            help="Category to leave out. Repeatable.",
+            rich_help_panel=options.WHICH_IMAGES,
+        ),
     ] = None,
-    batch: Annotated[int, typer.Option(metavar="N", min=2, help="Images in a batch.")] = 32,
+    batch: Annotated[int, typer.Option(metavar="N", min=2, help="Images in each batch.")] = 32,
     lr: Annotated[
-        float, typer.Option(metavar="RATE", min=0.0, help="The highest learning rate of the head.")
+        float, typer.Option(metavar="RATE", min=0.0, help="Highest learning rate of the head.")
     ] = 2e-3,
     find_lr: Annotated[
-        bool, typer.Option("--find-lr", help="Look for the learning rate first, in place of --lr.")
+        bool, typer.Option("--find-lr", help="Find the learning rate first, instead of --lr.")
     ] = False,
     patience: Annotated[
         int,
@@ -85,7 +93,10 @@ def train(
         ),
     ] = 5,
     seed: Annotated[
-        int, typer.Option(metavar="N", min=0, help="For all that is drawn at random.")
+        int,
+        typer.Option(
+            metavar="N", min=0, help="Random seed of the split, the head and the batches."
+        ),
     ] = 0,
     weights: options.Weights = None,
     uri_column: options.UriColumn = None,
@@ -96,8 +107,9 @@ def train(
 ) -> None:
     """Train a network on your own categories, so that 'similar' means what you mean by it.
 
-    The name of an image's folder is its category. Stopped, the same command goes on after the last
-    epoch that was finished. The bundle that it writes is a model: simdist ingest --model BUNDLE.
+    The name of an image's folder is its category. After an interruption, the same command
+    resumes after the last finished epoch. The bundle that it writes is a model:
+    simdist ingest FOLDER --model BUNDLE.
     """
     from simdist.sources import (
         Access,
@@ -128,7 +140,7 @@ def train(
             out,
             how,
             weights=weights,
-            on_stage=monitor.rows,
+            on_stage=monitor.count,
             on_progress=_progress_shower(monitor),
         )
     _show(trained)
@@ -177,9 +189,12 @@ def _show(trained: Trained) -> None:
     rows = table("epoch", "trained", *columns[1:], right=columns)
     for number, epoch in enumerate(trained.epochs, 1):
         rows.add_row(
-            *(str(number), "everything" if epoch.phase else "head"),
-            *(f"{epoch.training_loss:.3f}", f"{epoch.validation_loss:.3f}"),
-            *(f"{epoch.accuracy:.3f}", duration(epoch.seconds)),
+            str(number),
+            "everything" if epoch.phase else "head",
+            f"{epoch.training_loss:.3f}",
+            f"{epoch.validation_loss:.3f}",
+            f"{epoch.accuracy:.3f}",
+            duration(epoch.seconds),
         )
     show(out, rows)
     parts = trained.split

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ import typer
 
 from simdist.cli import options
 from simdist.cli.progress import Monitor
-from simdist.cli.render import console, show, table
+from simdist.cli.render import console, print_json, show, table
 from simdist.settings import DEFAULT_COLLECTION, Settings
 
 if TYPE_CHECKING:
@@ -26,16 +25,21 @@ _BAR = 28
 def tune(
     *,
     collection: options.CollectionName = DEFAULT_COLLECTION,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON.")] = False,
+    as_json: options.AsJson = False,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw recall against cost (.png or .svg).")
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Plot recall against cost (.png or .svg).",
+            rich_help_panel=options.OUTPUT,
+        ),
     ] = None,
     redis: options.RedisUrl = None,
 ) -> None:
-    """Measure what recall costs, so that searches can ask for a recall.
+    """Measure what each recall costs, so that searches can ask for one.
 
-    Some of the stored images are searched for exactly, and compared with what the hash tables find
-    with so many probes. Run it again when the collection has changed much.
+    Some stored images are searched for exactly, and the answers compared with what the hash tables
+    find at each number of probes. Run it again when the collection has changed a lot.
     """
     from simdist.index.collection import Collection
     from simdist.index.tuning import tune as measure
@@ -44,13 +48,13 @@ def tune(
 
     if plot is not None:
         check_plot(plot)
-    with open_store(Settings.resolve(redis_url=redis)) as store, Monitor() as monitor:
+    with open_store(Settings.resolve(redis_url=redis)) as store, Monitor(unit="rows") as monitor:
         opened = Collection.open(store, collection)
-        tuning = measure(opened.partitions, on_progress=monitor.rows)
+        tuning = measure(opened.partitions, on_progress=monitor.count)
     if plot is not None:
         draw_tuning(tuning, plot, title=collection)
     if as_json:
-        typer.echo(json.dumps(asdict(tuning), indent=2))
+        print_json(asdict(tuning))
     else:
         show_tuning(tuning, collection)
     if plot is not None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from simdist.embedding import torchvision_networks
 from simdist.errors import UsageError
+from simdist.images.limits import Pixels
+from simdist.images.resizing import Resize
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -15,17 +17,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """uint8 pixels -> what the network was trained on: (x - mean) / std, per RGB channel.
+    """An image's bytes -> uint8 pixels -> what the network was trained on.
 
-    `size` is the side of the square input in pixels; `mean` and `std` are on the 0 to 255 scale.
+    Attributes:
+        size: side of the square input, in pixels.
+        mean, std: on the 0 to 255 scale; the network takes (pixels - mean) / std, per RGB channel.
+        resize: what becomes of a picture that is not square.
     """
 
     size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    resize: Resize = Resize.squash
+
+    def pixels(self, data: bytes) -> Pixels:
+        """An image's bytes -> (size, size, 3) uint8, RGB.
+
+        Raises:
+            ImageError: not an acceptable image.
+        """
+        from simdist.images.decoding import decode
+
+        return decode(data, size=self.size, resize=self.resize)
 
     def as_json(self) -> dict[str, object]:
-        return asdict(self)
+        """The fields, as a bundle's card has them, and as they make up a model's id."""
+        fields = asdict(self)
+        # Models had ids before there was a choice: theirs stay.
+        if self.resize is Resize.squash:
+            del fields["resize"]
+        return fields
 
 
 @dataclass(frozen=True)

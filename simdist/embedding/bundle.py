@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simdist.embedding.backbones import BACKBONES, Preprocessing
-from simdist.errors import ModelError
+from simdist.errors import ModelError, Remedy
+from simdist.images.resizing import Resize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,10 @@ class Card:
 def check_out(out: Path) -> None:
     """Raise a ModelError if a bundle cannot be written there."""
     if os.path.lexists(out):
-        raise ModelError(f"{out} exists already, and is not overwritten: choose another --out")
+        raise ModelError(
+            f"{out} exists already, and is not overwritten: choose another folder",
+            remedy=Remedy.OUT,
+        )
     if not out.absolute().parent.is_dir():
         raise ModelError(f"there is no folder {out.absolute().parent}: make it first")
 
@@ -110,7 +114,10 @@ def _read_card(path: Path) -> Card:
             )
         values = content["preprocessing"]
         preprocessing = Preprocessing(
-            int(values["size"]), _triple(values["mean"]), _triple(values["std"])
+            int(values["size"]),
+            _triple(values["mean"]),
+            _triple(values["std"]),
+            Resize(values.get("resize", Resize.squash)),
         )
         _check(preprocessing)
         card = Card(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 from simdist.embedding.folding import fold_batch_norms
 from simdist.embedding.model import Model, load_model, misfit
 from simdist.errors import ModelError, UsageError
-from simdist.images.decoding import decode
 from simdist.images.limits import Pixels
 
 if TYPE_CHECKING:
@@ -86,11 +86,36 @@ class Embedder:
         """
         return cls(load_model(name, weights=weights), device=device)
 
+    def embed_images(self, images: Iterable[bytes]) -> NDArray[np.float32]:
+        """Decode and embed images.
+
+        Args:
+            images: the bytes of image files.
+
+        Returns:
+            (n, dim) float32, each row of length 1.
+
+        Raises:
+            ImageError: one of them is not an acceptable image.
+        """
+        size = self.model.preprocessing.size
+        pixels = [self.model.preprocessing.pixels(data) for data in images]
+        return self.embed(np.array(pixels, np.uint8).reshape(-1, size, size, 3))
+
+    def embed_files(self, paths: Iterable[Path]) -> NDArray[np.float32]:
+        """As `embed_images`, of files.
+
+        Raises:
+            ImageError: one of them is not an acceptable image.
+            OSError: one of them cannot be read.
+        """
+        return self.embed_images(path.read_bytes() for path in paths)
+
     def embed(self, pixels: Pixels) -> NDArray[np.float32]:
         """Embed decoded images.
 
         Args:
-            pixels: (n, size, size, 3) uint8, RGB, `size` as `model.preprocessing` has it.
+            pixels: (n, size, size, 3) uint8, as `model.preprocessing.pixels` makes them.
 
         Returns:
             (n, dim) float32, each row of length 1.
@@ -99,68 +124,68 @@ class Embedder:
             UsageError: pixels of another shape or type.
             ModelError: the tapped layer's output is not what the backbone promises.
         """
+        vectors = [rows.cpu().numpy() for rows, _ in self._batches(pixels)]
+        return np.concatenate([np.empty((0, self.model.dim), np.float32), *vectors])
+
+    def classify(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Embed decoded images, and say what a model with classes takes them for.
+
+        Returns:
+            What `embed` returns, and (n, classes) float32: a score for each of `model.classes`.
+
+        Raises:
+            UsageError, ModelError: as `embed`.
+        """
+        vectors, scores = [], []
+        for rows, outputs in self._batches(pixels):
+            vectors.append(rows.cpu().numpy())
+            scores.append(outputs.float().cpu().numpy())
+        return np.concatenate(vectors), np.concatenate(scores)
+
+    def _batches(self, pixels: Pixels) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """What `_forward` returns, some images at a time."""
         import torch
 
         size = self.model.preprocessing.size
         if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
             raise UsageError(
                 f"pixels must be (n, {size}, {size}, 3) uint8, not {pixels.shape} {pixels.dtype}: "
-                "decode images with simdist.images.decode"
+                "make them with the model's preprocessing.pixels"
             )
-
-        vectors = np.empty((len(pixels), self.model.dim), dtype=np.float32)
         done = 0
-        with torch.inference_mode():
-            while done < len(pixels):
-                # Arrays from Pillow or Ray are read-only, which torch does not take.
-                batch = np.require(pixels[done : done + self.batch], requirements=["C", "W"])
-                try:
-                    rows = self._forward(torch.from_numpy(batch)).cpu().numpy()
-                except torch.OutOfMemoryError:
-                    if self.batch == 1:
-                        raise
-                    # From now on as many as this GPU's memory has room for.
-                    self.batch //= 2
-                    continue
-                vectors[done : done + len(rows)] = rows
-                done += len(rows)
-        return vectors
+        while done < len(pixels):
+            # Arrays from Pillow or Ray are read-only, which torch does not take.
+            batch = np.require(pixels[done : done + self.batch], requirements=["C", "W"])
+            try:
+                with torch.inference_mode():
+                    both = self._forward(torch.from_numpy(batch))
+            except torch.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+                # From now on as many as this GPU's memory has room for.
+                self.batch //= 2
+                continue
+            yield both
+            done += len(batch)
 
-    def embed_files(self, paths: list[Path]) -> NDArray[np.float32]:
-        """Read, decode and embed image files.
-
-        Returns:
-            (len(paths), dim) float32, each row of length 1.
-
-        Raises:
-            ImageError: one of them is not an acceptable image.
-            OSError: one of them cannot be read.
-        """
-        size = self.model.preprocessing.size
-        pixels = np.empty((len(paths), size, size, 3), dtype=np.uint8)
-        for row, path in zip(pixels, paths, strict=True):
-            row[:] = decode(path.read_bytes(), size=size)
-        return self.embed(pixels)
-
-    def _forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """(n, size, size, 3) uint8 -> (n, dim) float32 on the device."""
-        import torch
+    def _forward(self, batch: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(n, size, size, 3) uint8 -> (n, dim) float32 embeddings, and the network's output."""
         from torch.nn.functional import normalize
 
         # A transposed view of channels-last pixels is already in the network's memory format.
         inputs = batch.to(self.device).permute(0, 3, 1, 2).float()
         inputs = (inputs - self._mean) / self._std
-        self._network(inputs.to(self._dtype))
+        outputs = self._network(inputs.to(self._dtype))
         if self._tapped is None:
             raise ModelError(f"the layer {self.model.tap} was not reached")
         tapped, self._tapped = self._tapped, None
-        rows = torch.flatten(tapped, 1)
+        rows = tapped.flatten(1)
         if rows.shape[1] != self.model.dim:
             raise ModelError(
                 f"the layer {self.model.tap} puts out {rows.shape[1]} numbers an image, "
                 f"not {self.model.dim}: it cannot be the tap of a {self.model.backbone}"
             )
-        return normalize(rows.float(), dim=1)
+        return normalize(rows.float(), dim=1), outputs
 
     def _keep(self, _layer: object, _inputs: object, output: torch.Tensor) -> None:
         self._tapped = output

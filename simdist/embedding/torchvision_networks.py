@@ -10,7 +10,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 from urllib.error import URLError
 
-from simdist.errors import ModelError
+from simdist.errors import ModelError, Remedy
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -61,18 +61,20 @@ def published_weights(name: str) -> Mapping[str, Tensor]:
         )
     except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
         raise ModelError(
-            f"the weights of {name} cannot be downloaded (no network?): give a file with "
-            "--weights FILE, or use the bundled model, efficientnet-lite0 "
-            "(--model efficientnet-lite0; of train, --arch efficientnet-lite0)"
+            f"the weights of {name} cannot be downloaded (no network?): give a file of weights, "
+            "or use efficientnet-lite0, whose weights are installed with simdist",
+            remedy=Remedy.BUNDLED_MODEL,
         ) from error
     except OSError as error:
         raise ModelError(
             f"the weights of {name} cannot be kept in the cache ({error}): free some space or "
-            "give a file with --weights FILE"
+            "give a file of weights",
+            remedy=Remedy.WEIGHTS,
         ) from error
     except (RuntimeError, EOFError, UnpicklingError, ValueError, KeyError) as error:
         raise ModelError(
             f"the weights of {name} below {torch.hub.get_dir()} are damaged: delete that file "
-            "and try again, or give another with --weights FILE"
+            "and try again, or give a file of weights",
+            remedy=Remedy.WEIGHTS,
         ) from error
     return {_OLD_NAME.sub(r"\1\2.", key): tensor for key, tensor in weights.items()}

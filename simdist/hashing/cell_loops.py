@@ -66,11 +66,11 @@ def _near_cells(point: Floats, distances: Floats, near: NDArray[np.int32]) -> in
         if far > limit or (found == len(near) and far >= distances[near[found - 1]]):
             continue
         found = min(found + 1, len(near))
-        place = found - 1
-        while place > 0 and distances[near[place - 1]] > far:
-            near[place] = near[place - 1]
-            place -= 1
-        near[place] = cell
+        slot = found - 1
+        while slot > 0 and distances[near[slot - 1]] > far:
+            near[slot] = near[slot - 1]
+            slot -= 1
+        near[slot] = cell
     return found
 
 
@@ -174,13 +174,13 @@ def ranked_in_cells(  # noqa: PLR0917
         size += starts[cell + 1] - starts[cell]
     members, far = np.empty(size, np.uint32), np.empty(size, np.float32)
     at = home = 0
-    for place, cell in enumerate(cells):
+    for slot, cell in enumerate(cells):
         first, end = starts[cell], starts[cell + 1]
         _distances(point, groups.centroids, groups.halves, first, far[at : at + end - first])
         for member in range(first, end):
             members[at] = member
             # A centroid of a later cell can be nearer still, but a point is stored here.
-            if place < near and far[at] < far[home]:
+            if slot < near and far[at] < far[home]:
                 home = at
             at += 1
     far[home] = -np.inf
@@ -190,11 +190,11 @@ def ranked_in_cells(  # noqa: PLR0917
     best, distance = np.empty(count, np.uint32), np.full(count, np.float32(np.inf))
     for i in range(size):
         if far[i] < distance[count - 1]:
-            place = count - 1
-            while place > 0 and distance[place - 1] > far[i]:
-                distance[place] = distance[place - 1]
-                best[place] = best[place - 1]
-                place -= 1
-            distance[place] = far[i]
-            best[place] = members[i]
+            slot = count - 1
+            while slot > 0 and distance[slot - 1] > far[i]:
+                distance[slot] = distance[slot - 1]
+                best[slot] = best[slot - 1]
+                slot -= 1
+            distance[slot] = far[i]
+            best[slot] = members[i]
     return best

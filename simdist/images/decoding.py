@@ -16,6 +16,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from simdist.errors import ImageError
 from simdist.images.jpeg import check_scans, square
 from simdist.images.limits import FORMATS, MAX_BYTES, MAX_PIXELS, Pixels
+from simdist.images.resizing import Resize
 
 _BAND = 256  # lines
 
@@ -46,16 +47,17 @@ def _silence_libtiff() -> None:
 _silence_libtiff()
 
 
-def decode(data: bytes, *, size: int) -> Pixels:
+def decode(data: bytes, *, size: int, resize: Resize = Resize.squash) -> Pixels:
     """Decode an image to the square that a backbone takes.
 
     The first frame is taken, the EXIF orientation applied, transparency laid over white, 16-bit
-    values scaled to 8 bits, and the whole picture resized (not cropped) with an antialiased
-    bilinear filter.
+    values scaled to 8 bits, and the picture, or the part that `resize` says, resized with an
+    antialiased bilinear filter.
 
     Args:
         data: the file's bytes, at most `MAX_BYTES`.
         size: width and height of the result, in pixels.
+        resize: what becomes of a picture that is not square.
 
     Returns:
         (size, size, 3) uint8, RGB.
@@ -67,10 +69,11 @@ def decode(data: bytes, *, size: int) -> Pixels:
         picture = _open(data)
         pixels = None
         if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):
-            pixels = square(data, *picture.size, size=size)
+            pixels = square(data, *picture.size, size=size, resize=resize)
         if pixels is None:
             whole = _load(picture, at_least=size)
-            pixels = np.asarray(whole.resize((size, size), Image.Resampling.BILINEAR))
+            box = resize.box(*whole.size)
+            pixels = np.asarray(whole.resize((size, size), Image.Resampling.BILINEAR, box=box))
         # Turned when it is small: a large picture would be in memory twice.
         turn = _upright(picture)
         return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))

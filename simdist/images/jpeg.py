@@ -11,6 +11,7 @@ from simdist.errors import ImageError
 
 if TYPE_CHECKING:
     from simdist.images.limits import Pixels
+    from simdist.images.resizing import Resize
 
 # Encoders write up to a dozen. Each scan passes over all pixels, and 100 bytes are enough for one:
 # without a limit a file of 64 MB keeps a decoder busy for hours.
@@ -20,7 +21,7 @@ _SCAN, _END = b"\xda", b"\xd9"
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
 
 
-def square(data: bytes, width: int, height: int, *, size: int) -> Pixels | None:
+def square(data: bytes, width: int, height: int, *, size: int, resize: Resize) -> Pixels | None:
     """Decode a grey or YCbCr JPEG and resize it, with an antialiased bilinear filter.
 
     It is decoded at a reduced scale where neither side falls below twice `size`: the resize that
@@ -30,6 +31,7 @@ def square(data: bytes, width: int, height: int, *, size: int) -> Pixels | None:
         data: the file's bytes.
         width, height: what its header says, in pixels.
         size: width and height of the result, in pixels.
+        resize: what becomes of a picture that is not square.
 
     Returns:
         (size, size, 3) uint8, RGB, as it is stored: its orientation is not looked at. None for
@@ -47,6 +49,8 @@ def square(data: bytes, width: int, height: int, *, size: int) -> Pixels | None:
         )
     except ValueError:
         return None
+    left, top, right, bottom = resize.box(pixels.shape[1], pixels.shape[0])
+    pixels = np.ascontiguousarray(pixels[top:bottom, left:right])
     # Permuted with its batch: torch then sees that channels are last, and keeps them so.
     planes = from_numpy(pixels)[None].permute(0, 3, 1, 2)
     resized = interpolate(planes, size=(size, size), mode="bilinear", antialias=True)

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from simdist.errors import CollectionError, UsageError
+from simdist.errors import CollectionError, Remedy, UsageError
 from simdist.settings import MAX_PARTITIONS
 from simdist.store import Store, layout, scripts
 from simdist.store.connection import Argument
@@ -45,7 +45,7 @@ def find(store: Store, name: str) -> Entry:
     """
     meta = store.call("HGETALL", layout.Keys(_checked_name(name)).meta)
     if not meta:
-        raise CollectionError(_missing(store, name))
+        raise _missing(store, name)
     return _entry(name, meta)
 
 
@@ -98,10 +98,11 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _missing(store: Store, name: str) -> str:
+def _missing(store: Store, name: str) -> CollectionError:
     others = names(store)
-    known = f"there are: {', '.join(others)}" if others else "there are none yet"
-    return (
-        f"there is no collection {name!r} ({known}); make one with "
-        f"'simdist ingest FOLDER --collection {name}'"
+    known = f"there are: {', '.join(others)}" if others else "there is none yet"
+    return CollectionError(
+        f"there is no collection {name!r}; {known}: ingest images into it first",
+        remedy=Remedy.INGEST,
+        about=name,
     )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import ModelMismatchError, UsageError
+from simdist.errors import ModelMismatchError, Remedy, UsageError
 from simdist.hashing import KMeansFamily, fit_family
 from simdist.index import catalogue
 from simdist.index.commit import commit
@@ -150,7 +150,8 @@ class Collection:
         if model_id != self.model_id:
             raise ModelMismatchError(
                 f"the collection {self.name!r} was made with the model {self.model_id}, not with "
-                f"{model_id}: use that model, or another collection (--collection NAME)"
+                f"{model_id}: use that model, or another collection",
+                remedy=Remedy.COLLECTION,
             )
 
     def is_fitted(self) -> bool:

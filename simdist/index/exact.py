@@ -94,9 +94,9 @@ def _improve(
     better = np.flatnonzero(scores.max(axis=1) > best.scores.min(axis=1))
     together = np.hstack([best.scores[better], scores[better]])
     kept = np.argpartition(-together, count - 1, axis=1)[:, :count]
-    old, place = kept < count, np.maximum(kept - count, 0)
+    old, new_at = kept < count, np.maximum(kept - count, 0)
     earlier = np.where(old, kept, 0)
-    for values, new in ((best.snapshots, np.full(kept.shape, snapshot)), (best.rows, rows[place])):
+    for values, new in ((best.snapshots, np.full(kept.shape, snapshot)), (best.rows, rows[new_at])):
         values[better] = np.where(old, np.take_along_axis(values[better], earlier, axis=1), new)
     best.scores[better] = np.take_along_axis(together, kept, axis=1)
 
@@ -113,10 +113,10 @@ def home_buckets(snapshot: Snapshot, number: int, neighbours: Neighbours) -> NDA
     rows, where = np.unique(neighbours.rows[ours], return_inverse=True)
     buckets = np.full((len(rows), snapshot.family.tables), -1, np.int64)
     stored = enumerate(_stored(snapshot, rows.astype(np.uint32)))
-    found = [(place, packed) for place, (_, packed) in stored if packed is not None]
+    found = [(index, packed) for index, (_, packed) in stored if packed is not None]
     if found:
         vectors = snapshot.partition.codec.restore(np.stack([packed for _, packed in found]))
-        buckets[[place for place, _ in found]] = snapshot.family.buckets(vectors)
+        buckets[[index for index, _ in found]] = snapshot.family.buckets(vectors)
     homes[ours] = buckets[where]
     return homes
 

@@ -9,7 +9,7 @@ from itertools import islice, product
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import CollectionError, StoreError
+from simdist.errors import CollectionError, Remedy, StoreError
 from simdist.hashing import HashFamily, dump_family, load_family
 from simdist.index.blocks import Block, Blocks
 from simdist.index.buckets import BucketTail, OutdatedError, Place, Reading, unpack_reading
@@ -296,6 +296,7 @@ def require_fitted(partitions: Sequence[Partition]) -> None:
 
 def _empty(collection: str) -> CollectionError:
     return CollectionError(
-        f"the collection {collection!r} is empty: put images into it with "
-        f"'simdist ingest FOLDER --collection {collection}'"
+        f"the collection {collection!r} is empty: add images to it first",
+        remedy=Remedy.INGEST,
+        about=collection,
     )

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from simdist.errors import CollectionError, UsageError
+from simdist.errors import CollectionError, Remedy, UsageError
 from simdist.hashing import KMeansFamily
 from simdist.index.exact import OnProgress
 from simdist.index.growth import (
@@ -65,8 +65,9 @@ def rehash(
     ]
     if not partitions:
         raise CollectionError(
-            f"the collection {collection.name!r} has no images left: put some into it with "
-            f"'simdist ingest FOLDER --collection {collection.name}'"
+            f"the collection {collection.name!r} has no images left: add some first",
+            remedy=Remedy.INGEST,
+            about=collection.name,
         )
     wish = Wish(kind, size, tables)
     with ExitStack() as leases:

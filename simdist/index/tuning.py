@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import CollectionError
+from simdist.errors import CollectionError, Remedy
 from simdist.hashing import HashFamily, KMeansFamily
 from simdist.index.exact import (
     OnProgress,
@@ -94,18 +94,18 @@ class ProbeChooser:
         if recall == 1:
             family = partition.family(generation)
             if family.size > most_probes(family):
-                raise CollectionError(_unreachable(partition.collection, recall, family))
+                raise _unreachable(partition.collection, recall, family)
             return family.size
         tuning = self._find(partition, generation)
         if tuning is None:
             self._tunings = stored_tunings(self._partitions)
             tuning = self._find(partition, generation)
         if tuning is None:
-            raise CollectionError(_untuned(partition.collection))
+            raise _untuned(partition.collection)
         count = tuning.probes_for(recall)
         if count is None:
             family = partition.family(generation)
-            raise CollectionError(_unreachable(partition.collection, recall, family))
+            raise _unreachable(partition.collection, recall, family)
         return count
 
     def _find(self, partition: Partition, generation: int) -> Tuning | None:
@@ -152,8 +152,9 @@ def tune(
         if not len(drawn.rows):
             name = partitions[0].collection
             raise CollectionError(
-                f"the collection {name!r} has no images to measure with: put some into it with "
-                f"'simdist ingest FOLDER --collection {name}'"
+                f"the collection {name!r} has no images to measure with: add some first",
+                remedy=Remedy.INGEST,
+                about=name,
             )
         points = _points(snapshots, drawn, on_progress)
         # Tables that were replaced meanwhile have lost their buckets.
@@ -247,16 +248,19 @@ def _from_json(fields: dict[str, Any]) -> Tuning:
     return Tuning(tuple(fields["generations"]), fields["images"], fields["queries"], points)
 
 
-def _untuned(name: str) -> str:
-    return (
-        f"the hash tables of {name!r} have not been measured, or were rebuilt since: run "
-        f"'simdist tune --collection {name}', then ask for a recall"
+def _untuned(name: str) -> CollectionError:
+    return CollectionError(
+        f"the hash tables of {name!r} have not been measured, or were rebuilt since: tune the "
+        "collection, then ask for a recall",
+        remedy=Remedy.TUNE,
+        about=name,
     )
 
 
-def _unreachable(name: str, recall: float, family: HashFamily) -> str:
-    return (
+def _unreachable(name: str, recall: float, family: HashFamily) -> CollectionError:
+    return CollectionError(
         f"the tables of {name!r} ({family.tables} x {family.size:,} {family.kind}) cannot promise "
-        f"a recall of {recall:g}: make some that do with "
-        f"'simdist rehash --collection {name} --family {KMeansFamily.kind}'"
+        f"a recall of {recall:g}: rebuild them with the family {KMeansFamily.kind}",
+        remedy=Remedy.REHASH,
+        about=name,
     )

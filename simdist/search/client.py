@@ -14,6 +14,7 @@ from requests.adapters import HTTPAdapter
 from urllib3.util import Retry
 
 from simdist.errors import (
+    Remedy,
     ServiceError,
     SourceError,
     UnknownCollectionError,
@@ -164,8 +165,8 @@ class Client:
             raise ServiceError(f"{self._url} did not answer within {self._timeout:g} s") from error
         except (requests.RequestException, ValueError) as error:
             raise ServiceError(
-                f"cannot reach a service at {self._url}: start one with 'simdist serve', or "
-                "correct the address"
+                f"cannot reach a service at {self._url}: start one, or correct the address",
+                remedy=Remedy.SERVE,
             ) from error
         answer = _object(response)
         if response.ok and answer is not None:
@@ -175,9 +176,8 @@ class Client:
         for kind in (UnknownImageError, UnknownCollectionError):
             if (answer or {}).get("type") == kind.problem_type:
                 raise kind(message)
-        if response.status_code == requests.codes.unauthorized:
-            message += "; set SIMDIST_TOKEN to it"
-        raise ServiceError(message, status=response.status_code)
+        remedy = Remedy.TOKEN if response.status_code == requests.codes.unauthorized else None
+        raise ServiceError(message, status=response.status_code, remedy=remedy)
 
 
 def _bytes(image: Path | bytes) -> bytes:

@@ -9,12 +9,12 @@ from urllib.parse import unquote
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from simdist.errors import ImageError, SourceError, UsageError
+from simdist.errors import ImageError, OutputError, Remedy, SourceError, UsageError
 from simdist.images.decoding import open_image
 from simdist.sources import read_bytes
 
 if TYPE_CHECKING:
-    from simdist.search.query import Query
+    from simdist.search.query import QueryImage
     from simdist.search.question import Hit
 
 SIDE = 224
@@ -31,7 +31,7 @@ _BACKGROUND, _INK, _FAINT = "#ffffff", "#1a1a1a", "#6b6b6b"
 _FRAME = "#1668c7"
 
 
-def contact_sheet(searches: Sequence[tuple[Query, Sequence[Hit]]]) -> Image.Image:
+def contact_sheet(searches: Sequence[tuple[QueryImage, Sequence[Hit]]]) -> Image.Image:
     """Draw each query at the left and its hits beside it, with scores and file names.
 
     Args:
@@ -51,14 +51,14 @@ def contact_sheet(searches: Sequence[tuple[Query, Sequence[Hit]]]) -> Image.Imag
     return sheet
 
 
-def _draw_search(sheet: Image.Image, top: int, query: Query, hits: Sequence[Hit]) -> None:
+def _draw_search(sheet: Image.Image, top: int, query: QueryImage, hits: Sequence[Hit]) -> None:
     _draw_cell(sheet, (GAP, top), query.picture(), "query", _file_name(query.uri))
     frame = (GAP - 4, top - 4, GAP + SIDE + 3, top + SIDE + 3)
     ImageDraw.Draw(sheet).rectangle(frame, outline=_FRAME, width=3)
-    for place, hit in enumerate(hits):
-        line, column = divmod(place, COLUMNS)
+    for rank, hit in enumerate(hits):
+        line, column = divmod(rank, COLUMNS)
         corner = (_QUERY_WIDTH + column * _CELL_WIDTH, top + line * _CELL_HEIGHT)
-        title = f"{place + 1}.  {hit.score:.3f}" + (f"  {hit.label}" if hit.label else "")
+        title = f"{rank + 1}.  {hit.score:.3f}" + (f"  {hit.label}" if hit.label else "")
         _draw_cell(sheet, corner, _picture(hit.uri), title, _file_name(hit.uri))
 
 
@@ -78,24 +78,27 @@ def write_picture(picture: Image.Image, path: Path) -> None:
     """Write a picture in the format that its suffix names.
 
     Raises:
-        SourceError: it cannot be written.
+        OutputError: it cannot be written.
     """
     try:
         picture.save(path.expanduser())
     except OSError as error:
-        raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def show_picture(picture: Image.Image) -> None:
     """Open a picture in the desktop's viewer.
 
     Raises:
-        SourceError: there is no viewer.
+        OutputError: there is no viewer.
     """
     from PIL import ImageShow
 
     if not ImageShow.show(picture, "simdist"):
-        raise SourceError("no picture viewer here: write the sheet with --out FILE instead")
+        raise OutputError(
+            "there is no picture viewer here: write the contact sheet to a file instead",
+            remedy=Remedy.OUT,
+        )
 
 
 def _picture(uri: str) -> Image.Image | None:

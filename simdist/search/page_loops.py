@@ -53,23 +53,23 @@ def _insert(
     best_scores: NDArray[np.float32],
 ) -> int:
     limit = best_rows.shape[0]
-    place = found
-    while place > 0 and (
-        best_scores[place - 1] < score
-        or (best_scores[place - 1] == score and best_rows[place - 1] > row)
+    slot = found
+    while slot > 0 and (
+        best_scores[slot - 1] < score
+        or (best_scores[slot - 1] == score and best_rows[slot - 1] > row)
     ):
-        place -= 1
+        slot -= 1
     # In several tables the same row is met more than once.
-    if place > 0 and best_scores[place - 1] == score and best_rows[place - 1] == row:
+    if slot > 0 and best_scores[slot - 1] == score and best_rows[slot - 1] == row:
         return found
-    if place == limit:
+    if slot == limit:
         return found
     last: int = min(found, limit - 1)
-    for i in range(last, place, -1):
+    for i in range(last, slot, -1):
         best_rows[i] = best_rows[i - 1]
         best_scores[i] = best_scores[i - 1]
-    best_rows[place] = row
-    best_scores[place] = score
+    best_rows[slot] = row
+    best_scores[slot] = score
     return last + 1
 
 
@@ -129,17 +129,17 @@ def append_rows(
     inverse_lengths = pages.inverse_lengths.view(np.uint8)
     values = pages.values.view(np.uint8)
     for i in range(rows.shape[0]):
-        link, place = divmod(size + i, pages.rows.shape[1])
+        link, slot = divmod(size + i, pages.rows.shape[1])
         page = chain[link]
-        if place == 0:
+        if slot == 0:
             pages.following[page] = -1
             if link:
                 pages.following[chain[link - 1]] = page
-        pages.rows[page, place] = rows[i]
+        pages.rows[page, slot] = rows[i]
         # Byte by byte: to compile what an assignment of slices may raise takes seconds.
-        stored, target = vectors[i], values[page, place]
+        stored, target = vectors[i], values[page, slot]
         for j in range(INVERSE_LENGTH):
-            inverse_lengths[page, INVERSE_LENGTH * place + j] = stored[j]
+            inverse_lengths[page, INVERSE_LENGTH * slot + j] = stored[j]
         for j in range(target.shape[0]):
             target[j] = stored[INVERSE_LENGTH + j]
-        pages.fill[page] = place + 1
+        pages.fill[page] = slot + 1

@@ -18,7 +18,7 @@ from simdist.errors import (
     UnknownImageError,
     UsageError,
 )
-from simdist.images.decoding import decode, open_image
+from simdist.images.decoding import open_image
 from simdist.index.collection import Collection
 from simdist.search.question import Hit, Question
 from simdist.sources import file_uri, is_web_address, read_bytes
@@ -27,7 +27,7 @@ _READABLE = ("file://", "s3://", "gs://", "az://")
 
 
 @dataclass(frozen=True)
-class Query:
+class QueryImage:
     """A query image.
 
     Attributes:
@@ -50,7 +50,7 @@ class Query:
 
 def resolve_queries(
     images: Sequence[str], collection: Collection, *, load_embedder: Callable[[], Embedder]
-) -> list[tuple[Query, NDArray[np.float32]]]:
+) -> list[tuple[QueryImage, NDArray[np.float32]]]:
     """Find the vector of each image, (dim,) float32: stored already, or embedded now.
 
     Args:
@@ -64,24 +64,21 @@ def resolve_queries(
         ImageError: one is not an acceptable image.
         ModelMismatchError: the embedder's model is not the collection's.
     """
-    found: dict[str, tuple[Query, NDArray[np.float32]]] = {}
+    found: dict[str, tuple[QueryImage, NDArray[np.float32]]] = {}
     unknown: dict[str, tuple[str, bytes]] = {}
     for image in images:
         record = collection.get(image) if _may_be_indexed(image) else None
         if record is not None:
-            found[image] = Query(image, image, None), record.vector
+            found[image] = QueryImage(image, image, None), record.vector
         else:
             uri = _readable_uri(image, collection.name)
             unknown[image] = uri, _checked_bytes(uri, image)
     if unknown:
         embedder = load_embedder()
         collection.require_model(embedder.model.id)
-        size = embedder.model.preprocessing.size
-        pixels = np.stack([decode(data, size=size) for _, data in unknown.values()])
-        for (image, (uri, data)), vector in zip(
-            unknown.items(), embedder.embed(pixels), strict=True
-        ):
-            found[image] = Query(image, uri, data), vector
+        vectors = embedder.embed_images(data for _, data in unknown.values())
+        for (image, (uri, data)), vector in zip(unknown.items(), vectors, strict=True):
+            found[image] = QueryImage(image, uri, data), vector
     return [found[image] for image in images]
 
 
@@ -96,7 +93,7 @@ class Service(Protocol):
         """
 
 
-def ask_by(image: str, service: Service, question: Question) -> tuple[Query, list[Hit]]:
+def ask_by(image: str, service: Service, question: Question) -> tuple[QueryImage, list[Hit]]:
     """Have a service search by what `resolve_queries` takes too.
 
     Args:
@@ -106,7 +103,7 @@ def ask_by(image: str, service: Service, question: Question) -> tuple[Query, lis
         SimdistError: as `resolve_queries`, or as the service.
     """
     if _may_be_indexed(image):
-        query = Query(image, image, None)
+        query = QueryImage(image, image, None)
         try:
             return query, service.ask(replace(question, uri=image))
         except UnknownImageError:
@@ -114,7 +111,7 @@ def ask_by(image: str, service: Service, question: Question) -> tuple[Query, lis
                 return query, service.ask(replace(question, url=image))
     uri = _readable_uri(image, question.collection)
     data = _checked_bytes(uri, image)
-    return Query(image, uri, data), service.ask(replace(question, image=data))
+    return QueryImage(image, uri, data), service.ask(replace(question, image=data))
 
 
 def _may_be_indexed(image: str) -> bool:

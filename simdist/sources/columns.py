@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from simdist.errors import SourceError, UsageError
+from simdist.errors import Remedy, SourceError, UsageError
 from simdist.sources import folder, objects
 from simdist.sources.reference import (
     MEMBER,
@@ -50,8 +50,9 @@ class Columns:
             if usual is not None:
                 return usual
             raise SourceError(
-                f"{source} has no column {' or '.join(URI_COLUMNS)}: name one with --uri-column; "
-                f"it has {_listed(names)}"
+                f"{source} has no column {' or '.join(URI_COLUMNS)}: name the one to use; it has "
+                f"{_listed(names)}",
+                remedy=Remedy.URI_COLUMN,
             )
         if self.uri not in names:
             raise SourceError(f"{source} has no column {self.uri!r}; it has {_listed(names)}")
@@ -89,11 +90,11 @@ def listed_image(
     found = _named(source, text.strip())
     name = None if label is None or label == "" else str(label)
     extra = plain(metadata or {})
-    state = found.fingerprint
+    fingerprint = found.fingerprint
     if name is not None or extra:
         said = json.dumps([name, extra], sort_keys=True).encode()
-        state += "-" + hashlib.blake2b(said, digest_size=8).hexdigest()
-    return ImageRef(found.uri, state, found.size, name, extra)
+        fingerprint += "-" + hashlib.blake2b(said, digest_size=8).hexdigest()
+    return ImageRef(found.uri, fingerprint, found.size, name, extra)
 
 
 def _named(source: Found, text: str) -> Found:

@@ -37,7 +37,7 @@ class _Cursor:
     until: str | None = None
 
 
-def list_objects(place: Address, access: Access) -> Iterator[Found]:
+def list_objects(address: Address, access: Access) -> Iterator[Found]:
     """List what is under a prefix, as it arrives; always in the same order.
 
     Stores list keys in their order, 1,000 a request. Where a page lies in one folder as a whole,
@@ -47,18 +47,18 @@ def list_objects(place: Address, access: Access) -> Iterator[Found]:
     Raises:
         SourceError: the store cannot be asked.
     """
-    store = bucket_store(place.scheme, place.bucket, access)
-    prefix = place.key.rstrip("/") or None
+    store = bucket_store(address.scheme, address.bucket, access)
+    prefix = address.key.rstrip("/") or None
 
     def begin(after: str | None) -> _Cursor:
         stream = iter(store.list(prefix, offset=after, chunk_size=PAGE))
         return _Cursor(stream, in_background(next, stream, None))
 
-    with translated(place, access):
+    with translated(address, access):
         cursors = deque([begin(None)])
     while cursors:
         cursor = cursors.popleft()
-        with translated(place, access):
+        with translated(address, access):
             page = cursor.page.result()
         if page is None:
             continue
@@ -73,7 +73,7 @@ def list_objects(place: Address, access: Access) -> Iterator[Found]:
             cursors.append(cursor)
         for meta in page:
             if cursor.until is None or meta["path"] <= cursor.until:
-                yield found(place, meta)
+                yield found(address, meta)
 
 
 def _common_folder(keys: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from simdist.errors import ImageError, SourceError, UsageError
+from simdist.errors import ImageError, Remedy, SourceError, UsageError
 from simdist.sources.access import SCHEMES, Access
 from simdist.sources.background import interruptibly
 from simdist.sources.reference import Found
@@ -123,39 +123,39 @@ def _client(scheme: str, bucket: str, access: Access, patience: Patience) -> Sto
     return store
 
 
-def check(place: Address, access: Access) -> None:
+def check(address: Address, access: Access) -> None:
     """Make sure that there is something under a prefix.
 
     Raises:
         SourceError: there is not, or the store cannot be asked.
     """
-    with translated(place, access):
-        store = bucket_store(place.scheme, place.bucket, access, FIRST)
-        page = store.list(place.key.rstrip("/") or None, chunk_size=1)
+    with translated(address, access):
+        store = bucket_store(address.scheme, address.bucket, access, FIRST)
+        page = store.list(address.key.rstrip("/") or None, chunk_size=1)
         if interruptibly(next, page, None):
             return
     raise SourceError(
-        f"there is nothing under {place.uri}: check the prefix (whole names between slashes), "
-        f"or name a pattern such as '{place.scheme}://{place.bucket}/photos/2*/*.jpg'"
+        f"there is nothing under {address.uri}: check the prefix (whole names between slashes), "
+        f"or name a pattern such as '{address.scheme}://{address.bucket}/photos/2*/*.jpg'"
     )
 
 
-def describe(place: Address, access: Access, patience: Patience | None = None) -> Found:
+def describe(address: Address, access: Access, patience: Patience | None = None) -> Found:
     """What the store says of one object.
 
     Raises:
         SourceError: there is none, or it may not be read.
     """
-    with translated(place, access):
-        store = bucket_store(place.scheme, place.bucket, access, patience)
-        return found(place, interruptibly(store.head, place.key))
+    with translated(address, access):
+        store = bucket_store(address.scheme, address.bucket, access, patience)
+        return found(address, interruptibly(store.head, address.key))
 
 
-def found(place: Address, meta: ObjectMeta) -> Found:
-    """An object of a listing; `place` is anything in the same bucket."""
-    uri = Address(place.scheme, place.bucket, meta["path"]).uri
-    state = (meta["e_tag"] or meta["last_modified"].isoformat()).strip('"')
-    return Found(uri, f"{state}-{meta['size']}", meta["size"])
+def found(address: Address, meta: ObjectMeta) -> Found:
+    """An object of a listing; `address` is that of anything in the same bucket."""
+    uri = Address(address.scheme, address.bucket, meta["path"]).uri
+    version = (meta["e_tag"] or meta["last_modified"].isoformat()).strip('"')
+    return Found(uri, f"{version}-{meta['size']}", meta["size"])
 
 
 def read_object(uri: str, access: Access, *, limit: int) -> bytes:
@@ -165,10 +165,10 @@ def read_object(uri: str, access: Access, *, limit: int) -> bytes:
         ImageError: it has more than `limit` bytes.
         SourceError: it cannot be read.
     """
-    place = Address.parse(uri)
-    with translated(place, access):
-        store = bucket_store(place.scheme, place.bucket, access)
-        answer = interruptibly(store.get, place.key)
+    address = Address.parse(uri)
+    with translated(address, access):
+        store = bucket_store(address.scheme, address.bucket, access)
+        answer = interruptibly(store.get, address.key)
         if answer.meta["size"] > limit:
             raise ImageError(
                 f"the object has {answer.meta['size']:,} bytes; at most {limit:,} are read"
@@ -182,10 +182,10 @@ def read_range(uri: str, access: Access, *, start: int, length: int) -> bytes:
     Raises:
         SourceError: it cannot be read.
     """
-    place = Address.parse(uri)
-    with translated(place, access):
-        store = bucket_store(place.scheme, place.bucket, access)
-        read = partial(store.get_range, place.key, start=start, length=length)
+    address = Address.parse(uri)
+    with translated(address, access):
+        store = bucket_store(address.scheme, address.bucket, access)
+        read = partial(store.get_range, address.key, start=start, length=length)
         return bytes(interruptibly(read))
 
 
@@ -195,10 +195,10 @@ def write_object(uri: str, access: Access, data: bytes) -> None:
     Raises:
         SourceError: it cannot be written.
     """
-    place = Address.parse(uri)
-    with translated(place, access):
-        store = bucket_store(place.scheme, place.bucket, access)
-        interruptibly(store.put, place.key, data)
+    address = Address.parse(uri)
+    with translated(address, access):
+        store = bucket_store(address.scheme, address.bucket, access)
+        interruptibly(store.put, address.key, data)
 
 
 def delete_object(uri: str, access: Access) -> None:
@@ -207,10 +207,10 @@ def delete_object(uri: str, access: Access) -> None:
     Raises:
         SourceError: it cannot be deleted.
     """
-    place = Address.parse(uri)
-    with translated(place, access):
-        store = bucket_store(place.scheme, place.bucket, access)
-        interruptibly(store.delete, place.key)
+    address = Address.parse(uri)
+    with translated(address, access):
+        store = bucket_store(address.scheme, address.bucket, access)
+        interruptibly(store.delete, address.key)
 
 
 class ObjectFile(io.RawIOBase):
@@ -244,7 +244,7 @@ class ObjectFile(io.RawIOBase):
 
 
 @contextmanager
-def translated(place: Address, access: Access) -> Iterator[None]:
+def translated(address: Address, access: Access) -> Iterator[None]:
     """Turn what obstore raises into a `SourceError` that says what to do.
 
     Nothing of its own text is passed on: it is long, and may hold a signed address.
@@ -254,50 +254,58 @@ def translated(place: Address, access: Access) -> Iterator[None]:
     except (SourceError, ImageError, UsageError):
         raise
     except Exception as error:
-        raise _error(place, access, error) from None
+        raise _error(address, access, error) from None
 
 
-def _error(place: Address, access: Access, error: Exception) -> SourceError:
+def _error(address: Address, access: Access, error: Exception) -> SourceError:
     text = str(error)
     gone = isinstance(error, FileNotFoundError) or "404" in _STATUS.findall(text)
-    if gone and place.key and not any(code in text for code in _NO_BUCKET):
-        return MissingObjectError(f"there is no {place.uri}: check the bucket and the key")
-    return SourceError(_advice(place, access, error))
+    if gone and address.key and not any(code in text for code in _NO_BUCKET):
+        return MissingObjectError(f"there is no {address.uri}: check the bucket and the key")
+    message, remedy = _explained(address, access, error)
+    return SourceError(message, remedy=remedy)
 
 
-def _advice(place: Address, access: Access, error: Exception) -> str:
+def _explained(address: Address, access: Access, error: Exception) -> tuple[str, Remedy | None]:
     text = str(error)
     code = next(iter(_CODE.findall(text)), "")
     status = next(iter(_STATUS.findall(text)), "")
     answer = " ".join(filter(None, (status, code)))
-    bucket, variables = f"{place.scheme}://{place.bucket}", _CREDENTIALS[place.scheme]
-    endpoint = access.endpoint(place.scheme)
+    bucket, variables = f"{address.scheme}://{address.bucket}", _CREDENTIALS[address.scheme]
+    endpoint = access.endpoint(address.scheme)
     where = f" at {endpoint}" if endpoint else ""
+    remedy: Remedy | None = None
     if status == "404" or isinstance(error, FileNotFoundError):
-        advice = f"there is no bucket {bucket}{where}: check its name and --endpoint-url"
+        message = f"there is no bucket {bucket}{where}: check its name and the store's address"
+        remedy = Remedy.ENDPOINT
     elif any(server in text for server in _METADATA_SERVERS):
-        advice = (
-            f"no credentials for {bucket}: set {variables}, or give --anonymous if it is public"
+        message = (
+            f"no credentials for {bucket}: set {variables}, or read it anonymously if it is public"
         )
+        remedy = Remedy.ANONYMOUS
     elif status in ("301", "307", "308") or code == "AuthorizationHeaderMalformed":
-        advice = f"{bucket} is in another region: give --region, or set AWS_REGION"
+        message = f"{bucket} is in another region: name it, or set AWS_REGION"
+        remedy = Remedy.REGION
     elif status in ("401", "403") or isinstance(error, PermissionError):
-        advice = (
-            f"{place.uri} may not be used{where} ({answer}): check {variables}, "
-            "or give --anonymous if it is public"
+        message = (
+            f"{address.uri} may not be used{where} ({answer}): check {variables}, or read it "
+            "anonymously if it is public"
         )
+        remedy = Remedy.ANONYMOUS
     elif "invalid path" in text:
-        advice = (
+        message = (
             f"{bucket} holds a key with an empty, '.' or '..' part, such as 'a//b.jpg', which "
             "cannot be listed: rename it, or name a prefix without it"
         )
     elif status:
-        advice = f"the store of {bucket}{where} answered {answer}; try again later"
+        message = f"the store of {bucket}{where} answered {answer}; try again later"
     elif "HTTP error" in text:
-        advice = (
-            f"cannot reach the store of {bucket}{where}: "
-            "check --endpoint-url, --region and the network, then run the same command again"
+        message = (
+            f"cannot reach the store of {bucket}{where}: check its address, its region and the "
+            "network, then try again"
         )
+        remedy = Remedy.NETWORK
     else:
-        advice = f"{bucket} cannot be used: check {variables} and --endpoint-url"
-    return advice
+        message = f"{bucket} cannot be used: check {variables} and the store's address"
+        remedy = Remedy.ENDPOINT
+    return message, remedy

@@ -49,7 +49,7 @@ def is_web_address(text: str) -> bool:
 
 
 def read_bytes(uri: str, *, access: Access | None = None) -> bytes:
-    """Read one image's bytes from the place that its URI names.
+    """Read one image's bytes from where its URI says.
 
     Args:
         access: how to reach object stores; by default what the environment says.
@@ -143,14 +143,14 @@ def _read_run(run: Sequence[ImageRef], access: Access) -> Sequence[Outcome]:
             return [read_bytes(first.uri, access=access)]
         if _is_row(first):
             rows = [ref.offset or 0 for ref in run]
-            state = first.fingerprint.rpartition("-")[0]
-            return read_rows(_archive(first), state, rows, access)
+            fingerprint = first.fingerprint.rpartition("-")[0]
+            return read_rows(_archive(first), fingerprint, rows, access)
         _check_size(first.size)
         start = first.offset
         end = max((ref.offset or 0) + ref.size for ref in run)
         data = memoryview(_read_span(_archive(first), start, end - start, access))
-        places = [((ref.offset or 0) - start, ref.size) for ref in run]
-        return [bytes(data[at : at + size]) for at, size in places]
+        spans = [((ref.offset or 0) - start, ref.size) for ref in run]
+        return [bytes(data[at : at + size]) for at, size in spans]
     # Whatever a reader raises is these images' misfortune, not the job's.
     except Exception as error:
         return [error] * len(run)

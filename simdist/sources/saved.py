@@ -22,7 +22,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import SourceError
+from simdist.errors import OutputError, SourceError
 from simdist.settings import SORTED
 from simdist.sources import (
     Access,
@@ -69,14 +69,14 @@ class SavedEmbeddings:
     model_id: str
 
     @classmethod
-    def create(cls, place: str, *, access: Access, model_id: str) -> SavedEmbeddings:
-        """Make sure that the place can be written to: by an empty file that is removed again.
+    def create(cls, location: str, *, access: Access, model_id: str) -> SavedEmbeddings:
+        """Make sure that files can be written there: by an empty one that is removed again.
 
         Raises:
-            SourceError: it cannot be written to.
-            UsageError: it names no place for files.
+            OutputError: it cannot be written to.
+            UsageError: files cannot be written to such a location.
         """
-        uri = place if "://" in place else file_uri(Path(place).expanduser())
+        uri = location if "://" in location else file_uri(Path(location).expanduser())
         saved = cls(uri.rstrip("/"), access, model_id)
         name = f"embeddings-{uuid4().hex}.tmp"
         saved._put(name, b"")
@@ -87,7 +87,7 @@ class SavedEmbeddings:
         """Write one file of (n, dim) float32 vectors; whoever reads sees all of it or nothing.
 
         Raises:
-            SourceError: it cannot be written.
+            OutputError: it cannot be written.
         """
         from pyarrow import parquet
 
@@ -104,7 +104,10 @@ class SavedEmbeddings:
 
     def _put(self, name: str, data: bytes) -> None:
         if objects.is_object(self.uri):
-            objects.write_object(f"{self.uri}/{name}", self.access, data)
+            try:
+                objects.write_object(f"{self.uri}/{name}", self.access, data)
+            except SourceError as error:
+                raise OutputError(str(error), remedy=error.remedy, about=error.about) from error
             return
         path = uri_path(self.uri) / name
         try:
@@ -113,7 +116,7 @@ class SavedEmbeddings:
             part.write_bytes(data)
             part.replace(path)
         except OSError as error:
-            raise SourceError(
+            raise OutputError(
                 f"cannot write embeddings into {path.parent}: {error.strerror}"
             ) from error
 
@@ -124,12 +127,12 @@ class SavedEmbeddings:
             (uri_path(self.uri) / name).unlink()
 
 
-def is_saved(place: str, access: Access) -> bool:
-    """Whether a place holds embeddings: a Parquet file, or a folder or prefix of such files.
+def is_saved(location: str, access: Access) -> bool:
+    """Whether a location holds embeddings: a Parquet file, or a folder or prefix of such files.
 
     Only the first of them is looked at, and of a bucket only the first page of its listing.
     """
-    first = next(_files(place, access, limit=PAGE), None)
+    first = next(_files(location, access, limit=PAGE), None)
     if first is None:
         return False
     try:
@@ -140,7 +143,7 @@ def is_saved(place: str, access: Access) -> bool:
     return "uri" in schema.names and "vector" in schema.names and _is_vector(schema)
 
 
-def read_saved(place: str, access: Access) -> Iterator[SavedBatch]:
+def read_saved(location: str, access: Access) -> Iterator[SavedBatch]:
     """Read embeddings, about as many at a time as are sorted together, see `tables`.
 
     A vector may hold anything but nulls: checking it is the reader's.
@@ -151,7 +154,7 @@ def read_saved(place: str, access: Access) -> Iterator[SavedBatch]:
     held: list[SavedBatch] = []
     try:
         for batch in chain.from_iterable(
-            _read_file(file, access) for file in _files(place, access)
+            _read_file(file, access) for file in _files(location, access)
         ):
             if held and not _fits(held, batch):
                 yield _joined(held)
@@ -177,10 +180,10 @@ def _joined(held: Sequence[SavedBatch]) -> SavedBatch:
     return SavedBatch(held[0].model, refs, np.concatenate([batch.vectors for batch in held]))
 
 
-def _files(place: str, access: Access, *, limit: int | None = None) -> Iterator[Found]:
-    """The Parquet files of a place, and no deeper; none where there is no such place."""
-    if objects.is_object(place):
-        address = objects.Address.parse(place)
+def _files(location: str, access: Access, *, limit: int | None = None) -> Iterator[Found]:
+    """The Parquet files of a location, and no deeper; none where there is nothing."""
+    if objects.is_object(location):
+        address = objects.Address.parse(location)
         if address.key.lower().endswith(_SUFFIX):
             yield objects.describe(address, access)
             return
@@ -189,7 +192,9 @@ def _files(place: str, access: Access, *, limit: int | None = None) -> Iterator[
             if file.suffix == _SUFFIX and posixpath.dirname(file.uri) == root:
                 yield file
         return
-    path = Path(os.path.abspath(uri_path(place) if "://" in place else Path(place).expanduser()))
+    path = Path(
+        os.path.abspath(uri_path(location) if "://" in location else Path(location).expanduser())
+    )
     if path.is_dir():
         for entry in sorted(path.iterdir()):
             if entry.suffix.lower() == _SUFFIX:

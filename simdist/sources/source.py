@@ -1,4 +1,4 @@
-"""A place that images come from, whatever it is: the one interface of this package."""
+"""A source of images, whatever it is: the one interface of this package."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from itertools import chain, islice
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from simdist.errors import UsageError
+from simdist.errors import Remedy, UsageError
 from simdist.images.limits import SUFFIXES
 from simdist.sources import (
     files,
@@ -88,12 +88,12 @@ class Source:
 
 
 def open_source(
-    place: str, *, selection: Selection | None = None, access: Access | None = None
+    location: str, *, selection: Selection | None = None, access: Access | None = None
 ) -> Source:
     """Open a source; its listing is streamed, and its first entry has been met.
 
     Args:
-        place: a folder, an image, an archive (.tar, .parquet) or a list (.csv, .txt, .parquet):
+        location: a folder, an image, an archive (.tar, .parquet) or a list (.csv, .txt, .parquet):
             a path, or a URI that begins with file://, s3://, gs:// or az://. Or a pattern with
             `*`, `**`, `?`, `[...]`, `{a,b}` or `{000..099}` for any number of those.
         access: how to reach object stores; by default what the environment says.
@@ -103,37 +103,38 @@ def open_source(
         UsageError: a source or a pattern that can never work.
     """
     selection, access = selection or Selection(), access or Access.resolve()
-    entries = _select(_entries(place, selection, access), _root(place), selection)
+    entries = _select(_entries(location, selection, access), _root(location), selection)
     first = list(islice(entries, 1))
     narrowed = selection.include or selection.exclude or selection.limit is not None
-    name, below = _named(place)
+    name, below = _named(location)
     return Source(chain(first, entries), access, name, below, whole=not narrowed)
 
 
-def _entries(place: str, selection: Selection, access: Access) -> Iterator[Entry]:
-    if is_web_address(place):
+def _entries(location: str, selection: Selection, access: Access) -> Iterator[Entry]:
+    if is_web_address(location):
         raise UsageError(
-            f"{place} is no source: put such addresses into a text file, one a line, and name that"
+            f"{location} cannot be a source by itself: write such addresses into a text file, one "
+            "per line, and name that"
         )
-    if objects.is_object(place):
-        return _stored(place, selection, access)
-    path = uri_path(place) if "://" in place else Path(place).expanduser()
+    if objects.is_object(location):
+        return _stored(location, selection, access)
+    path = uri_path(location) if "://" in location else Path(location).expanduser()
     if patterns.is_pattern(str(path)) and not os.path.lexists(path):
         return _matching_files(os.path.abspath(path), selection, access)
     if path.suffix.lower() in CONTAINERS and not folder.is_folder(path):
         return _inside(files.find(path.absolute().as_uri(), access), selection, access)
     if selection.label_from is LabelFrom.column:
-        raise _no_columns(place)
+        raise _no_columns(location)
     return folder.list_folder(path)
 
 
-def _named(place: str) -> tuple[str, str | None]:
+def _named(location: str) -> tuple[str, str | None]:
     """A source's name, and with what its images' URIs begin; see `Source`."""
-    if objects.is_object(place):
-        address = objects.Address.parse(place)
+    if objects.is_object(location):
+        address = objects.Address.parse(location)
         uri, is_pattern, is_folder = address.uri, patterns.is_pattern(address.key), None
     else:
-        path = uri_path(place) if "://" in place else Path(place).expanduser()
+        path = uri_path(location) if "://" in location else Path(location).expanduser()
         is_pattern = patterns.is_pattern(str(path)) and not os.path.lexists(path)
         uri, is_folder = file_uri(path), path.is_dir()
     suffix = posixpath.splitext(uri)[1].lower()
@@ -158,8 +159,8 @@ def _matching_files(pattern: str, selection: Selection, access: Access) -> Itera
                 yield entry
 
 
-def _stored(place: str, selection: Selection, access: Access) -> Iterator[Entry]:
-    address = objects.Address.parse(place)
+def _stored(location: str, selection: Selection, access: Access) -> Iterator[Entry]:
+    address = objects.Address.parse(location)
     if patterns.is_pattern(address.key):
         return _matching_objects(address, selection, access)
     suffix = posixpath.splitext(address.key)[1].lower()
@@ -167,20 +168,20 @@ def _stored(place: str, selection: Selection, access: Access) -> Iterator[Entry]
         file = objects.describe(address, access, objects.FIRST)
         return _inside(file, selection, access)
     if selection.label_from is LabelFrom.column:
-        raise _no_columns(place)
+        raise _no_columns(location)
     objects.check(address, access)
     listed = list_objects(address, access)
     return (file.image() for file in listed if file.suffix in SUFFIXES)
 
 
 def _matching_objects(
-    place: objects.Address, selection: Selection, access: Access
+    location: objects.Address, selection: Selection, access: Access
 ) -> Iterator[Entry]:
-    names = patterns.expand(place.key)
-    objects.check(replace(place, key=patterns.base(place.key)), access)
+    names = patterns.expand(location.key)
+    objects.check(replace(location, key=patterns.base(location.key)), access)
     for name in names:
         if not patterns.is_glob(name):
-            address = replace(place, key=name)
+            address = replace(location, key=name)
             try:
                 file = objects.describe(address, access)
             except objects.MissingObjectError as error:
@@ -188,7 +189,7 @@ def _matching_objects(
                 continue
             yield from _inside(file, selection, access)
             continue
-        address = replace(place, key=patterns.base(name))
+        address = replace(location, key=patterns.base(name))
         match = patterns.matcher(name).fullmatch
         for file in list_objects(address, access):
             if match(unquote(file.uri).partition("://")[2].partition("/")[2]):
@@ -211,8 +212,11 @@ def _inside(file: Found, selection: Selection, access: Access) -> Iterator[Entry
     return iter(())
 
 
-def _no_columns(place: str) -> UsageError:
-    return UsageError(f"{place} has no columns to take labels from: use --label-from folder")
+def _no_columns(location: str) -> UsageError:
+    return UsageError(
+        f"{location} has no columns to take labels from: take them from the folders",
+        remedy=Remedy.LABEL_FROM,
+    )
 
 
 def _select(entries: Iterator[Entry], root: str, selection: Selection) -> Iterator[Entry]:
@@ -257,11 +261,11 @@ def _folder(uri: str) -> str | None:
     return path.rpartition("/")[0].rpartition("/")[2] or None
 
 
-def _root(place: str) -> str:
+def _root(location: str) -> str:
     """What is left out of a URI before a pattern of `include` or `exclude` is matched."""
-    if objects.is_object(place):
-        return objects.Address.parse(patterns.base(place + "/")).uri.rstrip("/") + "/"
-    path = uri_path(place) if "://" in place else Path(place).expanduser()
+    if objects.is_object(location):
+        return objects.Address.parse(patterns.base(location + "/")).uri.rstrip("/") + "/"
+    path = uri_path(location) if "://" in location else Path(location).expanduser()
     root = path if path.is_dir() else Path(patterns.base(os.path.abspath(path)))
     return file_uri(root).rstrip("/") + "/"
 

@@ -124,22 +124,22 @@ _reading = threading.Lock()
 
 
 def read_rows(
-    uri: str, state: str, rows: Sequence[int], access: Access
+    uri: str, fingerprint: str, rows: Sequence[int], access: Access
 ) -> Sequence[bytes | Exception]:
     """The images that rows of a file hold; for a row that holds none, the error.
 
     Args:
-        state: changes when the file does; what was read of another state is not used.
+        fingerprint: of the file; what was read under another one is not used.
 
     Raises:
         SourceError: the file cannot be read.
     """
     with _reading:  # or several threads would read the same row group
-        return [_image(uri, state, row, access) for row in rows]
+        return [_image(uri, fingerprint, row, access) for row in rows]
 
 
-def _image(uri: str, state: str, row: int, access: Access) -> bytes | Exception:
-    source, ends = _layout(uri, state, access)
+def _image(uri: str, fingerprint: str, row: int, access: Access) -> bytes | Exception:
+    source, ends = _layout(uri, fingerprint, access)
     group = bisect_right(ends, row)
     if group == len(ends):
         return SourceError(f"{uri} has fewer rows than when it was listed; ingest it again")
@@ -154,7 +154,7 @@ def _image(uri: str, state: str, row: int, access: Access) -> bytes | Exception:
 
 
 @lru_cache(maxsize=64)
-def _layout(uri: str, state: str, access: Access) -> tuple[Found, tuple[int, ...]]:
+def _layout(uri: str, fingerprint: str, access: Access) -> tuple[Found, tuple[int, ...]]:
     """A file as it is now, and the rows at which its row groups end."""
     source = find(uri, access)
     with open_file(source, access, read_ahead=_READ_AHEAD) as file:

@@ -149,17 +149,17 @@ def find_member(archive_uri: str, name: str, access: Access) -> tuple[int, int]:
         SourceError: the archive cannot be read, or has no such member.
     """
     archive = find(archive_uri, access)
-    place = _places(archive, access).get(quote(unquote(name)))
-    if place is None:
+    position = _positions(archive, access).get(quote(unquote(name)))
+    if position is None:
         raise SourceError(f"{archive_uri} has no member {name!r}; ingest it again if it changed")
-    return place
+    return position
 
 
 # The hits of one search often lie in the same few archives.
 @lru_cache(maxsize=4)
-def _places(archive: Found, access: Access) -> dict[str, tuple[int, int]]:
-    places = {}
+def _positions(archive: Found, access: Access) -> dict[str, tuple[int, int]]:
+    positions = {}
     for entry in tar_images(archive, access):
         if isinstance(entry, ImageRef) and entry.offset is not None:
-            places[entry.uri.partition(MEMBER)[2]] = entry.offset, entry.size
-    return places
+            positions[entry.uri.partition(MEMBER)[2]] = entry.offset, entry.size
+    return positions

@@ -95,7 +95,7 @@ class Store:
             raise StoreError(
                 f"the images are written to Redis at {hide_password(self.url)}, but {confirmed} "
                 f"of {replicas} replicas confirmed them within {REPLICA_SECONDS:.0f} s: bring the "
-                "replicas back, then add the same images again, which doubles none"
+                "replicas back, then add the same images again, which duplicates none"
             )
         return answer
 

@@ -117,9 +117,14 @@ def _ensure_kept(data_dir: Path) -> None:
         # The keeper inherits the lock with the descriptor and holds it for as long as it lives.
         _run_quietly(
             [
-                *(sys.executable, "-I", "-S", str(Path(__file__).with_name("keeper.py"))),
-                *(str(data_dir / USERS_LOCK), str(data_dir / SOCKET_FILE)),
-                *(str(_usual_socket(data_dir)), str(lock.fileno())),
+                sys.executable,
+                "-I",
+                "-S",
+                str(Path(__file__).with_name("keeper.py")),
+                str(data_dir / USERS_LOCK),
+                str(data_dir / SOCKET_FILE),
+                str(_usual_socket(data_dir)),
+                str(lock.fileno()),
             ],
             pass_fds=(lock.fileno(),),
         )

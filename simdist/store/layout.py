@@ -26,7 +26,7 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
     ...rehash             who fills in the next tables: a lease
-    ...failures           in partition 0: hash, URI -> JSON, see `simdist.index.failures`
+    ...failures           in partition 0: hash, URI -> JSON, see `simdist.ingest.failures`
     ...meta:waited        written so that replicas have something to confirm; gone in a second
 
 A block of vectors is made in its full size, and one of records written anew when it is full: a

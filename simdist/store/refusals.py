@@ -23,7 +23,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from simdist.errors import StoreError
+from simdist.errors import Remedy, StoreError
 from simdist.settings import REDIS_PASSWORD_VARIABLE, REDIS_URL_VARIABLE
 
 # What a script may not do is an error like any other; in the words of Redis 7.0, and of all later.
@@ -42,73 +42,73 @@ def explained(url: str, *, cluster: bool) -> Iterator[None]:
     Raises:
         StoreError: for whatever it raises.
     """
-    place = hide_password(url)
+    address = hide_password(url)
     try:
         yield
     except AuthenticationError as error:
         raise StoreError(
-            f"Redis at {place} refuses this user: give its name and password in the URL, "
+            f"Redis at {address} refuses this user: give its name and password in the URL, "
             f"redis://USER:PASSWORD@HOST:PORT, or the password in {REDIS_PASSWORD_VARIABLE}"
         ) from error
     except BusyLoadingError as error:
-        raise StoreError(f"Redis at {place} is still loading its data; try again soon") from error
+        raise StoreError(f"Redis at {address} is still loading its data; try again soon") from error
     except MaxConnectionsError as error:
-        raise StoreError(f"Redis at {place} takes no more connections") from error
+        raise StoreError(f"Redis at {address} takes no more connections") from error
     except (RedisConnectionError, RedisTimeoutError) as error:
-        raise _unreachable(place, error, cluster=cluster) from error
+        raise _unreachable(address, error, cluster=cluster) from error
     except (RedisClusterException, ClusterError) as error:
-        raise _unreachable(place, error, cluster=True) from error
+        raise _unreachable(address, error, cluster=True) from error
     except (AskError, TryAgainError) as error:
-        raise _moving(place) from error
+        raise _moving(address) from error
     except NoPermissionError as error:
-        raise _forbidden(place, error) from error
+        raise _forbidden(address, error) from error
     except OutOfMemoryError as error:
         raise StoreError(
-            f"Redis at {place} is out of memory: raise its maxmemory, then run the same "
+            f"Redis at {address} is out of memory: raise its maxmemory, then run the same "
             "command again"
         ) from error
     except ResponseError as error:
         if "non local key in a cluster node" in str(error):
-            raise _moving(place) from error
+            raise _moving(address) from error
         if _FORBIDDEN_IN_SCRIPT.search(str(error)):
-            raise _forbidden(place, error) from error
-        raise StoreError(f"Redis at {place} refused a command: {error}") from error
+            raise _forbidden(address, error) from error
+        raise StoreError(f"Redis at {address} refused a command: {error}") from error
     except RedisError as error:
-        raise StoreError(f"Redis at {place} failed: {error}") from error
+        raise StoreError(f"Redis at {address} failed: {error}") from error
 
 
-def _unreachable(place: str, error: Exception, *, cluster: bool) -> StoreError:
+def _unreachable(address: str, error: Exception, *, cluster: bool) -> StoreError:
     cause = _cause(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return StoreError(
-            f"Redis at {place} shows a certificate that is not trusted ({cause.verify_message}): "
+            f"Redis at {address} shows a certificate that is not trusted ({cause.verify_message}): "
             "name its authority's with ?ssl_ca_certs=FILE in the URL, and a host that it is for"
         )
-    if place.startswith("rediss://") and isinstance(cause, ssl.SSLError | FileNotFoundError):
+    if address.startswith("rediss://") and isinstance(cause, ssl.SSLError | FileNotFoundError):
         return StoreError(
-            f"cannot speak TLS with Redis at {place} ({cause}): correct the files that its URL "
+            f"cannot speak TLS with Redis at {address} ({cause}): correct the files that its URL "
             "names, or use redis://HOST:PORT where the server has no TLS"
         )
     if cluster:
         return StoreError(
-            f"the Redis Cluster at {place} is not whole: CLUSTER NODES says which nodes are "
+            f"the Redis Cluster at {address} is not whole: CLUSTER NODES says which nodes are "
             "missing; start them, or wait for their replicas, then run the same command again"
         )
-    if place.startswith("unix://"):
-        advice = "if it was simdist's own, run the same command again"
-    else:
-        advice = (
-            "start it, then run the same command again, or correct --redis / "
-            f"{REDIS_URL_VARIABLE}; without them simdist starts a server of its own"
-        )
-    return StoreError(f"cannot reach Redis at {place}{_about_tls(place, cause)}: {advice}")
+    message = f"cannot reach Redis at {address}{_about_tls(address, cause)}"
+    if address.startswith("unix://"):
+        return StoreError(f"{message}: if it was simdist's own, run the same command again")
+    return StoreError(
+        f"{message}: start it, then run the same command again, or correct its URL or "
+        f"{REDIS_URL_VARIABLE}; without one simdist starts a server of its own",
+        remedy=Remedy.REDIS,
+    )
 
 
-def _about_tls(place: str, cause: OSError | None) -> str:
+def _about_tls(address: str, cause: OSError | None) -> str:
     """What a connection says to which only one side brought TLS."""
-    if place.startswith("redis://") and isinstance(cause, ConnectionResetError | None):
+    if address.startswith("redis://") and isinstance(cause, ConnectionResetError | None):
         return " (it cuts the connection; if it wants TLS, use rediss://)"
-    if place.startswith("rediss://") and "handshake" in str(cause):
+    if address.startswith("rediss://") and "handshake" in str(cause):
         return " (it does not answer in TLS; if it has none, use redis://)"
     return ""
 
@@ -120,15 +120,15 @@ def _cause(error: BaseException | None) -> OSError | None:
     return error
 
 
-def _moving(place: str) -> StoreError:
+def _moving(address: str) -> StoreError:
     return StoreError(
-        f"the Redis Cluster at {place} is moving a part of the collection to another node: run the "
-        "same command again when that is done"
+        f"the Redis Cluster at {address} is moving a part of the collection to another node: run "
+        "the same command again when that is done"
     )
 
 
-def _forbidden(place: str, error: Exception) -> StoreError:
+def _forbidden(address: str, error: Exception) -> StoreError:
     return StoreError(
-        f"Redis at {place} does not let this user do that ({error}): use one that may, or give it "
-        "the rules of deploy/redis/users.acl"
+        f"Redis at {address} does not let this user do that ({error}): use one that may, or give "
+        "it the rules of deploy/redis/users.acl"
     )

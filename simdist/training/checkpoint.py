@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from simdist.errors import ModelError
 
@@ -89,3 +91,9 @@ class Checkpoint:
             raise ModelError(
                 f"{path} is damaged: delete it, and the training starts anew"
             ) from error
+
+
+def is_stuck(epochs: Sequence[Epoch], patience: int) -> bool:
+    """Whether the lowest validation loss is `patience` epochs ago."""
+    losses = [epoch.validation_loss for epoch in epochs]
+    return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience

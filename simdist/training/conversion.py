@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from simdist.embedding import bundle, head
 from simdist.embedding.backbones import Preprocessing, backbone
 from simdist.embedding.model import Model, save_bundle
-from simdist.errors import ModelError, UsageError
+from simdist.errors import ModelError, Remedy, UsageError
 from simdist.training.learner import quiet_fastai
 
 if TYPE_CHECKING:
@@ -37,7 +37,8 @@ def convert(export: Path, out: Path, *, arch: str, trust: bool) -> Model:
     if not trust:
         raise UsageError(
             f"{export} is a pickle: reading it runs whatever code is in it, with all that you are "
-            "allowed to do. If you know who made it and trust them, add --trust"
+            "allowed to do: convert it only if you know who made it, and trust them",
+            remedy=Remedy.TRUST,
         )
     known = backbone(arch)
     head.check_trainable(known)
@@ -102,7 +103,8 @@ def _renamed(
     )
     if not fitting:
         raise ModelError(
-            f"the network in {export} is no {arch} with fastai's head: name another with --arch"
+            f"the network in {export} is no {arch} with fastai's head: name the one that it is",
+            remedy=Remedy.ARCH,
         )
     return {
         name: tensor.detach().cpu().float() if tensor.is_floating_point() else tensor.cpu()

@@ -1,4 +1,4 @@
-"""What is asked of a training, and what came of it."""
+"""What a training is asked for, how far it is, and what came of it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,8 @@ from simdist.training.checkpoint import Epoch
 from simdist.training.split import VALIDATION, Split
 
 EPOCHS = (3, 3)
-
 BATCH = 32
-
 LEARNING_RATE = 2e-3
-
 PATIENCE = 5
 
 
@@ -44,6 +41,26 @@ class TrainingOptions:
     learning_rate: float | None = LEARNING_RATE
     patience: int = PATIENCE
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is.
+
+    Attributes:
+        epoch, epochs: the one that is under way, from 1 on, and how many there are.
+        batch, batches: of this epoch, of training and validation together.
+        loss: of the last batch; NaN before the first.
+        last: the epoch before.
+    """
+
+    phase: int
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+    last: Epoch | None
 
 
 @dataclass(frozen=True)

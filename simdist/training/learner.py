@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import random
-import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
@@ -17,7 +15,8 @@ from numpy.typing import NDArray
 
 from simdist.embedding.backbones import Preprocessing
 from simdist.images.limits import Pixels
-from simdist.training.checkpoint import Checkpoint, Epoch
+from simdist.training.checkpoint import Checkpoint, is_stuck
+from simdist.training.job import Progress, TrainingOptions
 from simdist.training.loss import EmbeddingLoss, proxies_of
 
 if TYPE_CHECKING:
@@ -42,26 +41,6 @@ class Data:
     labels: NDArray[np.int64]
     training: NDArray[np.int64]
     validation: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a training is.
-
-    Attributes:
-        epoch, epochs: the one that is under way, from 1 on, and how many there are.
-        batch, batches: of this epoch, of training and validation together.
-        loss: of the last batch; NaN before the first.
-        last: the epoch before.
-    """
-
-    phase: int
-    epoch: int
-    epochs: int
-    batch: int
-    batches: int
-    loss: float
-    last: Epoch | None
 
 
 @contextmanager
@@ -127,8 +106,8 @@ def _loader(
         def __len__(self) -> int:
             return len(indices)
 
-        def __getitem__(self, place: int) -> tuple[Any, torch.Tensor]:
-            index = indices[place]
+        def __getitem__(self, number: int) -> tuple[Any, torch.Tensor]:
+            index = indices[number]
             pixels = torch.from_numpy(np.array(data.pixels[index])).permute(2, 0, 1)
             return TensorImage(pixels), torch.tensor(data.labels[index])
 
@@ -164,10 +143,12 @@ def find_learning_rate(learner: Any, *, seed: int) -> float:
     with quiet_fastai(), tempfile.TemporaryDirectory() as folder:
         from fastai.callback.schedule import valley
 
+        from simdist.training.recording import BodyAtRest, seed_everything
+
         learner.path = Path(folder)
         seed_everything(learner, seed, 0)
         learner.freeze()
-        with learner.added_cbs(_body_at_rest()):
+        with learner.added_cbs(BodyAtRest()):
             suggested = learner.lr_find(show_plot=False, suggest_funcs=valley)
         learner.opt = None
         return float(suggested.valley)
@@ -176,23 +157,22 @@ def find_learning_rate(learner: Any, *, seed: int) -> float:
 def fit(
     learner: Any,
     state: Checkpoint,
+    options: TrainingOptions,
     *,
-    epochs: tuple[int, int],
-    seed: int,
-    patience: int,
     after_epoch: Callable[[], None],
     on_progress: Callable[[Progress], None],
 ) -> None:
     """Train the head, then everything, from where `state` is; it is brought up to date each epoch.
 
     Each phase has one cycle of learning rates. A phase ends early when the validation loss has not
-    become lower for `patience` epochs.
+    become lower for `options.patience` epochs.
     """
     if state.weights:
         learner.model.load_state_dict(dict(state.weights))
-    for phase, count in enumerate(epochs):
+    for phase, count in enumerate(options.epochs):
         done = state.in_phase(phase)
-        if len(done) == count or is_stuck(done, patience) or state.in_phase(phase + 1):
+        stuck = is_stuck(done, options.patience)
+        if len(done) == count or stuck or state.in_phase(phase + 1):
             continue
         learner.opt = None
         if phase == 0:
@@ -203,109 +183,10 @@ def fit(
             rate = slice(state.learning_rate / 2 / _DISCRIMINATION, state.learning_rate / 2)
         if done:
             learner.opt.load_state_dict({"state": state.optimizer, "hypers": learner.opt.hypers})
-        recording = _recording(
-            state,
-            phase=phase,
-            epochs=epochs,
-            seed=seed,
-            patience=patience,
-            after_epoch=after_epoch,
-            on_progress=on_progress,
-        )
         with quiet_fastai(), learner.no_logging(), learner.no_mbar():
-            callbacks = [recording] if phase else [recording, _body_at_rest()]
+            from simdist.training.recording import BodyAtRest, Recording
+
+            callbacks = [Recording(state, phase, options, after_epoch, on_progress)]
+            if phase == 0:
+                callbacks.append(BodyAtRest())
             learner.fit_one_cycle(count, rate, cbs=callbacks, start_epoch=len(done))
-
-
-def is_stuck(epochs: Sequence[Epoch], patience: int) -> bool:
-    """Whether the lowest validation loss is `patience` epochs ago."""
-    losses = [epoch.validation_loss for epoch in epochs]
-    return bool(losses) and len(losses) - 1 - int(np.argmin(losses)) >= patience
-
-
-def seed_everything(learner: Any, seed: int, epoch: int) -> None:
-    """Let all random numbers that follow depend on the seed and the epoch's number alone."""
-    import torch
-
-    numbers = np.random.SeedSequence([seed, epoch]).generate_state(4)
-    random.seed(int(numbers[0]))
-    np.random.seed(int(numbers[1]))  # fastai draws from it
-    torch.manual_seed(int(numbers[2]))
-    learner.dls.train.rng = random.Random(int(numbers[3]))
-
-
-def _body_at_rest() -> Any:
-    """A callback for a body that is not trained: no dropout, no new statistics."""
-    from fastai.callback.core import Callback
-
-    class BodyAtRest(Callback):  # type: ignore[misc]
-        order = 0  # behind what puts the network into training mode
-
-        def before_train(self) -> None:
-            self.model.body.eval()
-
-    return BodyAtRest()
-
-
-def _recording(
-    state: Checkpoint,
-    *,
-    phase: int,
-    epochs: tuple[int, int],
-    seed: int,
-    patience: int,
-    after_epoch: Callable[[], None],
-    on_progress: Callable[[Progress], None],
-) -> Any:
-    """A callback that keeps `state` up to date, and prepares each epoch."""
-    from fastai.callback.core import Callback, CancelFitException
-
-    before = len(state.in_phase(0)) if phase else 0
-    total = before + epochs[1] if phase else sum(epochs)
-    losses = state.losses
-    done = len(state.in_phase(phase))
-
-    class Recording(Callback):  # type: ignore[misc]
-        # Behind everything else: of an epoch that is skipped it sees nothing but the end.
-        order = 90
-
-        def before_epoch(self) -> None:
-            seed_everything(self.learn, seed, before + self.epoch)
-            self.started = time.perf_counter()
-            self.sums = {True: np.zeros(2), False: np.zeros(2)}
-            self.right = 0
-
-        def after_batch(self) -> None:
-            count = len(self.y)
-            self.sums[self.training] += self.loss.item() * count, count
-            if self.training:
-                losses.append(self.loss.item())
-            else:
-                self.right += int((self.pred.argmax(1) == self.y).sum())
-            batches = len(self.dls.train) + len(self.dls.valid)
-            batch = self.iter + 1 + (0 if self.training else len(self.dls.train))
-            last = state.epochs[-1] if state.epochs else None
-            on_progress(
-                Progress(phase, before + self.epoch + 1, total, batch, batches, losses[-1], last)
-            )
-
-        def after_epoch(self) -> None:
-            if self.epoch < done:
-                return
-            (trained, n), (checked, count) = self.sums[True], self.sums[False]
-            seconds = time.perf_counter() - self.started
-            result = Epoch(
-                *(phase, float(trained / max(n, 1)), float(checked / count)),
-                *(float(self.right / count), seconds),
-            )
-            state.epochs.append(result)
-            weights = self.model.state_dict()
-            state.weights = weights
-            state.optimizer = [dict(self.opt.state[p]) for p, *_ in self.opt.all_params()]
-            if not is_stuck(state.epochs, 1):
-                state.best_weights = {name: t.detach().clone() for name, t in weights.items()}
-            after_epoch()
-            if is_stuck(state.in_phase(phase), patience):
-                raise CancelFitException
-
-    return Recording()

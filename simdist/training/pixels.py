@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from simdist.errors import ImageError, SourceError, UsageError
-from simdist.images.decoding import decode
+from simdist.embedding import Preprocessing
+from simdist.errors import ImageError, OutputError, SourceError, UsageError
 from simdist.images.limits import Pixels
 from simdist.sources import Access, ImageRef, read_many
 
@@ -34,25 +34,25 @@ def decoded(
     refs: Sequence[ImageRef],
     folder: Path,
     *,
-    size: int,
+    preprocessing: Preprocessing,
     access: Access,
     on_progress: Callable[[int, int], None] = lambda *_: None,
 ) -> DecodedImages:
     """Decode images into a file of the folder, unless they are there from an earlier call.
 
     Raises:
-        SourceError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     path, notes = folder / _PIXELS, folder / _BAD
     if not notes.is_file():
         try:
-            bad = _decode(refs, path, size, access, on_progress)
+            bad = _decode(refs, path, preprocessing, access, on_progress)
             # Written last, whole or not at all: it says that the pixels are complete.
             partial = notes.with_suffix(".partial")
             partial.write_text(json.dumps(bad))
             partial.replace(notes)
         except OSError as error:
-            raise SourceError(f"cannot write {path}: {error.strerror or error}") from error
+            raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
     bad = {int(index): reason for index, reason in json.loads(notes.read_text()).items()}
     return DecodedImages(np.load(path, mmap_mode="r"), bad)
 
@@ -60,18 +60,18 @@ def decoded(
 def _decode(
     refs: Sequence[ImageRef],
     path: Path,
-    size: int,
+    preprocessing: Preprocessing,
     access: Access,
     on_progress: Callable[[int, int], None],
 ) -> dict[int, str]:
     bad: dict[int, str] = {}
-    shape = (len(refs), size, size, 3)
+    shape = (len(refs), preprocessing.size, preprocessing.size, 3)
     pixels = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     for index, outcome in enumerate(read_many(refs, access)):
         try:
             if isinstance(outcome, Exception):
                 raise outcome
-            pixels[index] = decode(outcome, size=size)
+            pixels[index] = preprocessing.pixels(outcome)
         except (ImageError, SourceError, UsageError) as error:
             bad[index] = str(error)
         on_progress(index + 1, len(refs))

@@ -7,19 +7,17 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from simdist.embedding.model import Model, load_model
-from simdist.errors import ModelError, SourceError
+from simdist.errors import ModelError, Remedy, SourceError
 from simdist.sources import ImageRef, Source
+from simdist.training.job import TrainingOptions
 from simdist.training.learner import Data
 from simdist.training.pixels import decoded
 from simdist.training.split import Split, split
-
-if TYPE_CHECKING:
-    from simdist.training.job import TrainingOptions
 
 _SETTINGS = "settings.json"
 
@@ -79,7 +77,7 @@ def prepare(
     images = decoded(
         used,
         work,
-        size=start.preprocessing.size,
+        preprocessing=start.preprocessing,
         access=source.access,
         on_progress=lambda done, total: on_stage("decoding", done, total),
     )
@@ -133,8 +131,9 @@ def _check_good(used: Sequence[ImageRef], border: int, bad: Mapping[int, str]) -
         if lost is not None and first <= lost < last:
             raise SourceError(
                 f"{len(bad)} of the images cannot be read, such as {used[lost].uri} ({bad[lost]}); "
-                f"the category {used[lost].label!r} has too few without them: mend the files, or "
-                "leave the category out (--exclude NAME)"
+                f"without them the category {used[lost].label!r} has too few: repair the files, or "
+                "leave the category out",
+                remedy=Remedy.EXCLUDE,
             )
 
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from simdist.embedding.embedder import Embedder
 from simdist.embedding.model import Model
 from simdist.search.contact_sheet import contact_sheet, write_picture
-from simdist.search.query import Query
+from simdist.search.query import QueryImage
 from simdist.search.question import Hit
 from simdist.sources import ImageRef
 from simdist.training.learner import Data
@@ -24,7 +25,6 @@ REPORT, CURVES, NEIGHBOURS = "report.md", "curves.png", "neighbours.jpg"
 # Images that are looked at for the report: validation images, and training images to find.
 _CHECKED, _FOUND = 2000, 1000
 _SHOWN, _PAIRS = 5, 10
-_BATCH = 32
 _BLUE, _INK, _FAINT = "#1668c7", "#1a1a1a", "#9a9a9a"
 
 
@@ -47,21 +47,22 @@ def write_report(
     generator = np.random.default_rng(0)
     checked = _drawn(generator, data.validation, _CHECKED)
     found = _drawn(generator, data.training, _FOUND)
-    vectors, scores = _outputs(model, data, np.concatenate([checked, found]), device)
+    embedder = Embedder(model, device=device, full_precision=True)
+    vectors, scores = embedder.classify(data.pixels[np.concatenate([checked, found])])
     asked, stored = vectors[: len(checked)], vectors[len(checked) :]
     predicted = scores[: len(checked)].argmax(axis=1)
     _draw_curves(folder / CURVES, trained, losses)
     best = np.argsort(-(asked @ stored.T), axis=1)
     searches = []
-    for place in _drawn(generator, np.arange(len(checked)), _SHOWN):
-        query = refs[checked[place]]
+    for number in _drawn(generator, np.arange(len(checked)), _SHOWN):
+        query = refs[checked[number]]
         hits = [
             Hit(near.uri, float(score), near.label, {})
             for near, score in (
-                (refs[found[one]], asked[place] @ stored[one]) for one in best[place][:_SHOWN]
+                (refs[found[one]], asked[number] @ stored[one]) for one in best[number][:_SHOWN]
             )
         ]
-        searches.append((Query(query.uri, query.uri, None), hits))
+        searches.append((QueryImage(query.uri, query.uri, None), hits))
     write_picture(contact_sheet(searches), folder / NEIGHBOURS)
     confused = Counter(
         (model.classes[true], model.classes[other])
@@ -77,30 +78,6 @@ def _drawn(generator: np.random.Generator, of: NDArray[np.int64], count: int) ->
     if len(of) <= count:
         return of
     return np.sort(generator.choice(of, count, replace=False))
-
-
-def _outputs(
-    model: Model, data: Data, indices: NDArray[np.int64], device: str
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(n, dim) embeddings of length 1, and (n, classes) scores."""
-    import torch
-    from torch.nn.functional import normalize
-
-    network = model.network().to(torch.device(device)).to(memory_format=torch.channels_last)
-    mean = torch.tensor(model.preprocessing.mean, device=device).view(1, 3, 1, 1)
-    std = torch.tensor(model.preprocessing.std, device=device).view(1, 3, 1, 1)
-    kept: list[torch.Tensor] = []
-    hook = network.get_submodule(model.tap).register_forward_hook(
-        lambda _layer, _inputs, output: kept.append(output)
-    )
-    scores = []
-    with torch.inference_mode():
-        for start in range(0, len(indices), _BATCH):
-            pixels = torch.from_numpy(data.pixels[indices[start : start + _BATCH]]).to(device)
-            scores.append(network((pixels.permute(0, 3, 1, 2).float() - mean) / std))
-    hook.remove()
-    vectors = normalize(torch.cat(kept), dim=1)
-    return vectors.cpu().numpy(), torch.cat(scores).cpu().numpy()
 
 
 def _draw_curves(path: Path, trained: Trained, losses: Sequence[float]) -> None:
@@ -140,7 +117,6 @@ def _text(
     alike: float,
 ) -> str:
     parts, best = trained.split, trained.epochs[trained.best]
-    head_only = sum(epoch.phase == 0 for epoch in trained.epochs)
     lines = [
         f"# {model.id}",
         "",
@@ -152,32 +128,15 @@ def _text(
         f"Of {checked:,} validation images, {alike:.1%} have an image of their own category as "
         f"their nearest among {found:,} training images.",
         "",
-        "| epoch | trained | training loss | validation loss | accuracy | seconds |",
-        "| --- | --- | --- | --- | --- | --- |",
-        *(
-            f"| {number} | {'everything' if epoch.phase else 'head'} | {epoch.training_loss:.4f} "
-            f"| {epoch.validation_loss:.4f} | {epoch.accuracy:.4f} | {epoch.seconds:.0f} |"
-            for number, epoch in enumerate(trained.epochs, 1)
-        ),
+        *_epochs(trained),
         "",
         f"![Losses and accuracy]({CURVES})",
         "",
-        *(["To the left of the dotted line only the head was trained.", ""] if head_only else []),
-        "## Most confused",
-        "",
-        *(
-            [
-                "| category | taken for | images |",
-                "| --- | --- | --- |",
-                *(
-                    f"| {_cell(true)} | {_cell(other)} | {count} |"
-                    for (true, other), count in confused.most_common(_PAIRS)
-                ),
-            ]
-            if confused
-            else ["Every validation image was put into its own category."]
-        ),
-        "",
+    ]
+    if any(epoch.phase == 0 for epoch in trained.epochs):
+        lines += ["To the left of the dotted line only the head was trained.", ""]
+    lines += ["## Most confused", "", *_confusions(confused), ""]
+    lines += [
         "## Neighbours",
         "",
         "Validation images, and the training images whose embeddings are nearest.",
@@ -190,6 +149,31 @@ def _text(
         lines += [f"- {_cell(uri)}: {_cell(why)}" for uri, why in trained.left_out.items()]
         lines.append("")
     return "\n".join(lines)
+
+
+def _epochs(trained: Trained) -> list[str]:
+    return [
+        "| epoch | trained | training loss | validation loss | accuracy | seconds |",
+        "| --- | --- | --- | --- | --- | --- |",
+        *(
+            f"| {number} | {'everything' if epoch.phase else 'head'} | {epoch.training_loss:.4f} "
+            f"| {epoch.validation_loss:.4f} | {epoch.accuracy:.4f} | {epoch.seconds:.0f} |"
+            for number, epoch in enumerate(trained.epochs, 1)
+        ),
+    ]
+
+
+def _confusions(confused: Counter[tuple[str, str]]) -> list[str]:
+    if not confused:
+        return ["Every validation image was put into its own category."]
+    return [
+        "| category | taken for | images |",
+        "| --- | --- | --- |",
+        *(
+            f"| {_cell(true)} | {_cell(other)} | {count} |"
+            for (true, other), count in confused.most_common(_PAIRS)
+        ),
+    ]
 
 
 def _cell(text: str) -> str:

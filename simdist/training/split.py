@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from simdist.errors import SourceError, UsageError
+from simdist.errors import Remedy, SourceError, UsageError
 from simdist.sources import ImageRef
 
 # Of what a category has for the training, the share that is held back for validation.
@@ -71,7 +71,7 @@ def split(
         # A category's split does not depend on the other categories.
         digest = hashlib.sha256(f"{seed} {label}".encode(errors="surrogateescape")).digest()
         generator = np.random.default_rng(int.from_bytes(digest[:8], "big"))
-        shuffled = [ordered[place] for place in generator.permutation(len(ordered))]
+        shuffled = [ordered[number] for number in generator.permutation(len(ordered))]
         kept = len(shuffled) if images is None else min(images, len(shuffled))
         held = min(kept - 1, max(1, round(validation * kept)))
         parts[0].extend(shuffled[held:kept])
@@ -95,5 +95,6 @@ def check_classes(counts: dict[str, int]) -> None:
         named = ", ".join(map(repr, few[:5])) + (f" and {len(few) - 5} more" if few[5:] else "")
         raise SourceError(
             f"a category needs two images at least, one to learn from and one to check with; "
-            f"{named} has fewer: add images, or leave it out (--exclude NAME)"
+            f"{named} has fewer: add images, or leave it out",
+            remedy=Remedy.EXCLUDE,
         )

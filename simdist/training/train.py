@@ -19,9 +19,8 @@ from simdist.embedding.memory import keep_freed_memory
 from simdist.embedding.model import Model, save_bundle
 from simdist.sources import ImageRef, Source
 from simdist.training.checkpoint import Checkpoint
-from simdist.training.job import Trained, TrainingOptions
+from simdist.training.job import Progress, Trained, TrainingOptions
 from simdist.training.learner import (
-    Progress,
     find_learning_rate,
     fit,
     make_learner,
@@ -104,9 +103,7 @@ def _learn(
     fit(
         learner,
         state,
-        epochs=options.epochs,
-        seed=options.seed,
-        patience=options.patience,
+        options,
         after_epoch=lambda: state.write(checkpoint),
         on_progress=on_progress,
     )

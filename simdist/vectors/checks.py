@@ -1,4 +1,4 @@
-"""Vectors as they come from outside: checks, lengths, and the rotation in which they are stored."""
+"""Vectors as they come from outside: checks, and lengths."""
 
 from __future__ import annotations
 

@@ -13,18 +13,18 @@ from typing import Literal
 
 import pytest
 
-from cluster.ingest import driver as ingest
 from cluster.ingest import pipeline
-from cluster.ingest.stages import EmbedActor, Plan
+from cluster.ingest.stages import EmbedActor, Placement
 from simdist.cli.main import main
 from simdist.embedding import Model, embedder
+from simdist.ingest import committer
 
 # Whether decoders work apart from the actors, as they do where there are GPUs, or actors decode.
 Layout = Literal["apart", "together"]
 LAYOUTS: tuple[Layout, ...] = ("apart", "together")
 
 SHARD = 4
-_plan_of = Plan.of
+_placement_of = Placement.of
 
 
 class SmallStepActor(EmbedActor):
@@ -38,13 +38,13 @@ class SmallStepActor(EmbedActor):
 def take_small_steps(patch: pytest.MonkeyPatch, layout: Layout) -> None:
     """Let this process's pipelines have many small shards, laid out as said."""
 
-    def plan_of(resources: Mapping[str, float], **options: int | None) -> Plan:
+    def placement_of(resources: Mapping[str, float], **options: int | None) -> Placement:
         gpus = resources.get("GPU", 0) if layout == "apart" else 0
-        return replace(_plan_of({**resources, "GPU": gpus}, **options), shard=SHARD)
+        return replace(_placement_of({**resources, "GPU": gpus}, **options), shard_size=SHARD)
 
-    patch.setattr(Plan, "of", plan_of)
+    patch.setattr(Placement, "of", placement_of)
     patch.setattr(pipeline, "EmbedActor", SmallStepActor)
-    patch.setattr(ingest, "COMMIT_SECONDS", 0.0)
+    patch.setattr(committer, "COMMIT_SECONDS", 0.0)
 
 
 if __name__ == "__main__":

@@ -12,20 +12,16 @@ import pytest
 import ray
 import requests
 
-from cluster.ingest.driver import ingest
-from cluster.ingest.progress import STAGES, Progress, Summary
-from cluster.ingest.shards import Shard
+from cluster.ingest.driver import ingest_images
 from cluster.ingest.stages import EmbedActor, decode_shard
 from simdist.embedding import Model
 from simdist.errors import SourceError, UsageError
-from simdist.index import failures as failures_module
 from simdist.index.collection import Collection
-from simdist.index.failures import (
-    Failure,
-    forget_older,
-    keep,
+from simdist.ingest.failures import (
     kept,
 )
+from simdist.ingest.progress import STAGES, Progress, Summary
+from simdist.ingest.shards import Shard
 from simdist.sources import (
     Selection,
     Source,
@@ -51,7 +47,7 @@ class Run:
 
     def __call__(self, source: Path | Source, **options: object) -> Summary:
         opened = source if isinstance(source, Source) else open_source(str(source))
-        return ingest(
+        return ingest_images(
             opened,
             collection=self._collection,
             model=self._model,
@@ -125,21 +121,6 @@ class TestFailures:
         assert (summary.added, summary.failed) == (1, 1)
         assert names(collection) == {"empty.png": "decode", "lost.jpg": "list"}
 
-    def test_a_source_that_is_all_wrong_does_not_fill_the_server(
-        self, collection: Collection, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(failures_module, "MAX_KEPT", 2500)
-        many = [Failure.of(f"file:///{i}.jpg", "fetch", "no") for i in range(2000)]
-        keep(collection, many, source="a")
-        keep(
-            collection,
-            [Failure.of(f"file:///b{i}.jpg", "fetch", "no") for i in range(2000)],
-            source="b",
-        )
-        assert len(kept(collection)) == 2500
-        forget_older(collection, source="a", than=time.time())
-        assert {one.source for one in kept(collection)} == {"b"}
-
 
 class TestForce:
     def test_what_is_known_is_embedded_again(
@@ -207,7 +188,7 @@ class TestPrune:
     def test_not_of_a_part(self, folder: Path, run: Run) -> None:
         part = open_source(str(folder), selection=Selection(limit=3))
         for source in (part, open_source(f"{folder}/*/*.jpg"), next(folder.glob("*/*.jpg"))):
-            with pytest.raises(UsageError, match="--prune needs all"):
+            with pytest.raises(UsageError, match="pruning takes the whole"):
                 run(source, prune=lambda _: True)
 
 
@@ -225,7 +206,7 @@ def test_the_same_bytes_are_embedded_once(folder: Path, model: Model) -> None:
 
     actor._embedder.embed = counted  # type: ignore[assignment,method-assign]
     _, once = actor.embed(Shard((refs[0], refs[1], refs[0])), None)
-    shard, pixels = decode_shard(Shard((refs[1], refs[2])), size=224)
+    shard, pixels = decode_shard(Shard((refs[1], refs[2])), preprocessing=model.preprocessing)
     _, again = actor.embed(shard, pixels)
     assert embedded == [2, 1]
     assert (once[0] == once[2]).all()

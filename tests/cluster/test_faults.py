@@ -20,13 +20,13 @@ import numpy as np
 import pytest
 import requests
 
-from cluster.ingest.driver import ingest
-from cluster.ingest.progress import Summary
+from cluster.ingest.driver import ingest_images
 from cluster.runtime import ray_session
 from simdist.cli.main import INTERRUPTED
 from simdist.embedding import Model
 from simdist.index.collection import Collection
-from simdist.index.failures import kept
+from simdist.ingest.failures import kept
+from simdist.ingest.progress import Summary
 from simdist.settings import Settings
 from simdist.sources import ImageRef, open_source
 from simdist.sources.background import in_background
@@ -91,7 +91,7 @@ class Bench:
         """An ingest that nothing disturbs."""
         collection = Collection.ensure(self.store, NAME, model=self.model)
         run = in_background(
-            ingest,
+            ingest_images,
             open_source(self.uri(place), access=self.bucket.access),
             collection=collection,
             model=self.model,

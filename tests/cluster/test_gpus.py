@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import ray
 
-from cluster.ingest.driver import ingest
-from cluster.ingest.listing import Listing
+from cluster.ingest.driver import ingest_images
 from cluster.ingest.pipeline import Pipeline
-from cluster.ingest.stages import EmbedActor, Plan
+from cluster.ingest.stages import EmbedActor, Placement
 from cluster.runtime import ray_session
 from simdist.embedding import Embedder, Model
 from simdist.index.collection import Collection
+from simdist.ingest.listing import Listing
 from simdist.settings import Settings
 from simdist.sources import open_source, uri_path
 from tests.cluster.conftest import assert_holds_exactly, refs_of
@@ -50,15 +50,15 @@ class Noted(EmbedActor):
 def test_each_actor_sees_one_gpu_that_no_other_has(
     tmp_path: Path, folder: Path, collection: Collection, model: Model
 ) -> None:
-    plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
-    assert (plan.actors, plan.actor_gpus) == (NODES * GPUS, 1)
+    placement = Placement.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    assert (placement.actors, placement.actor_gpus) == (NODES * GPUS, 1)
     noted = type("NotedHere", (Noted,), {"folder": tmp_path})
     with (
         Listing(open_source(str(folder)), collection=collection) as listing,
-        Pipeline(plan, model, actor=noted) as pipeline,
+        Pipeline(placement, model, actor=noted) as pipeline,
     ):
         done = [shard for shard in pipeline.embed(listing) if shard is not None]
-        places = wait_for_notes(tmp_path, plan.actors)
+        places = wait_for_notes(tmp_path, placement.actors)
     assert sum(len(shard.refs) for shard in done) == len(refs_of(folder))
     assert len({node for node, _ in places}) == NODES
     # On each node the GPUs are 0 and 1, and nobody has both.
@@ -79,7 +79,7 @@ def wait_for_notes(folder: Path, count: int) -> list[list[str]]:
 def test_an_ingest_over_two_nodes_is_that_of_one_process(
     folder: Path, collection: Collection, model: Model
 ) -> None:
-    summary = ingest(
+    summary = ingest_images(
         open_source(str(folder)),
         collection=collection,
         model=model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from contextlib import suppress
@@ -15,17 +16,17 @@ import pytest
 import ray
 from numpy.typing import NDArray
 
-from cluster.ingest import driver as ingest_module
 from cluster.ingest import pipeline as pipeline_module
-from cluster.ingest.driver import ingest
-from cluster.ingest.progress import Progress, Summary
-from cluster.ingest.shards import Shard
-from cluster.ingest.stages import EmbedActor, Plan, decode_shard
-from simdist.embedding import Model
+from cluster.ingest.driver import ingest_images
+from cluster.ingest.stages import EmbedActor, Placement, decode_shard
+from simdist.embedding import Model, Preprocessing
 from simdist.errors import ClusterError, ModelError, SourceError
 from simdist.images.limits import Pixels
 from simdist.index.collection import Collection
 from simdist.index.images import Added
+from simdist.ingest import committer
+from simdist.ingest.progress import Progress, Summary
+from simdist.ingest.shards import Shard
 from simdist.sources import file_uri, open_source
 from tests.bad_inputs import write_bad_inputs
 from tests.cluster.conftest import assert_holds_exactly, refs_of
@@ -49,7 +50,7 @@ class Run:
 
     def __call__(self, source: object) -> Summary:
         self.seen.clear()
-        return ingest(
+        return ingest_images(
             open_source(str(source)),
             collection=self._collection,
             model=self._model,
@@ -149,16 +150,17 @@ def test_ctrl_c_commits_what_is_embedded(
 def test_an_image_that_kills_its_decoder_costs_no_other(
     folder: Path, collection: Collection, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def deadly(shard: Shard, *, size: int) -> tuple[Shard, Pixels]:
+    def deadly(shard: Shard, *, preprocessing: Preprocessing) -> tuple[Shard, Pixels]:
         if any("clownfish" in ref.uri for ref in shard.refs):
             os._exit(1)
-        return decode_shard(shard, size=size)
+        return decode_shard(shard, preprocessing=preprocessing)
 
     # Decoded in the actor first, then apart: it kills both.
     class DeadlyActor(EmbedActor):
         def embed(self, shard: Shard, pixels: Pixels | None) -> tuple[Shard, NDArray[np.float32]]:
             if pixels is None:
-                shard, pixels = deadly(shard, size=self._embedder.model.preprocessing.size)
+                own = self._embedder.model.preprocessing
+                shard, pixels = deadly(shard, preprocessing=own)
             return super().embed(shard, pixels)
 
     monkeypatch.setattr(pipeline_module, "EmbedActor", DeadlyActor)
@@ -170,11 +172,32 @@ def test_an_image_that_kills_its_decoder_costs_no_other(
     assert_holds_exactly(collection, [ref for ref in refs_of(folder) if "clownfish" not in ref.uri])
 
 
+def test_an_unusable_embedding_is_a_failure_and_costs_no_other(
+    folder: Path, collection: Collection, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of length zero, infinite, not a number, and with squares that overflow."""
+
+    class BadActor(EmbedActor):
+        def embed(self, shard: Shard, pixels: Pixels | None) -> tuple[Shard, NDArray[np.float32]]:
+            shard, vectors = super().embed(shard, pixels)
+            fish = [i for i, ref in enumerate(shard.refs) if ref.label == "fish"]
+            for value, i in zip(itertools.cycle([0, np.inf, np.nan, 1e30]), fish, strict=False):
+                vectors[i] = value
+            return shard, vectors
+
+    monkeypatch.setattr(pipeline_module, "EmbedActor", BadActor)
+    summary = run(folder)
+    assert (summary.added, summary.failed, run.seen[-1].done) == (32, 8, 32)
+    assert {failure.stage for failure in summary.failures} == {"embed"}
+    assert all("/fish/" in failure.uri for failure in summary.failures)
+    assert_holds_exactly(collection, [ref for ref in refs_of(folder) if ref.label != "fish"])
+
+
 @pytest.fixture
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten shards of the 40 photographs: actors are sure to have work left at the first results."""
-    plan = Plan.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
-    monkeypatch.setattr(Plan, "of", lambda resources, **_: replace(plan, shard=4))
+    placement = Placement.of(ray.cluster_resources())  # type: ignore[no-untyped-call]
+    monkeypatch.setattr(Placement, "of", lambda resources, **_: replace(placement, shard_size=4))
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -193,8 +216,8 @@ def test_commits_hold_many_shards_unless_searches_would_wait_for_them(
 
     really_add = Collection.add
     monkeypatch.setattr(Collection, "add", add)
-    monkeypatch.setattr(ingest_module, "COMMIT_ROWS", 16)
-    monkeypatch.setattr(ingest_module, "COMMIT_SECONDS", seconds)
+    monkeypatch.setattr(committer, "COMMIT_ROWS", 16)
+    monkeypatch.setattr(committer, "COMMIT_SECONDS", seconds)
     assert run(folder).added == 40
     assert committed == sizes
 
@@ -271,7 +294,7 @@ def test_weights_that_do_not_fit_are_reported_as_such(
 ) -> None:
     broken = Model(model.backbone, dict(list(model.weights.items())[1:]), model.preprocessing, "fc")
     with pytest.raises(ModelError, match="do not fit the backbone"):
-        ingest(
+        ingest_images(
             open_source(str(folder)),
             collection=collection,
             model=broken,

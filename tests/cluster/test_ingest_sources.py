@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cluster.ingest.driver import ingest
-from cluster.ingest.progress import Summary
+from cluster.ingest.driver import ingest_images
 from simdist.embedding import Model
 from simdist.index.collection import Collection
+from simdist.ingest.progress import Summary
 from simdist.sources import Columns, Selection, open_source
 from tests.archives import dataset_of, shard_of
 from tests.cluster.conftest import refs_of
@@ -41,7 +41,7 @@ def filled(s3: ObjectStore, folder: Path) -> ObjectStore:
 def run(
     source: str, collection: Collection, model: Model, columns: Columns | None = None
 ) -> Summary:
-    return ingest(
+    return ingest_images(
         open_source(source, selection=Selection(columns=columns or Columns())),
         collection=collection,
         model=model,
@@ -90,7 +90,7 @@ def test_an_object_that_is_lost_on_the_way_costs_no_other(
     try:
         proxy.trouble["clownfish.jpg"] = ["404"]
         proxy.trouble["horses.jpg"] = ["503"] * 2
-        summary = ingest(
+        summary = ingest_images(
             open_source(f"{filled.uri}/photos", access=filled.at(proxy.url).access),
             collection=collection,
             model=model,

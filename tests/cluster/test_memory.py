@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 
 from bench.memory import CheapActor, write_images
-from cluster.ingest import listing, pipeline, stages
-from cluster.ingest.driver import ingest
-from cluster.ingest.progress import Progress
-from cluster.ingest.shards import Shard
+from cluster.ingest import pipeline, stages
+from cluster.ingest.driver import ingest_images
 from cluster.runtime import ray_session
 from simdist.embedding import Model
 from simdist.index.collection import FIT_SAMPLE, Collection
+from simdist.ingest import listing
+from simdist.ingest.progress import Progress
+from simdist.ingest.shards import Shard
 from simdist.settings import Settings
 from simdist.sources import ImageRef, open_source
 from tests.cluster.conftest import refs_of
@@ -53,7 +54,7 @@ def test_the_driver_knows_only_what_is_under_way(
         nonlocal most
         most = max(most, sum(type(thing) is ImageRef for thing in gc.get_objects()))
 
-    summary = ingest(
+    summary = ingest_images(
         open_source(str(tmp_path / "images")),
         collection=collection,
         model=model,

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from cluster.ingest.pipeline import Pipeline
-from cluster.ingest.stages import Plan
+from cluster.ingest.stages import Placement
 from cluster.runtime import ray_session
 from simdist.embedding import Model
 from simdist.errors import ClusterError, UsageError
@@ -81,7 +81,7 @@ def test_each_actor_holds_a_gpu_of_its_own(model: Model) -> None:
         ray.init(
             "local", num_cpus=2, num_gpus=2, include_dashboard=False, logging_level=logging.CRITICAL
         )
-        with Pipeline(Plan.of({"CPU": 2, "GPU": 2}), model) as pipeline:
+        with Pipeline(Placement.of({"CPU": 2, "GPU": 2}), model) as pipeline:
             ids = [
                 ray.get(actor.__ray_call__.remote(lambda _: ray.get_gpu_ids()))
                 for actor in pipeline._loading.values()
@@ -93,27 +93,36 @@ def test_each_actor_holds_a_gpu_of_its_own(model: Model) -> None:
 
 @pytest.mark.parametrize("cpus", [1, 2, 64])
 def test_without_gpus_every_cpu_embeds_and_decoding_finds_room(cpus: int) -> None:
-    plan = Plan.of({"CPU": cpus})
-    assert plan.actors == cpus
-    assert plan.actors * plan.actor_cpus + plan.decoder_cpus <= cpus
+    placement = Placement.of({"CPU": cpus})
+    assert placement.actors == cpus
+    assert placement.actors * placement.actor_cpus + placement.decoder_cpus <= cpus
 
 
 def test_with_gpus_there_is_one_actor_each() -> None:
-    plan = Plan.of({"CPU": 16, "GPU": 4})
-    assert (plan.actors, plan.actor_gpus, plan.decoders) == (4, 1, 16)
-    assert plan.actors * plan.actor_cpus + plan.decoders * plan.decoder_cpus <= 16
+    placement = Placement.of({"CPU": 16, "GPU": 4})
+    assert (placement.actors, placement.actor_gpus, placement.decoders) == (4, 1, 16)
+    assert (
+        placement.actors * placement.actor_cpus + placement.decoders * placement.decoder_cpus <= 16
+    )
 
 
 def test_a_plan_takes_what_it_is_told_to() -> None:
     cluster = {"CPU": 8.0, "GPU": 4.0}
-    assert (Plan.of(cluster).actors, Plan.of(cluster).actor_gpus) == (4, 1)
-    assert (Plan.of(cluster, gpus=2).actors, Plan.of(cluster, gpus=2).actor_gpus) == (2, 1)
+    assert (Placement.of(cluster).actors, Placement.of(cluster).actor_gpus) == (4, 1)
+    assert (Placement.of(cluster, gpus=2).actors, Placement.of(cluster, gpus=2).actor_gpus) == (
+        2,
+        1,
+    )
     # More than there are: they are waited for.
-    assert Plan.of(cluster, gpus=6).actors == 6
-    for plan, actors in (
-        (Plan.of(cluster, gpus=0), 8),
-        (Plan.of(cluster, actors=3), 3),
-        (Plan.of({"CPU": 8.0}), 8),
-        (Plan.of({"CPU": 8.0}, actors=1), 1),
+    assert Placement.of(cluster, gpus=6).actors == 6
+    for placement, actors in (
+        (Placement.of(cluster, gpus=0), 8),
+        (Placement.of(cluster, actors=3), 3),
+        (Placement.of({"CPU": 8.0}), 8),
+        (Placement.of({"CPU": 8.0}, actors=1), 1),
     ):
-        assert (plan.actors, plan.actor_gpus, plan.actors_decode) == (actors, 0, True)
+        assert (placement.actors, placement.actor_gpus, placement.actors_decode) == (
+            actors,
+            0,
+            True,
+        )

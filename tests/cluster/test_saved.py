@@ -5,29 +5,24 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
-from cluster.ingest import driver as ingest_module
-from cluster.ingest.driver import ingest
-from cluster.ingest.progress import Progress, Summary
-from cluster.ingest.saved import ingest_saved
+from cluster.ingest.driver import ingest_images
 from simdist.embedding import Model
-from simdist.errors import ModelMismatchError, SourceError
 from simdist.index.collection import Collection
-from simdist.index.failures import kept
+from simdist.ingest import committer
+from simdist.ingest.progress import Progress, Summary
+from simdist.ingest.saved import ingest_saved
 from simdist.sources import Access, open_source
 from simdist.sources.saved import SavedEmbeddings
 from tests.cluster.conftest import assert_holds_exactly, refs_of
 from tests.index_contents import stored_vectors
 
 
-def rebuild(collection: Collection, place: Path, name: str, *, force: bool = False) -> Summary:
+def rebuild(collection: Collection, location: Path, name: str, *, force: bool = False) -> Summary:
     seen: list[Progress] = []
     summary = ingest_saved(
-        str(place),
+        str(location),
         store=collection.store,
         name=name,
         access=Access(),
@@ -47,10 +42,10 @@ def test_the_same_index_comes_from_what_is_saved(
     model: Model,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(ingest_module, "SAVED_ROWS", 16)
-    place = tmp_path / "saved"
-    saved = SavedEmbeddings.create(str(place), access=Access(), model_id=model.id)
-    ingest(
+    monkeypatch.setattr(committer, "SAVED_ROWS", 16)
+    location = tmp_path / "saved"
+    saved = SavedEmbeddings.create(str(location), access=Access(), model_id=model.id)
+    ingest_images(
         open_source(str(folder)),
         collection=collection,
         model=model,
@@ -59,40 +54,14 @@ def test_the_same_index_comes_from_what_is_saved(
     )
     refs = refs_of(folder)
     shutil.rmtree(folder)
-    assert 1 < len(list(place.iterdir())) <= 3
+    assert 1 < len(list(location.iterdir())) <= 3
 
-    first = rebuild(collection, place, "rebuilt")
+    first = rebuild(collection, location, "rebuilt")
     assert (first.listed, first.added, first.failed) == (40, 40, 0)
     rebuilt = Collection.open(collection.store, "rebuilt")
     assert (rebuilt.model, rebuilt.model_id) == (collection.model, collection.model_id)
     assert_holds_exactly(rebuilt, refs)
     assert stored_vectors(rebuilt) == stored_vectors(collection)
-    assert rebuild(collection, place, "rebuilt").skipped == 40
-    assert rebuild(collection, place, "rebuilt", force=True).replaced == 40
+    assert rebuild(collection, location, "rebuilt").skipped == 40
+    assert rebuild(collection, location, "rebuilt", force=True).replaced == 40
     assert_holds_exactly(rebuilt, refs)
-
-
-def test_vectors_that_cannot_be_indexed_are_failures(
-    tmp_path: Path, collection: Collection
-) -> None:
-    vectors = np.ones((300, 4), np.float32)
-    vectors[7, 1], vectors[9] = np.inf, 0
-    uris = [f"s3://elsewhere/{i}.jpg" for i in range(300)]
-    table = {"uri": uris, "model": ["clip"] * 300, "vector": vectors.tolist()}
-    parquet.write_table(pa.table(table), tmp_path / "clip.parquet")
-    summary = rebuild(collection, tmp_path, "clip")
-    assert (summary.added, summary.failed) == (298, 2)
-    assert [one.failure.uri for one in kept(Collection.open(collection.store, "clip"))] == [
-        uris[7],
-        uris[9],
-    ]
-
-
-def test_embeddings_of_another_model_or_of_none(tmp_path: Path, collection: Collection) -> None:
-    table = {"uri": ["a"], "vector": [[1.0, 2.0]]}
-    parquet.write_table(pa.table(table), tmp_path / "a.parquet")
-    with pytest.raises(SourceError, match="column 'model'"):
-        rebuild(collection, tmp_path, "other")
-    parquet.write_table(pa.table(table | {"model": ["clip"]}), tmp_path / "a.parquet")
-    with pytest.raises(ModelMismatchError, match="not with clip"):
-        rebuild(collection, tmp_path, collection.name)

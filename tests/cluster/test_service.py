@@ -113,7 +113,7 @@ class TestHowToSearch:
         assert tools == [hit for hit in every if hit.label == "tools"][:3]
 
     def test_a_recall_that_was_not_measured(self, client: simdist.Client) -> None:
-        with pytest.raises(ServiceError, match="simdist tune") as caught:
+        with pytest.raises(ServiceError, match="tune the collection") as caught:
             client.search(uri=HORSES, recall=0.9)
         assert caught.value.status == 409
 
@@ -260,7 +260,7 @@ def test_a_service_without_tokens_speaks_of_none(service: Service) -> None:
 
 def test_no_service(cli: CommandLine) -> None:
     message = cli.fail("search", str(FISH), "--server", "http://127.0.0.1:1")
-    assert "start one with 'simdist serve'" in message
+    assert "start one, or correct the address (simdist serve)" in message
     assert "not the address" in cli.fail("search", str(FISH), "--server", "x", code=2)
 
 

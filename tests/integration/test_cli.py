@@ -127,7 +127,7 @@ class TestSearch:
         assert message.count("efficientnet-lite0-") == 2
 
     def test_before_any_ingest_and_unknown_collections(self, cli: CommandLine) -> None:
-        assert "there are none yet" in cli.fail("search", str(HORSES))
+        assert "there is none yet" in cli.fail("search", str(HORSES))
         store = connect_cli()
         Collection.create(store, "new", model="efficientnet-lite0", model_id="m", dim=4)
         store.close()
@@ -308,7 +308,7 @@ class TestFailures:
         options = ("-c", "stored", "--model", "efficientnet-lite0", "--endpoint-url", s3.url)
         first = cli.run("ingest", s3.uri, *options).out
         assert "0 added" in first
-        assert first.endswith("mend what is named, then run the same command again.\n")
+        assert first.endswith("fix what is named above, then run the same command again.\n")
         assert "Next:" not in first
         s3.put("a.jpg", HORSES.read_bytes())
         again = cli.run("failures", "-c", "stored", "--retry")
@@ -327,7 +327,7 @@ class TestPruneAndProgress:
         ingest = ("ingest", str(tmp_path), "-c", "photos", "--model", "efficientnet-lite0")
         assert "add --yes" in cli.fail(*ingest, "--prune", code=2)
         assert "no image at all" in cli.fail(*ingest, "--prune", "--yes")
-        assert "--prune needs all" in cli.fail(
+        assert "pruning takes the whole" in cli.fail(
             *(*ingest, "--prune", "--yes", "--include", "*.jpg"), code=2
         )
         assert cli.fail(*ingest, "--gpus", "2", "--actors", "2", code=2)

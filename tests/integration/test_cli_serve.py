@@ -48,7 +48,7 @@ def test_an_address_of_another_machine(cli: CommandLine, tmp_path: Path) -> None
     tokens.write_text(f"read {TOKEN}\n")
     said = cli.fail("serve", "--host", "192.0.2.1", "--tokens", str(tokens))
     assert "cannot listen at 192.0.2.1" in said
-    assert "--host and --port" in said
+    assert "--host ADDRESS, --port N" in said
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])

@@ -28,13 +28,13 @@ SLOW = """
 import signal, sys, time
 # What is started in the background is deaf to Ctrl-C, and so are all its children.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from simdist import rehash
+from simdist.index import growth
 from simdist.cli.main import main
 from simdist.store import Store
-rehash.FILL_BATCH = 100
+growth.FILL_BATCH = 100
 run = Store.run
 def slow(self, script, *rest, **options):
-    if script == "rehash_fill":
+    if script.name == "rehash_fill":
         time.sleep(0.1)
     return run(self, script, *rest, **options)
 Store.run = slow
@@ -87,7 +87,7 @@ class TestTune:
 class TestSearch:
     def test_by_recall(self, cli: CommandLine, photos: Collection) -> None:
         search = ("search", HORSES, "-c", "photos", "--json", "--recall")
-        assert "run 'simdist tune --collection photos'" in cli.fail(*search, "0.95")
+        assert "(simdist tune --collection photos)" in cli.fail(*search, "0.95")
         assert cli.run("tune", "-c", "photos").code == 0
         [found] = json.loads(cli.run(*search, "0.95").out)
         assert found["hits"][0]["uri"] == HORSES

@@ -11,15 +11,15 @@ import redis
 
 from simdist.errors import StoreError
 from simdist.index.collection import Collection
-from simdist.index.failures import (
+from simdist.index.inventory import describe_all
+from simdist.index.rehash import rehash
+from simdist.index.tuning import tune
+from simdist.ingest.failures import (
     Failure,
     forget,
     keep,
     kept,
 )
-from simdist.index.inventory import describe_all
-from simdist.index.rehash import rehash
-from simdist.index.tuning import tune
 from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, connection
 from tests.collections import create, ref, vectors

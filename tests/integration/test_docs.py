@@ -16,8 +16,6 @@ from tests.object_store import ObjectStore, made_bucket
 COMMAND = re.compile(r"^    simdist (.*)$", re.MULTILINE)
 # Stands in the pages for an endpoint of the reader's own.
 ENDPOINT = "https://minio.example:9000"
-
-
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 
 
@@ -61,8 +59,13 @@ def test_commands_are_found() -> None:
     assert {"ingest.md", "sources.md"} <= {page for page in PAGES if commands(page)}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}" for name in PAGES)])
 def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / "docs" / page).read_text()
-    targets = re.findall(r"\]\(([^)#:]+)\)", text)
-    assert [target for target in targets if not (ROOT / "docs" / target).exists()] == []
+    targets = re.findall(r"\]\((?!\w+:)([^)#]+)", (ROOT / page).read_text())
+    folder = (ROOT / page).parent
+    assert [target for target in targets if not (folder / target).exists()] == []
+
+
+def test_the_map_names_every_page() -> None:
+    targets = re.findall(r"\]\(([^)]+)\)", (ROOT / "docs" / "index.md").read_text())
+    assert [page for page in PAGES if page != "index.md" and page not in targets] == []

@@ -107,9 +107,3 @@ def test_the_examples_print_what_the_readme_shows(environment: dict[str, str]) -
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert_same(result.stdout, blocks[place + 1][1])
-
-
-def test_links_lead_somewhere() -> None:
-    targets = re.findall(r"\]\(([^)#]+)\)", README)
-    assert targets
-    assert [target for target in targets if not (ROOT / target).exists()] == []

@@ -276,7 +276,7 @@ def test_a_row_group_that_is_too_large_is_refused(
     ("columns", "selection", "reason"),
     [
         ({"a": [b"1"], "b": [b"2"]}, Columns(), r"several columns of bytes \(a, b\): name the one"),
-        ({"a": ["1"]}, Columns(), r"no column uri or url .* --uri-column; it has 'a'"),
+        ({"a": ["1"]}, Columns(), r"no column uri or url .*: name the one to use; it has 'a'"),
         ({"a": ["1"]}, Columns(uri="b"), "no column 'b'; it has 'a'"),
         ({"jpg": [b"1"]}, Columns(label="b"), "no column 'b'; it has no columns"),
     ],

@@ -18,6 +18,7 @@ from simdist.embedding.folding import fold_batch_norms
 from simdist.errors import ImageError, ModelError, UsageError
 from simdist.images.decoding import decode
 from simdist.images.limits import Pixels
+from simdist.images.resizing import Resize
 
 Vectors = NDArray[np.float32]
 SIDE = 96
@@ -356,7 +357,7 @@ def test_a_device_whose_memory_is_too_small_gets_fewer_images_at_a_time(
     expected = embedder.embed(pixels)
     forward, sizes = embedder._forward, list[int]()
 
-    def full(batch: Tensor) -> Tensor:
+    def full(batch: Tensor) -> tuple[Tensor, Tensor]:
         sizes.append(len(batch))
         if len(batch) > 2:
             raise torch.OutOfMemoryError
@@ -367,3 +368,22 @@ def test_a_device_whose_memory_is_too_small_gets_fewer_images_at_a_time(
     assert (embedder.embed(pixels) == expected).all()
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
     assert embedder.batch == 2
+
+
+def test_bytes_in_vectors_out(embedder: Embedder, photos: list[Path]) -> None:
+    expected = embedder.embed(
+        np.stack([embedder.model.preprocessing.pixels(path.read_bytes()) for path in photos[:3]])
+    )
+    images = (path.read_bytes() for path in photos[:3])
+    assert (embedder.embed_images(images) == expected).all()
+    assert (embedder.embed_files(photos[:3]) == expected).all()
+    assert embedder.embed_images([]).shape == (0, embedder.model.dim)
+
+
+def test_how_pixels_are_resized_belongs_to_the_model(
+    embedder: Embedder, photo: Path, lite0: Model
+) -> None:
+    cropped = replace(lite0, preprocessing=replace(lite0.preprocessing, resize=Resize.crop))
+    assert cropped.id != lite0.id
+    [one], [other] = embedder.embed_files([photo]), Embedder(cropped).embed_files([photo])
+    assert 0.5 < one @ other < 0.999

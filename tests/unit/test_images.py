@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image, ImageSequence
+from PIL import ExifTags, Image, ImageSequence
 
 from simdist.errors import ImageError
 from simdist.images import decoding as images
 from simdist.images.decoding import decode, open_image
 from simdist.images.limits import Pixels
+from simdist.images.resizing import Resize
 from tests.bad_inputs import bomb, encode, png16, with_broken_exif
 
 # As simdist.images asks for; pytest sets its own filters over it.
@@ -213,6 +214,35 @@ def test_a_jpeg_is_resized_as_pillow_resizes_it(
     data = encode(picture.resize(sides).convert(mode), "JPEG", progressive=True)
     by_pillow = open_image(data, at_least=224).resize((224, 224), Image.Resampling.BILINEAR)
     assert np.abs(decode(data, size=224).astype(int) - np.asarray(by_pillow)).max() <= 2
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+@pytest.mark.parametrize("shape", [(640, 200), (200, 640), (333, 333), (3000, 2000), (50, 400)])
+def test_a_crop_is_the_largest_square_in_the_centre(
+    picture: Image.Image, form: str, shape: tuple[int, int]
+) -> None:
+    whole = picture.resize(shape)
+    side = min(shape)
+    left, top = (shape[0] - side) // 2, (shape[1] - side) // 2
+    centre = whole.crop((left, top, left + side, top + side))
+    # So good that the blocks of the two files, which lie otherwise, do not show.
+    options = {"quality": 99, "subsampling": 0} if form == "JPEG" else {}
+    found = decode(encode(whole, form, **options), size=224, resize=Resize.crop)
+    assert difference(found, decode(encode(centre, form, **options), size=224)) < 1
+    squashed = decode(encode(whole, form, **options), size=224)
+    same = shape[0] == shape[1]
+    assert np.array_equal(found, squashed) == same
+
+
+def test_a_crop_is_turned_as_the_picture_is(picture: Image.Image) -> None:
+    wide = picture.resize((400, 200))
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    turned = decode(encode(wide, "PNG", exif=exif), size=64, resize=Resize.crop)
+    upright = decode(
+        encode(wide.transpose(Image.Transpose.ROTATE_270), "PNG"), size=64, resize=Resize.crop
+    )
+    assert difference(turned, upright) < 0.5
 
 
 def test_a_jpeg_with_bytes_that_belong_nowhere_is_decoded(picture: Image.Image) -> None:

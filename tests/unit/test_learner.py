@@ -6,6 +6,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +16,9 @@ from torch import Tensor, nn
 
 from simdist.embedding.backbones import Preprocessing
 from simdist.errors import ModelError
-from simdist.training.checkpoint import Checkpoint, Epoch
-from simdist.training.learner import (
-    Data,
-    Progress,
-    find_learning_rate,
-    fit,
-    is_stuck,
-    make_learner,
-)
+from simdist.training.checkpoint import Checkpoint, Epoch, is_stuck
+from simdist.training.job import Progress, TrainingOptions
+from simdist.training.learner import Data, find_learning_rate, fit, make_learner
 from simdist.training.loss import add_proxies, proxies_of, without_proxies
 
 pytestmark = pytest.mark.slow
@@ -31,6 +26,9 @@ pytestmark = pytest.mark.slow
 SIZE, CLASSES = 16, 3
 PREPROCESSING = Preprocessing(SIZE, (120.0, 120.0, 120.0), (60.0, 60.0, 60.0))
 EPOCHS = (2, 3)
+
+
+options = partial(TrainingOptions, "efficientnet-lite0")
 
 
 def network() -> nn.Sequential:
@@ -85,9 +83,7 @@ def run(
     fit(
         learner,
         state,
-        epochs=EPOCHS,
-        seed=7,
-        patience=patience,
+        options(epochs=EPOCHS, seed=7, patience=patience),
         after_epoch=lambda: state.write(path),
         on_progress=show,
     )
@@ -150,10 +146,9 @@ def test_another_seed_or_a_lost_optimizer_comes_to_something_else(
     state.optimizer = [{} for _ in state.optimizer]
     learner = make_learner(network(), data, PREPROCESSING, batch=5, device="cpu")
     fit(
-        *(learner, state),
-        epochs=EPOCHS,
-        seed=7,
-        patience=9,
+        learner,
+        state,
+        options(epochs=EPOCHS, seed=7, patience=9),
         after_epoch=lambda: None,
         on_progress=lambda _: None,
     )
@@ -197,10 +192,9 @@ def test_the_first_layers_learn_more_slowly(data: Data) -> None:
     learner = make_learner(network(), data, PREPROCESSING, batch=5, device="cpu")
     seen: list[list[float]] = []
     fit(
-        *(learner, Checkpoint(1e-2)),
-        epochs=(0, 1),
-        seed=0,
-        patience=9,
+        learner,
+        Checkpoint(1e-2),
+        options(epochs=(0, 1), seed=0, patience=9),
         after_epoch=lambda: None,
         on_progress=lambda _: seen.append([group["lr"] for group in learner.opt.hypers]),
     )

@@ -141,7 +141,7 @@ def test_a_csv_list_has_columns(photos: Path) -> None:
 @pytest.mark.parametrize(
     ("header", "columns", "reason"),
     [
-        ("a,b", Columns(), r"no column uri or url .* with --uri-column; it has 'a', 'b'"),
+        ("a,b", Columns(), r"no column uri or url .*: name the one to use; it has 'a', 'b'"),
         ("url", Columns(uri="b"), "no column 'b'; it has 'url'"),
         ("url", Columns(label="b"), "no column 'b'; it has 'url'"),
         ("", Columns(), "it has no columns"),
@@ -299,7 +299,7 @@ def test_include_exclude_and_limit(
 def test_labels(photos: Path) -> None:
     assert [ref.label for ref in look(photos)[0]] == ["cats", "cats", "dogs", "cats"]
     assert {ref.label for ref in look(photos, label_from=LabelFrom.none)[0]} == {None}
-    with pytest.raises(UsageError, match=r"has no columns .* --label-from folder"):
+    with pytest.raises(UsageError, match=r"has no columns .* take them from the folders"):
         look(photos, label_from=LabelFrom.column)
     listed = written(photos / "list.csv", "url,label", "cats/tom.jpg,a")
     assert [ref.label for ref in look(listed)[0]] == ["a"]

@@ -24,7 +24,8 @@ from simdist.embedding import (
     load_model,
 )
 from simdist.embedding.model import save_bundle
-from simdist.errors import ModelError, UsageError
+from simdist.errors import ModelError, Remedy, UsageError
+from simdist.images.resizing import Resize
 
 # Ids.
 
@@ -98,8 +99,11 @@ def test_a_bundle_holds_the_whole_model(bundle: Path, untrained: Model) -> None:
     assert sorted(path.name for path in bundle.iterdir()) == ["card.json", "weights.safetensors"]
 
 
-def test_a_bundles_preprocessing_is_its_own(untrained: Model, tmp_path: Path) -> None:
-    own = Preprocessing(96, (1.5, 2.5, 3.5), (4.5, 5.5, 6.5))
+@pytest.mark.parametrize("resize", list(Resize))
+def test_a_bundles_preprocessing_is_its_own(
+    untrained: Model, tmp_path: Path, resize: Resize
+) -> None:
+    own = Preprocessing(96, (1.5, 2.5, 3.5), (4.5, 5.5, 6.5), resize)
     save_bundle(replace(untrained, preprocessing=own), tmp_path / "own")
     model = load_model(str(tmp_path / "own"))
     assert model.preprocessing == own
@@ -146,6 +150,7 @@ def test_a_card_that_is_none_is_refused(bundle: Path, content: str | bytes) -> N
         (["preprocessing", "size"], -224, "is not the card"),
         (["preprocessing", "size"], 10**9, "is not the card"),
         (["preprocessing", "size"], "wide", "is not the card"),
+        (["preprocessing", "resize"], "stretch", "is not the card"),
         (["preprocessing", "mean"], [1, 2], "is not the card"),
         (["preprocessing", "mean"], [1, 2, float("nan")], "is not the card"),
         (["preprocessing", "std"], [1, 2, float("inf")], "is not the card"),
@@ -301,8 +306,8 @@ def test_a_weights_file_that_is_not_there_is_an_error(name: str, tmp_path: Path)
 def test_no_network_for_the_weights_names_the_ways_out() -> None:
     with pytest.raises(ModelError, match="cannot be downloaded") as caught:
         load_model("resnet34")
-    assert "--weights FILE" in str(caught.value)
-    assert "--model efficientnet-lite0" in str(caught.value)
+    assert "give a file of weights" in str(caught.value)
+    assert caught.value.remedy is Remedy.BUNDLED_MODEL
 
 
 def test_a_damaged_download_is_named(torch_home: Path) -> None:

@@ -27,3 +27,38 @@ def test_imports_stay_light(code: str) -> None:
         [sys.executable, "-c", f"{code}; {listing}"], capture_output=True, text=True, check=True
     )
     assert not {"torch", "ray", "fastai", "torchvision"} & set(output.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import simdist",
+        "import simdist, simdist.ingest",
+        "import simdist.ingest.committer",
+        "from simdist.ingest.committer import Committer; import simdist",
+        "import simdist; simdist.ingest; from simdist.ingest import failures",
+        "import cluster.ingest.driver, simdist",
+        "import cluster.ingest.job, simdist",
+        "from simdist import ingest; import simdist",
+    ],
+)
+def test_ingest_is_a_package_and_a_function_whatever_is_imported_first(imports: str) -> None:
+    code = f"""{imports}
+import inspect, pydoc
+from simdist.errors import SourceError
+from simdist.ingest.committer import Committer
+from simdist import ingest
+
+for function in (simdist.ingest, ingest):
+    assert callable(function)
+    assert list(inspect.signature(function).parameters)[:2] == ["location", "collection"]
+    assert "Index the images of a folder" in pydoc.plain(pydoc.render_doc(function))
+    try:
+        function("no-such-folder", collection="demo")
+    except SourceError as error:
+        print(error)
+"""
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.count("no-such-folder") == 2

@@ -98,7 +98,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_beyond_loopback_it_takes_tokens() -> None:
-    with pytest.raises(UsageError, match="needs tokens: give a file with --tokens"):
+    with pytest.raises(UsageError, match="needs tokens: give a file"):
         require_tokens(Tokens())
     with pytest.raises(UsageError, match="needs tokens"):
         ServiceConfig(redis_url="redis://localhost")

@@ -27,8 +27,7 @@ from simdist.errors import (
     UsageError,
 )
 from simdist.sources import ImageRef, open_source
-from simdist.training.job import Trained, TrainingOptions
-from simdist.training.learner import Progress
+from simdist.training.job import Progress, Trained, TrainingOptions
 from simdist.training.train import train
 from tests.conftest import PHOTOS
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.index.failures import Failure
+from simdist.ingest.failures import Failure
 from simdist.sources import Access, ImageRef
 
 
@@ -34,13 +34,10 @@ class Shard:
     work: Work = field(default_factory=Work)
     digests: tuple[bytes, ...] = ()
 
-    def __bool__(self) -> bool:
-        return bool(self.refs or self.failures)
-
 
 @dataclass(frozen=True)
 class Embedded:
-    """A shard at its end: `vectors` are the (n, dim) float32 embeddings of its `refs`."""
+    """A shard at its end: `vectors` are the (n, dim) float32 embeddings of `refs`, unchecked."""
 
     refs: tuple[ImageRef, ...]
     failures: tuple[Failure, ...]

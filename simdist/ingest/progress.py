@@ -6,17 +6,29 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-from cluster.ingest.listing import Count
-from cluster.ingest.shards import Work
-from simdist.index.failures import Failure
-
-if TYPE_CHECKING:
-    from cluster.ingest.stages import Plan
+from simdist.ingest.failures import Failure
+from simdist.ingest.shards import Work
 
 STAGES = ("list", "fetch", "decode", "embed", "commit")
 RATE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Count:
+    """How far a listing has come.
+
+    Attributes:
+        listed: entries met.
+        skipped: of them, images that the collection has.
+        failed: of them, those that cannot even be listed.
+        done: whether that is all.
+    """
+
+    listed: int = 0
+    skipped: int = 0
+    failed: int = 0
+    done: bool = False
 
 
 @dataclass(frozen=True)
@@ -37,13 +49,13 @@ class Progress:
         queues: shards that are decoding, ready for an actor, or at one.
     """
 
-    listed: int
-    listing_done: bool
-    skipped: int
-    done: int
-    failed: int
-    seconds: float
-    rate: float
+    listed: int = 0
+    listing_done: bool = False
+    skipped: int = 0
+    done: int = 0
+    failed: int = 0
+    seconds: float = 0.0
+    rate: float = 0.0
     stages: Mapping[str, float] = field(default_factory=dict)
     slowest: str | None = None
     queues: Mapping[str, int] = field(default_factory=dict)
@@ -58,19 +70,32 @@ class Progress:
 
 @dataclass(frozen=True)
 class Summary:
-    """What an ingest did. `failures` are the first of `failed`; the rest as in `Progress`."""
+    """What an ingest did.
 
-    listed: int
-    skipped: int
-    added: int
-    replaced: int
-    unchanged: int
-    failed: int
-    pruned: int
-    seconds: float
-    failures: tuple[Failure, ...]
-    stages: Mapping[str, float]
-    slowest: str | None
+    Attributes:
+        listed: entries met in the source.
+        skipped: images that the collection had already.
+        added: images that are new in the collection.
+        replaced: images whose content had changed, or all that there were with `force`.
+        unchanged: images that another process had indexed meanwhile.
+        failed: images that cannot be indexed.
+        pruned: images deleted, for they are gone from the source.
+        seconds: from the start to the end.
+        failures: the first of those that `failed`.
+        stages, slowest: as in `Progress`.
+    """
+
+    listed: int = 0
+    skipped: int = 0
+    added: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    failed: int = 0
+    pruned: int = 0
+    seconds: float = 0.0
+    failures: tuple[Failure, ...] = ()
+    stages: Mapping[str, float] = field(default_factory=dict)
+    slowest: str | None = None
 
 
 class Rate:
@@ -94,14 +119,20 @@ class Rate:
 class StageClock:
     """How busy the stages of a pipeline are."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, *, embedders: int, decoders: int | None) -> None:
+        """Start the clock.
+
+        Args:
+            embedders: how many shards can be embedded at once.
+            decoders: how many can be fetched and decoded at once; None where those who embed a
+                shard fetch and decode it first.
+        """
         self._start = time.monotonic()
-        workers = plan.actors if plan.actors_decode else plan.decoders
-        # How many can do a stage at once, and who does what: what is done in turn by the same
-        # processes is slow together.
-        self._slots = dict.fromkeys(STAGES, 1) | {"fetch": workers, "decode": workers}
-        self._slots["embed"] = plan.actors
-        together = ("fetch", "decode", "embed") if plan.actors_decode else ("fetch", "decode")
+        workers = embedders if decoders is None else decoders
+        self._slots = dict.fromkeys(STAGES, 1)
+        self._slots |= {"fetch": workers, "decode": workers, "embed": embedders}
+        # Who does what: stages that the same processes do in turn are slow together.
+        together = ("fetch", "decode", "embed") if decoders is None else ("fetch", "decode")
         self._groups = [("list",), together, ("embed",), ("commit",)]
         self._seconds = dict.fromkeys(STAGES, 0.0)
 
@@ -128,8 +159,3 @@ class StageClock:
         """`Progress.slowest`: the longest stage of those who are the most busy."""
         group = max(self._groups, key=lambda group: sum(shares[stage] for stage in group))
         return max(group, key=shares.__getitem__)
-
-
-def progress_of(count: Count, *, done: int, failed: int, seconds: float, rate: float) -> Progress:
-    """Progress without the stages."""
-    return Progress(count.listed, count.done, count.skipped, done, failed, seconds, rate)

@@ -10,10 +10,11 @@ from queue import Empty, Full, Queue
 from threading import Event, Thread
 from types import TracebackType
 
-from cluster.ingest.shards import Shard
-from simdist.index.census import Census
 from simdist.index.collection import Collection
-from simdist.index.failures import Failure
+from simdist.ingest.census import Census
+from simdist.ingest.failures import Failure
+from simdist.ingest.progress import Count
+from simdist.ingest.shards import Shard
 from simdist.sources import ImageRef, ListingFailure, Source
 
 # Images in one question to the store ("which of these do you have?").
@@ -26,20 +27,14 @@ _END_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Count:
-    """How far a listing has come.
+class _Page:
+    """Some images that the collection does not have, and what cannot be listed."""
 
-    Attributes:
-        listed: entries met.
-        skipped: of them, images that the collection has.
-        failed: of them, those that cannot even be listed.
-        done: whether that is all.
-    """
+    refs: tuple[ImageRef, ...] = ()
+    failures: tuple[Failure, ...] = ()
 
-    listed: int = 0
-    skipped: int = 0
-    failed: int = 0
-    done: bool = False
+    def __bool__(self) -> bool:
+        return bool(self.refs or self.failures)
 
 
 class Listing:
@@ -71,8 +66,9 @@ class Listing:
         self._error: Exception | None = None
         self._start, self._finished, self._waited = time.monotonic(), 0.0, 0.0
         self._stopped = Event()
-        self._pages: Queue[Shard] = Queue(AHEAD // PAGE)
-        self._head = Shard(())
+        # After the last one comes an empty one.
+        self._pages: Queue[_Page] = Queue(AHEAD // PAGE)
+        self._head = _Page()
         self._ended = False
         self._thread = Thread(
             target=self._run, args=(source.entries,), name="simdist-listing", daemon=True
@@ -113,14 +109,13 @@ class Listing:
                 self._head = self._pages.get(block=seconds > 0, timeout=seconds)
             except Empty:
                 return None
-            # An empty page is the last.
             self._ended = not self._head
         if self._ended and self._error is not None:
             raise self._error
         return not self._ended
 
     def take(self, limit: int) -> Shard | None:
-        """At most so many of the images that come next; None if there are none now.
+        """A shard of the images that come next, `limit` at the most; None if there are none now.
 
         Raises:
             SimdistError: the listing met an error that ends it.
@@ -128,25 +123,25 @@ class Listing:
         if not self.more():
             return None
         page = self._head
-        self._head = Shard(page.refs[limit:])
+        self._head = _Page(page.refs[limit:])
         return Shard(page.refs[:limit], page.failures, self._access)
 
     def _run(self, entries: Iterator[ImageRef | ListingFailure]) -> None:
         try:
             # The first page is short, so that work starts at once.
             size = FIRST_PAGE
-            while (page := list(islice(entries, size))) and not self._stopped.is_set():
-                self._sift(page)
+            while (listed := list(islice(entries, size))) and not self._stopped.is_set():
+                self._sift(listed)
                 size = PAGE
             self._count = replace(self._count, done=True)
         # Raised where the images are taken.
         except Exception as error:
             self._error = error
         self._finished = time.monotonic()
-        self._put(Shard(()))
+        self._put(_Page())
 
-    def _sift(self, page: list[ImageRef | ListingFailure]) -> None:
-        refs = [entry for entry in page if isinstance(entry, ImageRef)]
+    def _sift(self, listed: list[ImageRef | ListingFailure]) -> None:
+        refs = [entry for entry in listed if isinstance(entry, ImageRef)]
         missing = refs
         if self._census:
             self._census.note([ref.uri for ref in refs])
@@ -155,19 +150,19 @@ class Listing:
             missing = [ref for ref, is_known in zip(refs, known, strict=True) if not is_known]
         failures = tuple(
             Failure.of(entry.uri, "list", entry.reason)
-            for entry in page
+            for entry in listed
             if isinstance(entry, ListingFailure)
         )
         count = self._count
         self._count = Count(
-            count.listed + len(page),
+            count.listed + len(listed),
             count.skipped + len(refs) - len(missing),
             count.failed + len(failures),
         )
         if missing or failures:
-            self._put(Shard(tuple(missing), failures))
+            self._put(_Page(tuple(missing), failures))
 
-    def _put(self, page: Shard) -> None:
+    def _put(self, page: _Page) -> None:
         start = time.monotonic()
         while not self._stopped.is_set():
             try:

@@ -60,5 +60,5 @@ def _unseen(uris: list[str], seen: NDArray[np.uint64]) -> Iterator[str]:
         return
     digests = _digests(uris)
     nearest = seen[np.minimum(np.searchsorted(seen, digests), len(seen) - 1)]
-    for place in np.flatnonzero(nearest != digests):
-        yield uris[place]
+    for index in np.flatnonzero(nearest != digests):
+        yield uris[index]

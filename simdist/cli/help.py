@@ -1,0 +1,60 @@
+"""Help in sections: plain text that also reads well in a pipe."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperArgument, TyperCommand
+
+from simdist.cli.options import OBJECT_STORES, OUTPUT, WHERE, WHICH_IMAGES
+
+_SECTIONS = ("Arguments", "Options", WHICH_IMAGES, OUTPUT, OBJECT_STORES, WHERE)
+
+EXAMPLES = {
+    "ingest": (
+        "simdist ingest ~/Pictures",
+        "simdist ingest s3://bucket/photos --collection shop --expect 10_000_000",
+    ),
+    "search": (
+        "simdist search photo.jpg -n 10 --out similar.png",
+        "simdist search urn:shop:4711 --label shoes --min-score 0.5 --json",
+    ),
+    "serve": (
+        "simdist serve --workers 1:4",
+        "simdist serve --host 0.0.0.0 --tokens tokens.txt --redis redis://redis.example:6379",
+    ),
+    "failures": ("simdist failures --json", "simdist failures --retry"),
+    "status": ("simdist status", "simdist status --json"),
+    "tune": ("simdist tune --collection shop --plot recall.png",),
+    "rehash": ("simdist rehash --collection shop", "simdist rehash --family hyperplanes --size 12"),
+    "train": ("simdist train photos/ --arch efficientnet-lite0 --out my-model",),
+    "convert": ("simdist convert export.pkl --arch resnet34 --out my-model --trust",),
+    "eval": ("simdist eval --collection shop --plot precision.png",),
+    "plan": ("simdist plan --images 100M --qps 50 --gpus 8",),
+}
+
+
+class Command(TyperCommand):
+    """A command whose options stand in sections, with examples below them."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write each section that has something in it."""
+        sections: dict[str, list[tuple[str, str]]] = {name: [] for name in _SECTIONS}
+        for parameter in self.get_params(ctx):
+            usual = "Arguments" if isinstance(parameter, TyperArgument) else "Options"
+            name = getattr(parameter, "rich_help_panel", None) or usual
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections[name].append(record)
+        for name, records in sections.items():
+            if records:
+                with formatter.section(name):
+                    formatter.write_dl(records)
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write the examples, each on a line of its own however long it is."""
+        examples = EXAMPLES.get(self.name or "", ())
+        if examples:
+            with formatter.section("Examples"):
+                for example in examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{example}\n")

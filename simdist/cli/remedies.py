@@ -1,0 +1,39 @@
+"""What the command line has for the errors of the library: a command, or a flag."""
+
+from __future__ import annotations
+
+from simdist.errors import Remedy, SimdistError
+
+_COMMANDS = {
+    Remedy.ANONYMOUS: "--anonymous",
+    Remedy.ARCH: "--arch NAME",
+    Remedy.BUNDLED_MODEL: "--weights FILE, or --model efficientnet-lite0; of train, "
+    "--arch efficientnet-lite0",
+    Remedy.COLLECTION: "--collection NAME",
+    Remedy.ENDPOINT: "--endpoint-url URL",
+    Remedy.EXCLUDE: "--exclude CATEGORY",
+    Remedy.HOST_AND_PORT: "--host ADDRESS, --port N",
+    Remedy.INGEST: "simdist ingest FOLDER --collection {about}",
+    Remedy.LABEL_FROM: "--label-from folder",
+    Remedy.NETWORK: "--endpoint-url URL, --region NAME",
+    Remedy.OUT: "--out PATH",
+    Remedy.RAY_ADDRESS: "--ray-address HOST:PORT",
+    Remedy.REDIS: "--redis URL",
+    Remedy.REGION: "--region NAME",
+    Remedy.REHASH: "simdist rehash --collection {about}",
+    Remedy.SERVE: "simdist serve",
+    Remedy.TOKEN: "SIMDIST_TOKEN",
+    Remedy.TOKENS: "--tokens FILE",
+    Remedy.TRUST: "--trust",
+    Remedy.TUNE: "simdist tune --collection {about}",
+    Remedy.URI_COLUMN: "--uri-column NAME",
+    Remedy.WEIGHTS: "--weights FILE",
+    Remedy.WHOLE_SOURCE: "--prune goes with neither --include, --exclude nor --limit",
+}
+
+
+def with_remedy(error: SimdistError) -> str:
+    """An error's message, with the command or the flag that helps behind it."""
+    if error.remedy is None:
+        return str(error)
+    return f"{error} ({_COMMANDS[error.remedy].format(about=error.about)})"

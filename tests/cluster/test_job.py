@@ -1,0 +1,90 @@
+"""`simdist.ingest`, the Python function, on real photographs."""
+
+from __future__ import annotations
+
+import shutil
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+import simdist
+from simdist.errors import SourceError, UsageError
+from simdist.index.collection import Collection
+from simdist.ingest.progress import Progress, Summary
+from simdist.sources import LabelFrom
+from tests.cluster.conftest import assert_holds_exactly, refs_of
+from tests.conftest import PHOTOS
+
+pytestmark = pytest.mark.usefixtures("small_ray")
+
+MODEL = "efficientnet-lite0"
+
+
+def test_a_folder_is_indexed_searched_and_pruned(
+    folder: Path, collection: Collection, valkey_url: str
+) -> None:
+    seen: list[Progress] = []
+
+    def ingest(**options: bool) -> Summary:
+        return simdist.ingest(
+            folder,
+            collection=collection.name,
+            model=MODEL,
+            redis=valkey_url,
+            on_progress=seen.append,
+            prune=(lambda _: True) if options.get("prune") else None,
+            force=options.get("force", False),
+        )
+
+    first = ingest()
+    assert (first.listed, first.added, first.failed) == (40, 40, 0)
+    assert (seen[-1].done, seen[-1].listing_done) == (40, True)
+    assert all(a.done <= b.done for a, b in pairwise(seen))
+    assert_holds_exactly(collection, refs_of(folder))
+    clownfish = next(ref for ref in refs_of(folder) if "clownfish" in ref.uri)
+    stored = collection.get(clownfish.uri)
+    assert stored is not None
+    assert simdist.Searcher(collection).search(stored.vector, n=1)[0].uri == clownfish.uri
+
+    assert ingest().skipped == 40
+    assert ingest(force=True).replaced == 40
+    shutil.rmtree(folder / "fish")
+    assert ingest(prune=True).pruned == 8
+    assert_holds_exactly(collection, refs_of(folder))
+
+
+def test_what_is_selected_is_labelled_saved_and_indexed_from_there(
+    folder: Path, tmp_path: Path, collection: Collection, valkey_url: str
+) -> None:
+    some = simdist.ingest(
+        str(folder),
+        collection=collection.name,
+        model=MODEL,
+        include=["fish/*"],
+        exclude=["*clown*"],
+        limit=5,
+        label_from=LabelFrom.none,
+        save_embeddings=str(tmp_path / "saved"),
+        redis=valkey_url,
+    )
+    assert (some.listed, some.added) == (5, 5)
+    again = simdist.ingest(tmp_path / "saved", collection="again", redis=valkey_url)
+    assert again.added == 5
+    copy = Collection.open(collection.store, "again")
+    assert copy.model_id == collection.model_id
+    known = [ref for ref in refs_of(folder) if copy.get(ref.uri)]
+    assert len(known) == 5
+    for ref in known:
+        image = copy.get(ref.uri)
+        assert image is not None
+        assert image.label is None
+        assert "/fish/" in ref.uri
+        assert "clown" not in ref.uri
+
+
+def test_what_cannot_be_is_said_at_once(tmp_path: Path, valkey_url: str) -> None:
+    with pytest.raises(UsageError, match="GPUs or of actors"):
+        simdist.ingest(PHOTOS, gpus=1, actors=1, redis=valkey_url)
+    with pytest.raises(SourceError, match="check the path"):
+        simdist.ingest(tmp_path / "nowhere", redis=valkey_url)
