@@ -255,7 +255,7 @@ def test_a_wrong_source_says_what_to_do(s3: ObjectStore, place: str, reason: str
     [
         ("s3://", "names no bucket: write s3://BUCKET/PREFIX"),
         ("gs:///photos", "names no bucket: write gs://BUCKET/PREFIX"),
-        ("https://example.org/a.jpg", "put such addresses into a text file"),
+        ("https://example.org/a.jpg", "write such addresses into a text file"),
         ("ftp://example.org/", "does not name a file of this machine"),
         ("s3://bucket/{}.tar", "between braces"),
         ("s3://bucket/{9..1}.tar", "write the lower number first"),
