@@ -237,7 +237,7 @@ class TestMonitoring:
 
     def test_promtool_takes_the_rest(self, tmp_path: Path) -> None:
         if shutil.which("promtool") is None:
-            pytest.skip("needs Debian's promtool (apt-get install prometheus)")
+            pytest.skip("needs promtool (in Debian's package prometheus)")
         shutil.copytree(DEPLOY / "monitoring", tmp_path, dirs_exist_ok=True)
         (tmp_path / "token").touch()
         for check, name in (("config", "prometheus.yaml"), ("rules", "alerts.yaml")):
