@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +25,7 @@ from ray.serve.scripts import deploy
 
 from cluster.service.config import READ_TOKENS_VARIABLE, ServiceConfig
 from simdist.settings import REDIS_URL_VARIABLE
+from tests.command_line import tool
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -47,11 +47,6 @@ def read(name: str) -> Any:
     """A YAML file of deploy/, with Compose's variables at their defaults."""
     text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (DEPLOY / name).read_text())
     return yaml.safe_load(text)
-
-
-def tool(name: str) -> Path:
-    """A program that one of the packages for the tests brings."""
-    return Path(sys.executable).parent / name
 
 
 def assert_ray_starts(command: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from tests import kuberay
-from tests.unit.test_deploy import DEPLOY, VERSION, assert_ray_starts, read, tool
+from tests.command_line import tool
+from tests.unit.test_deploy import DEPLOY, VERSION, assert_ray_starts, read
 
 KUBERNETES = DEPLOY / "kubernetes"
 OVERLAYS = ["cpu", "gpu", "ingest/cpu", "ingest/gpu"]
