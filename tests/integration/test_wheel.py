@@ -103,9 +103,9 @@ def test_installed_it_ingests_and_searches(home: Path) -> None:
     model = ("--model", "efficientnet-lite0")
     printed = run(binaries / "simdist", "ingest", "photos", *options, *model, cwd=home, **data)
     assert "3 listed: 3 added" in printed
-    photo = f"photos/{fish[0].name}"
-    search = ("search", photo, *options, "--json")
+    query = f"photos/{fish[0].name}"
+    search = ("search", query, *options, "--json")
     [found] = json.loads(run(binaries / "simdist", *search, cwd=home, **data))
-    assert found["hits"][0]["uri"] == file_uri(home / photo)
+    assert found["hits"][0]["uri"] == file_uri(home / query)
     where = run(binaries / "python", "-c", "import simdist; print(simdist.__file__)", cwd=home)
     assert Path(where.strip()).is_relative_to(home / "env")

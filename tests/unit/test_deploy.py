@@ -135,7 +135,8 @@ class TestCompose:
         assert set(compose.service_names()) <= self.SERVICES.keys()
 
     def test_docker_takes_it(self) -> None:
-        command = [tool("docker-compose"), "-f", "compose.yaml", "-f", "compose.gpu.yaml", "config"]
+        files = ("-f", "compose.yaml", "-f", "compose.gpu.yaml")
+        command = (tool("docker-compose"), *files, "config")
         subprocess.run(command, cwd=DEPLOY, check=True, capture_output=True)
 
     def test_only_the_service_is_published(self) -> None:
