@@ -83,8 +83,8 @@ def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
         openapi_tags=_TAGS,
     )
     app.include_router(_search_routes(worker))
-    app.include_router(_image_routes(worker))
-    app.include_router(_thumbnail_routes(worker))
+    app.include_router(_reading_routes(worker))
+    app.include_router(_writing_routes(worker))
     app.include_router(_service_routes(worker, peers))
     app.include_router(page_routes())
     app.openapi = describe(app, tokens=bool(worker.config.tokens))  # type: ignore[method-assign]
@@ -131,10 +131,11 @@ def _search_routes(worker: QueryWorker) -> APIRouter:
     return routes
 
 
-def _image_routes(worker: QueryWorker) -> APIRouter:
+def _reading_routes(worker: QueryWorker) -> APIRouter:
     routes = APIRouter(
         prefix="/v1/images", tags=["images"], responses=problems(404, 409, 414, 422, 503)
     )
+    thumbnails = ThumbnailCache()
 
     @routes.get("/{image_id}", response_model=ImageAnswer)
     async def get_image(image_id: Id, collection: CollectionName = None) -> Response:
@@ -150,57 +151,6 @@ def _image_routes(worker: QueryWorker) -> APIRouter:
                 collection=name,
             )
         )
-
-    @routes.post(
-        "",
-        dependencies=[Depends(require_write)],
-        status_code=201,
-        response_model=AddAnswer,
-        openapi_extra=body(AddRequest, images=True) | WRITES,
-        responses=problems(408, 413, 415),
-    )
-    async def add_image(request: Request, options: Annotated[UploadOptions, Query()]) -> Response:
-        """Index an image: one that the service fetches, or the body's bytes under `uri`."""
-        if is_json(request.headers):
-            if options.uri is not None:
-                raise ProblemError(422, "uri: it is for an image in the body; give its url only")
-            given = parsed(AddRequest, await request.body(), options)
-            uri, metadata = given.url, given.metadata
-            data = await worker.fetch(uri)
-            label, collection = given.label, given.collection
-        else:
-            data = await image(request)
-            if options.uri is None:
-                raise ProblemError(422, "uri: say what the image is to be known by")
-            uri, metadata = options.uri, {}
-            label, collection = options.label, options.collection
-        added = await worker.add(uri, data, label=label, metadata=metadata, collection=collection)
-        return _json(AddAnswer.of(uri, added), status=201)
-
-    @routes.delete(
-        "",
-        dependencies=[Depends(require_write)],
-        response_model=DeleteAnswer,
-        openapi_extra=WRITES,
-    )
-    async def delete_image(
-        uri: Annotated[str, Query(min_length=1, max_length=2048)],
-        collection: CollectionName = None,
-    ) -> Response:
-        """Delete an image from the collection; its source is left alone."""
-        deleted = await worker.delete(uri, collection)
-        if not deleted:
-            raise UnknownImageError(f"{uri} is not indexed")
-        return _json(DeleteAnswer(deleted=deleted))
-
-    return routes
-
-
-def _thumbnail_routes(worker: QueryWorker) -> APIRouter:
-    routes = APIRouter(
-        prefix="/v1/images", tags=["images"], responses=problems(404, 409, 414, 422, 503)
-    )
-    thumbnails = ThumbnailCache()
 
     @routes.get(
         "/{image_id}/thumbnail",
@@ -229,6 +179,58 @@ def _thumbnail_routes(worker: QueryWorker) -> APIRouter:
                 ) from error
             thumbnails.keep(key, made)
         return Response(made, media_type="image/jpeg", headers=headers)
+
+    return routes
+
+
+def _writing_routes(worker: QueryWorker) -> APIRouter:
+    """What changes a collection: each of these routes takes a write token."""
+    routes = APIRouter(
+        prefix="/v1/images",
+        tags=["images"],
+        responses=problems(404, 409, 414, 422, 503),
+        dependencies=[Depends(require_write)],
+    )
+
+    @routes.post(
+        "",
+        status_code=201,
+        response_model=AddAnswer,
+        openapi_extra=body(AddRequest, images=True) | WRITES,
+        responses=problems(408, 413, 415),
+    )
+    async def add_image(request: Request, options: Annotated[UploadOptions, Query()]) -> Response:
+        """Index an image: one that the service fetches, or the body's bytes under `uri`."""
+        if is_json(request.headers):
+            if options.uri is not None:
+                raise ProblemError(422, "uri: it is for an image in the body; give its url only")
+            given = parsed(AddRequest, await request.body(), options)
+            uri, metadata = given.url, given.metadata
+            data = await worker.fetch(uri)
+            label, collection = given.label, given.collection
+        else:
+            data = await image(request)
+            if options.uri is None:
+                raise ProblemError(422, "uri: say what the image is to be known by")
+            uri, metadata = options.uri, {}
+            label, collection = options.label, options.collection
+        added = await worker.add(uri, data, label=label, metadata=metadata, collection=collection)
+        return _json(AddAnswer.of(uri, added), status=201)
+
+    @routes.delete(
+        "",
+        response_model=DeleteAnswer,
+        openapi_extra=WRITES,
+    )
+    async def delete_image(
+        uri: Annotated[str, Query(min_length=1, max_length=2048)],
+        collection: CollectionName = None,
+    ) -> Response:
+        """Delete an image from the collection; its source is left alone."""
+        deleted = await worker.delete(uri, collection)
+        if not deleted:
+            raise UnknownImageError(f"{uri} is not indexed")
+        return _json(DeleteAnswer(deleted=deleted))
 
     return routes
 
