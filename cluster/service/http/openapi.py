@@ -30,6 +30,7 @@ WRITES: dict[str, Any] = {_WRITE_MARK: True}
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": _COMPONENT.format(model=ProblemAnswer.__name__)}}}
 _SECONDS = {"schema": {"type": "integer"}, "description": "Seconds to wait before trying again."}
 _PROBLEMS: dict[int, dict[str, Any]] = {
+    400: {"description": "The path has a space or a character that cannot be printed."},
     401: {
         "description": "The token is missing or unknown.",
         "headers": {"WWW-Authenticate": {"schema": {"type": "string"}, "required": True}},

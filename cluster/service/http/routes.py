@@ -133,7 +133,7 @@ def _search_routes(worker: QueryWorker) -> APIRouter:
 
 def _reading_routes(worker: QueryWorker) -> APIRouter:
     routes = APIRouter(
-        prefix="/v1/images", tags=["images"], responses=problems(404, 409, 414, 422, 503)
+        prefix="/v1/images", tags=["images"], responses=problems(400, 404, 409, 414, 422, 503)
     )
     thumbnails = ThumbnailCache()
 
