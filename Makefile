@@ -9,9 +9,12 @@ LSHASH3 := .venv-lshash3
 # says of a mirror and of certificates is handed on.
 UV = $(if $(PIP_CERT),SSL_CERT_FILE=$(PIP_CERT)) $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX=$(PIP_INDEX_URL)) $(BIN)/uv
 INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
+# Tests of a file share a process, and files come in the order in which pytest finds them.
+PYTEST = $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs format bench-ingest bench-memory bench-network bench-scaling bench-decoding bench-index bench-serve clean
+.PHONY: help demo check test test-fast test-rest test-long lint docs format bench-ingest bench-memory \
+	bench-network bench-scaling bench-decoding bench-index bench-serve clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -24,12 +27,26 @@ demo: $(VENV)/.installed ## Index the example photographs, search them, draw wha
 	@echo "  $(BIN)/simdist ingest ~/Pictures --model efficientnet-lite0"
 	@echo "  $(BIN)/simdist search PHOTO.jpg --out similar.png"
 
-test: $(VENV)/.installed-test $(LSHASH3)/.installed ## Install what the tests need and run them all
-	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
+check: ## Lint, then the fast tests: what to run before each commit
+	@$(MAKE) --no-print-directory lint
+	@$(MAKE) --no-print-directory test-fast
 
-lint: $(VENV)/.installed-test ## Check style and types
+test-fast: $(VENV)/.installed-test ## Run the unit and integration tests that take no time, on one server
+	@$(PYTEST) -m 'not slow' --ignore tests/browser --ignore tests/cluster $(ARGS)
+
+test: $(VENV)/.installed-test $(LSHASH3)/.installed ## Install what the tests need and run them all
+	@$(PYTEST) $(ARGS)
+
+test-rest: $(VENV)/.installed-test $(LSHASH3)/.installed ## Run the tests that test-fast leaves out
+	@$(PYTEST) -m slow $(ARGS)
+
+test-long: ## Run all tests, in longer series: before a release
+	@SIMDIST_LONG=1 $(MAKE) --no-print-directory test
+
+lint: $(VENV)/.installed-test ## Check style, types, and what imports what
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/lint-imports --no-logo --no-cache
 	@$(BIN)/mypy
 	@! git grep -nE '^(<<<<<<<|>>>>>>>) '
 

@@ -1,12 +1,15 @@
 """simdist indexes huge image collections and finds the similar images in them, fast.
 
+>>> from pathlib import Path
 >>> import simdist
->>> simdist.ingest("photos/", collection="demo", model="efficientnet-lite0")
+>>> summary = simdist.ingest("photos/", collection="demo", model="efficientnet-lite0")
 >>> embedder = simdist.Embedder.load("efficientnet-lite0")
 >>> with simdist.open_store(simdist.Settings.resolve()) as store:
 ...     collection = simdist.Collection.open(store, "demo")
 ...     [vector] = embedder.embed_files([Path("photo.jpg")])
 ...     hits = simdist.Searcher(collection).search(vector, n=5)
+>>> print(f"{hits[0].score:.2f}")
+1.00
 """
 
 from __future__ import annotations

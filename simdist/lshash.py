@@ -41,7 +41,7 @@ class LSHash:
     >>> with LSHash(8, 4, name="points") as lsh:
     ...     lsh.index([1.0, 2.0, 3.0, 4.0], extra_data="a")
     ...     lsh.query([1.0, 2.0, 3.0, 4.1], num_results=1, distance_func="cosine")
-    [(((1.0, 2.0, 3.0, 4.0), 'a'), 6.5e-05)]
+    [(((1.0, 2.0, 3.0, 4.0), 'a'), 7.57...e-05)]
 
     Attributes:
         family: the hyperplanes of all tables.

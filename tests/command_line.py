@@ -1,13 +1,19 @@
-"""Runs the command line as a user would, but inside the test's process."""
+"""Runs the command line as a user would, but inside the test's process; and other programs."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from simdist.cli.main import main
+
+
+def tool(name: str) -> Path:
+    """A program that one of the packages for the tests brings."""
+    return Path(sys.executable).parent / name
 
 
 @dataclass(frozen=True)

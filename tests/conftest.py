@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -34,11 +35,72 @@ ROOT = Path(__file__).parent.parent
 PHOTOS = ROOT / "examples" / "photos"
 QUERIES = ROOT / "examples" / "queries"
 CALTECH = ROOT.parent / "shared" / "data" / "caltech-101"
+# `make test-long`: series as long as before a release.
+LONG = bool(os.environ.get("SIMDIST_LONG"))
+
+# These take minutes: at the end, one of them would run alone.
+LONG_FILES = (
+    *("test_faults.py", "test_service_faults.py", "test_killed.py", "test_caltech.py"),
+    *("test_openapi.py", "test_pool.py", "test_ingest.py"),
+)
+
+
+# Whoever asks for one of these starts Ray, or a server beside the embedded one.
+SLOW_FIXTURES = {
+    *("small_ray", "small_ray_at_s3", "cluster_nodes", "cluster_url"),
+    *("deployed", "redis7_url", "redis8_url"),
+}
 
 
 def pytest_configure() -> None:
     """Let Ray's workers in tests not step back: tests that run beside them would starve them."""
     os.environ.update(RAY_worker_niceness="0")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what need not be marked by hand, and begin with the longest files."""
+    for item in items:
+        if _is_slow(item):
+            item.add_marker("slow")
+    items.sort(key=lambda item: item.path.name not in LONG_FILES)
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    if {"browser", "cluster"} & {*item.path.relative_to(ROOT).parts}:
+        return True
+    assert isinstance(item, pytest.Function)
+    server = item.callspec.params.get("store") if hasattr(item, "callspec") else None
+    return server not in (None, "valkey") or bool(SLOW_FIXTURES & {*item.fixturenames})
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a test that is skipped is a promise that nobody checks: the run fails."""
+    if os.environ.get("CI") and _skipped(session.config) and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> Iterator[None]:
+    """End with what was left out, and how to get it."""
+    yield
+    left_out = [f"{reason} ({count})" for reason, count in _skipped(config).items()]
+    if config.option.markexpr == "not slow":
+        left_out.append("`make test` runs the slow ones")
+    if left_out:
+        terminalreporter.write_line(f"Left out: {'; '.join(left_out)}", yellow=True)
+    if os.environ.get("CI") and _skipped(config):
+        terminalreporter.write_line("In CI nothing may be skipped: this run has failed.", red=True)
+
+
+def _skipped(config: pytest.Config) -> Counter[str]:
+    """Why tests were skipped, and how many for each reason; with xdist, of all processes."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    # The processes that xdist starts have none: they report to the one that started them.
+    reports = reporter.stats.get("skipped", []) if reporter else []
+    return Counter(report.longrepr[2].removeprefix("Skipped: ") for report in reports)
 
 
 class FilesOrBrowser(LoadFileScheduling):  # type: ignore[misc] # xdist has no types
@@ -100,7 +162,8 @@ def cluster_url(cluster_nodes: list[Server]) -> str:
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     """An empty store, once on the embedded Valkey and once on Debian's Redis with TLS and ACL.
 
-    Marked `servers.on_every_server`, a test runs on Redis 8 and on a Redis Cluster too.
+    Marked `servers.on_every_server`, a test runs on Redis 8 and on a Redis Cluster too. On all but
+    Valkey it is slow.
     """
     opened = connect(request.getfixturevalue(f"{request.param}_url"))
     empty(opened)

@@ -13,8 +13,8 @@ from simdist.index import growth as rehash
 from simdist.index.collection import Collection
 from simdist.index.growth import grow
 from simdist.search.searcher import Searcher
+from tests.collections import ref, vectors
 from tests.index_contents import contents
-from tests.integration.test_collection import ref, vectors
 
 # Image -> which of its contents is indexed.
 Model = dict[int, int]

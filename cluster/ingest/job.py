@@ -45,6 +45,10 @@ def ingest(
 ) -> Summary:
     """Index the images of a folder, a bucket, archives or lists; or embeddings that were saved.
 
+    >>> summary = simdist.ingest("photos/", collection="demo", model="efficientnet-lite0")
+    >>> summary.added
+    3
+
     Images that the collection has already are skipped: after an error or Ctrl-C, the same call
     goes on where it stopped. What cannot be indexed is kept with the collection
     (`simdist.ingest.failures.kept`).

@@ -27,9 +27,11 @@ class Embedder:
     """A model on a device, ready to embed.
 
     >>> embedder = Embedder.load("efficientnet-lite0")
-    >>> vectors = embedder.embed_files([Path("a.jpg"), Path("b.jpg")])  # (2, 1280) float32
-    >>> float(vectors[0] @ vectors[1])  # their cosine similarity
-    0.71
+    >>> vectors = embedder.embed_files([Path("a.jpg"), Path("b.jpg")])
+    >>> vectors.shape, str(vectors.dtype)
+    ((2, 1280), 'float32')
+    >>> print(f"{vectors[0] @ vectors[1]:.1f}")  # their cosine similarity
+    0.3
 
     The embedding is the output of the layer `model.tap`, taken with a forward hook, flattened
     and L2-normalised. One embedder is for one thread.

@@ -38,6 +38,8 @@ class Collection:
     >>> with simdist.open_store(simdist.Settings.resolve()) as store:
     ...     collection = simdist.Collection.open(store, "images")
     ...     hits = simdist.Searcher(collection).search(vector, n=5)
+    ...     print(len(collection), len(hits))
+    3 3
 
     Attributes:
         name: letters, digits, '.', '_' and '-', at most 64.

@@ -1,7 +1,4 @@
-"""The part of an ingest that needs no Ray. Called as a function, it runs a whole ingest.
-
->>> simdist.ingest("photos/", collection="demo")
-"""
+"""The part of an ingest that needs no Ray. Called as a function, it runs a whole ingest."""
 
 from __future__ import annotations
 

@@ -43,6 +43,8 @@ class Client:
 
     >>> with simdist.Client("http://127.0.0.1:8000") as client:
     ...     hits = client.search(image=Path("photo.jpg"), n=5)
+    >>> hits[0].label
+    'fish'
     """
 
     def __init__(self, url: str, *, token: str | None = None, timeout: float = TIMEOUT) -> None:

@@ -1,12 +1,11 @@
 """Whatever fails, and whenever: one clean run afterwards, and the index is the undisturbed one.
 
-`-k 'round-7'` repeats a round, SIMDIST_FAULT_ROUNDS=200 makes it more than there are by default,
-and with `-s` the tally in the end can be seen.
+The first rounds have each kind of fault at least once; with SIMDIST_LONG=1 there are more. `-k
+round-3` repeats a round, and `-s` shows the tally in the end.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
@@ -36,12 +35,12 @@ from tests.cluster.conftest import without_servers
 from tests.cluster.driver import Layout, take_small_steps
 from tests.cluster.faults import NODE, Kind, Rig, Round, Strikes
 from tests.cluster.nodes import WATCHFUL, ray_cluster
-from tests.conftest import PHOTOS, lead_to_s3
+from tests.conftest import LONG, PHOTOS, lead_to_s3
 from tests.index_contents import contents
 from tests.object_store import FlakyProxy, ObjectStore
 from tests.servers import running, valkey
 
-ROUNDS = int(os.environ.get("SIMDIST_FAULT_ROUNDS", "20"))
+ROUNDS = 24 if LONG else 6
 # No run may take longer, whatever befalls it; some 10 s are usual.
 BOUND = 120.0
 ENDS = {0: "success", 1: "an error", INTERRUPTED: "stopped", -signal.SIGKILL: "killed"}
@@ -217,6 +216,11 @@ def tell(rig: Rig) -> None:
     print("\nfaults that struck a run, and how the runs ended:")
     for tally in (rig.tried, rig.ended):
         print(*(f"{count:4}  {what}" for what, count in sorted(tally.items())), sep="\n")
+
+
+def test_every_kind_of_fault_comes() -> None:
+    kinds = {fault.kind for number in range(ROUNDS) for fault in Round.of(number).faults}
+    assert kinds == {*Kind}
 
 
 @pytest.mark.parametrize("number", range(ROUNDS), ids=lambda number: f"round-{number}")

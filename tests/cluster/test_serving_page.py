@@ -1,4 +1,4 @@
-"""The commands that docs/serving.md shows can be run as they are."""
+"""The commands that docs/serving.md shows can be run as they are, and so can `Client`'s example."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from simdist.embedding import Embedder
 from simdist.sources import ImageRef
 from simdist.store import connect
 from tests.conftest import QUERIES, ROOT
+from tests.docstrings import run_examples
 from tests.servers import running, valkey
 from tests.service import running_service
 
@@ -59,6 +60,7 @@ def test_the_commands_work(shop: Path, embedder: Embedder) -> None:
                 for command in commands("simdist search"):
                     words = shlex.split(command.replace(HERE, service.url))
                     subprocess.run([sys.executable, "-m", *words], check=True, capture_output=True)
+                run_examples(simdist.Client, here=service.url, simdist=simdist, Path=Path)
     assert started == 2
 
 

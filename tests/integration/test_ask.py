@@ -11,8 +11,8 @@ from simdist.search.question import Question
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
 from simdist.store import Store, layout
+from tests.collections import create, ref, vectors
 from tests.command_line import CommandLine
-from tests.integration.test_collection import create, ref, vectors
 
 COUNT = 600
 

@@ -16,10 +16,10 @@ from PIL import Image
 from simdist.index.collection import Collection
 from simdist.sources import file_uri
 from simdist.store import Store, connect, layout
+from tests.collections import create, ref, vectors
 from tests.command_line import CommandLine
 from tests.conftest import PHOTOS
 from tests.index_contents import contents
-from tests.integration.test_collection import create, ref, vectors
 
 HORSES = file_uri(PHOTOS / "animals" / "horses.jpg")
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
 from simdist.errors import (
     CollectionError,
@@ -26,28 +25,12 @@ from simdist.index.growth import Wish
 from simdist.index.inventory import describe, describe_all
 from simdist.index.rehash import rehash
 from simdist.search.searcher import Searcher
-from simdist.sources import ImageRef
 from simdist.store import Store, connect, layout, scripts
-from simdist.vectors.checks import normalised
+from tests.collections import create, ref, vectors
 from tests.index_contents import contents
 from tests.servers import empty, eventually, keys, on_every_server
 
 pytestmark = on_every_server
-
-DIM = 16
-
-
-def ref(number: int, state: int = 0, label: str | None = "things") -> ImageRef:
-    return ImageRef(f"file:///photos/{number}.jpg", f"state {state}", 10, label)
-
-
-def vectors(count: int, *, seed: int = 0) -> NDArray[np.float32]:
-    values = np.random.default_rng(seed).standard_normal((count, DIM))
-    return normalised(values.astype(np.float32))
-
-
-def create(store: Store, name: str = "test", *, partitions: int = 1) -> Collection:
-    return Collection.create(store, name, model="m", model_id="m-1", dim=DIM, partitions=partitions)
 
 
 def test_add_search_delete(store: Store) -> None:
@@ -97,7 +80,7 @@ def test_adding_again_changes_nothing_and_new_content_replaces(store: Store) -> 
     assert (again.added, again.replaced, again.unchanged) == (0, 0, 600)
     assert store.call("HGET", layout.Keys("test").meta, "epoch") == epoch
 
-    changed = collection.add(-data[:1], [ref(0, state=1)])
+    changed = collection.add(-data[:1], [ref(0, version=1)])
     assert (changed.added, changed.replaced, changed.unchanged) == (0, 1, 0)
     assert contents(collection) == sorted(r.uri for r in refs)
     record = collection.get(ref(0).uri)
@@ -161,7 +144,7 @@ def test_images_are_inserted_until_one_is_there(
     assert called == ["insert"] * 3
     called.clear()
     # Somewhere among these there is one that is known, and one that replaces another.
-    refs = [ref(0), ref(1, state=1), *(ref(i) for i in range(600, 798))]
+    refs = [ref(0), ref(1, version=1), *(ref(i) for i in range(600, 798))]
     added = collection.add(vectors(200, seed=2), refs)
     assert (added.added, added.replaced, added.unchanged) == (198, 1, 1)
     assert 2 <= called.count("commit") <= called.count("insert") + 1
@@ -171,7 +154,7 @@ def test_images_are_inserted_until_one_is_there(
 def test_known_tells_contents_apart(store: Store) -> None:
     collection = create(store)
     collection.add(vectors(3), [ref(0), ref(1), ref(2)])
-    assert collection.known([ref(0), ref(1, state=1), ref(3), ref(2)]).tolist() == [
+    assert collection.known([ref(0), ref(1, version=1), ref(3), ref(2)]).tolist() == [
         *(True, False, False, True)
     ]
     assert collection.known([]).tolist() == []

@@ -19,11 +19,13 @@ from simdist.index import growth as rehash
 from simdist.index.collection import Collection
 from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, layout
+from tests.collections import create, ref
 from tests.histories import Model, Step, check, forget_leases, rebuild
 from tests.index_contents import contents
-from tests.integration.test_collection import create, ref
 from tests.proxy import CuttingProxy, Moment
 from tests.servers import eventually, redis7, running, valkey
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

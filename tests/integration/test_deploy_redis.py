@@ -22,10 +22,12 @@ from simdist.ingest.failures import (
 )
 from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, connection
+from tests.collections import create, ref, vectors
 from tests.command_line import CommandLine
 from tests.deployed import DeployedServer, deployed_cluster, password, set_up
-from tests.integration.test_collection import create, ref, vectors
 from tests.servers import Server, started, valkey, wait_for_data
+
+pytestmark = pytest.mark.slow
 
 # Sent to clusters only; ASKING only while a partition moves.
 BAD = Failure("file:///bad.jpg", "decode", "not an image")
@@ -100,7 +102,7 @@ def only_search(store: Store) -> None:
     assert kept(collection) == []
     store.call("PING")
     for write in (
-        lambda: collection.add(vectors(1, seed=9), [ref(0, state=1)]),
+        lambda: collection.add(vectors(1, seed=9), [ref(0, version=1)]),
         lambda: collection.delete([ref(0).uri]),
         lambda: keep(collection, [BAD], source="photos"),
         lambda: create(store, "other"),

@@ -15,6 +15,7 @@ from simdist.errors import StoreError
 from simdist.index.collection import Collection
 from simdist.search.searcher import Searcher
 from simdist.store import connect
+from tests.collections import create, ref, vectors
 from tests.deployed import (
     DeployedServer,
     Page,
@@ -25,8 +26,9 @@ from tests.deployed import (
     whole,
 )
 from tests.index_contents import contents, stored_vectors
-from tests.integration.test_collection import create, ref, vectors
 from tests.servers import eventually, redis7, started, valkey, wait_until_written
+
+pytestmark = pytest.mark.slow
 
 HOST, PLACE = "redis.example.com:6379", "-h redis.example.com -p 6379"
 REFS = [ref(i) for i in range(600)]

@@ -24,11 +24,14 @@ from simdist.store.embedded import (
     embedded_server,
 )
 
+pytestmark = pytest.mark.slow
+
 CHILD = """
 import sys
 from pathlib import Path
 from simdist.store import connect
 from simdist.store.embedded import embedded_server
+
 with embedded_server(Path(sys.argv[1])) as url:
     connect(url).call("INCR", "visits")
     print(url, flush=True)

@@ -12,7 +12,7 @@ from simdist.index.buckets import OutdatedError
 from simdist.index.collection import Collection
 from simdist.index.rehash import rehash
 from simdist.store import Store, layout
-from tests.integration.test_collection import create, ref, vectors
+from tests.collections import create, ref, vectors
 from tests.servers import on_every_server
 
 # More than the blocks and the buckets that one round trip reads.
@@ -117,6 +117,6 @@ def test_what_is_added_meanwhile_does_not_hide_what_was_there(store: Store) -> N
     more = [ref(i) for i in range(COUNT, COUNT + 500)]
     collection.add(vectors(500, seed=1), more)
     # One that was not met yet comes again under a new row.
-    collection.add(vectors(1, seed=2), [ref(LEFT[-1], state=1)])
+    collection.add(vectors(1, seed=2), [ref(LEFT[-1], version=1)])
     seen += [image.uri for image in images]
     assert set(seen) == {ref(i).uri for i in LEFT} | {one.uri for one in more}

@@ -122,6 +122,7 @@ def test_refusals(port: int, tmp_path: Path) -> None:
 ORACLE = ROOT / ".venv-lshash3" / "bin" / "python"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not ORACLE.exists(), reason="`make test` makes an environment for lshash3")
 @pytest.mark.parametrize("name", list(_DISTANCES))
 @pytest.mark.parametrize("tables", [1, 3, 12])

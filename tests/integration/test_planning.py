@@ -54,6 +54,7 @@ def filled(store: Store, images: int, dim: int = 512, uri_bytes: int = 60) -> Co
     return collection
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("images", "dim", "uri_bytes"), [(10_000, 512, 60), (10_000, 1280, 120), (100_000, 512, 60)]
 )
@@ -64,6 +65,7 @@ def test_memory_is_as_planned(store: Store, images: int, dim: int, uri_bytes: in
     assert used == pytest.approx(bytes_an_image(images, dim=dim, uri_bytes=uri_bytes), rel=0.1)
 
 
+@pytest.mark.slow
 def test_rows_are_as_planned(store: Store) -> None:
     collection = filled(store, 10_000)
     # Between two rebuilds tables may be small for what they hold.

@@ -77,6 +77,7 @@ def assert_serves(command: str, expected: str, environment: dict[str, str]) -> N
         assert (said, process.stdout.read(), process.wait()) == (expected, "Stopped.\n", 0)
 
 
+@pytest.mark.slow
 def test_the_examples_print_what_the_readme_shows(environment: dict[str, str]) -> None:
     commands = list(examples())
     assert len(commands) == 5

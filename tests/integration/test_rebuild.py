@@ -16,18 +16,20 @@ from simdist.index.rehash import rehash as rebuild
 from simdist.index.tuning import tune
 from simdist.search.searcher import Searcher
 from simdist.store import Store
-from tests.index_contents import contents
-from tests.integration.test_collection import create, ref, vectors
-from tests.integration.test_rehash import (
+from tests.collections import (
     REBUILDING,
     START,
     Killed,
     add_range,
     check,
+    create,
     filled,
     meta,
     name_of,
+    ref,
+    vectors,
 )
+from tests.index_contents import contents
 
 
 def buckets_of(collection: Collection) -> set[tuple[str, int, int]]:

@@ -20,10 +20,10 @@ from simdist.store import (
     connection,
     layout,
 )
+from tests.collections import create, ref, vectors
 from tests.command_line import CommandLine
 from tests.histories import Step, check
 from tests.index_contents import contents
-from tests.integration.test_collection import create, ref, vectors
 from tests.servers import (
     Server,
     eventually,
@@ -38,6 +38,8 @@ from tests.servers import (
     valkey,
     wait_until_caught_up,
 )
+
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -14,41 +14,19 @@ from simdist.index.collection import Collection
 from simdist.index.growth import GROWTH, grow
 from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, layout
-from simdist.store.connection import Script
+from tests.collections import (
+    REBUILDING,
+    START,
+    Killed,
+    add_range,
+    check,
+    filled,
+    meta,
+    name_of,
+    ref,
+    vectors,
+)
 from tests.index_contents import contents
-from tests.integration.test_collection import create, ref, vectors
-from tests.servers import keys
-
-START = 320
-
-
-def filled(store: Store, count: int = START) -> Collection:
-    collection = create(store)
-    collection.add(vectors(count), [ref(i) for i in range(count)])
-    return collection
-
-
-def add_range(collection: Collection, first: int, last: int) -> None:
-    collection.add(vectors(last)[first:], [ref(i) for i in range(first, last)])
-
-
-def meta(collection: Collection) -> dict[bytes, bytes]:
-    fields: dict[bytes, bytes] = collection.store.call("HGETALL", layout.Keys("test").meta)
-    return fields
-
-
-def check(collection: Collection, images: int, generation: int) -> None:
-    """All images in the tables once, nothing left over, and searches that find them."""
-    assert contents(collection) == sorted(ref(i).uri for i in range(images))
-    assert collection.partitions[0].hashing().generation == generation
-    assert collection.partitions[0].hashing().following is None
-    unfinished = {b"next_fitted", b"filled", b"fill", b"retired"} & set(meta(collection))
-    assert unfinished == set()
-    names = keys(collection.store, layout.Keys("test").pattern())
-    generations = {key.split(b":")[3] for key in names if b":bucket:" in key or b":family:" in key}
-    assert generations == {str(generation).encode()}
-    for i in range(0, images, 97):
-        assert Searcher(collection).search(vectors(images)[i], n=1)[0].uri == ref(i).uri
 
 
 def test_tables_grow_with_the_collection(store: Store) -> None:
@@ -60,19 +38,6 @@ def test_tables_grow_with_the_collection(store: Store) -> None:
     check(collection, GROWTH * START, generation=2)
     assert collection.partitions[0].hashing().family.size == GROWTH * before
     assert not grow(collection.partitions[0])
-
-
-class Killed(BaseException):
-    """Stands for the death of the process."""
-
-
-# What a rebuild writes with.
-REBUILDING = {"rehash_start", "rehash_fill", "rehash_finish", "UNLINK", "HDEL"}
-
-
-def name_of(command: Any) -> str:
-    """The name of a script, or of a command."""
-    return command.name if isinstance(command, Script) else str(command)
 
 
 @pytest.mark.parametrize("calls", range(1, 12))

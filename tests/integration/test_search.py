@@ -21,7 +21,7 @@ from simdist.search import searcher as search_module
 from simdist.search.question import Hit
 from simdist.search.searcher import Searcher
 from simdist.store import Store, connect
-from tests.integration.test_collection import DIM, create, ref, vectors
+from tests.collections import DIM, create, ref, vectors
 from tests.servers import empty, on_every_server
 
 pytestmark = on_every_server
@@ -86,7 +86,7 @@ def test_a_new_searcher_sees_all_and_an_old_one_what_came_in_time(store: Store) 
     assert Searcher(collection).search(new, n=1)[0].uri == ref(500).uri
 
     # Replaced: the old content is not found any more.
-    collection.add(-new[None], [ref(500, state=1)])
+    collection.add(-new[None], [ref(500, version=1)])
     assert ref(500).uri not in {hit.uri for hit in now.search(new, n=20)}
     assert now.search(-new, n=1)[0].uri == ref(500).uri
     collection.delete([ref(500).uri])

@@ -18,8 +18,8 @@ from simdist.index.tuning import stored_tunings, tune
 from simdist.search.searcher import Searcher
 from simdist.store import Store, layout
 from simdist.vectors.checks import normalised
+from tests.collections import create, ref, vectors
 from tests.conftest import ROOT
-from tests.integration.test_collection import create, ref, vectors
 
 CROPS = ROOT.parent / "shared" / "data" / "vectors" / "caltech-crops-512.npz"
 HELD_OUT = 500
@@ -86,6 +86,7 @@ def recall_of(
     return float(np.mean([len(uris & {ref(i).uri for i in best}) / 10 for uris, best in pairs]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["real", "real, one crop each", "spread", "clusters"])
 def test_the_recall_that_is_asked_for_is_met_on_held_out_queries(store: Store, kind: str) -> None:
     rows, queries = data(kind)

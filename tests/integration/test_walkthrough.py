@@ -63,6 +63,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("small_ray")
 def test_the_walkthrough_can_be_walked(cli: CommandLine, folder: Path, address: str) -> None:

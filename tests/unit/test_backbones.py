@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -22,6 +21,7 @@ from simdist.embedding.head import (
     with_head,
 )
 from simdist.errors import UsageError
+from tests.conftest import LONG
 
 TORCHVISION = [name for name in BACKBONES if name != "efficientnet-lite0"]
 # What torchvision has, and the table has not.
@@ -36,21 +36,20 @@ LEFT_OUT = {
     "vit_h_14": "its weights are for other pixels, and are 2.5 GB",
 }
 # Networks of the same family differ in depth and width alone: the smallest of each is run. All are
-# with SIMDIST_ALL_NETWORKS=1, which takes many minutes, and must be before the table is changed.
-ALL = bool(os.environ.get("SIMDIST_ALL_NETWORKS"))
+# with SIMDIST_LONG=1, which takes many minutes, and must be before the table is changed.
 FAMILIES = [
     *("alexnet", "convnext_tiny", "densenet121", "efficientnet-lite0", "efficientnet_b0"),
     *("efficientnet_v2_s", "googlenet", "inception_v3", "maxvit_t", "mobilenet_v2"),
     *("mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet34", "resnext50_32x4d"),
     *("shufflenet_v2_x0_5", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32"),
 ]
-RUN = list(BACKBONES) if ALL else FAMILIES
+RUN = list(BACKBONES) if LONG else FAMILIES
 # Of those, one of each way to cut a body off.
 WAYS = [
     *("alexnet", "densenet121", "efficientnet-lite0", "efficientnet_b0", "googlenet"),
     *("mobilenet_v2", "regnet_y_400mf", "resnet34", "shufflenet_v2_x0_5", "swin_t"),
 ]
-HEADED = [name for name in BACKBONES if BACKBONES[name].body] if ALL else WAYS
+HEADED = [name for name in BACKBONES if BACKBONES[name].body] if LONG else WAYS
 # It takes seconds to build these, for nothing that their smaller sisters do not show.
 HUGE = ("regnet_x_16gf", "regnet_x_32gf", "regnet_y_16gf", "regnet_y_32gf")
 # These take pictures of one size only.
@@ -157,6 +156,7 @@ def _small(known: Backbone) -> tuple[Model, NDArray[np.uint8], Tensor]:
     return Model(known.name, {}, preprocessing, known.tap), pixels, (inputs - mean) / std
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
 def test_the_hook_takes_what_a_cut_network_gives(name: str) -> None:
     known = backbone(name)
@@ -170,6 +170,7 @@ def test_the_hook_takes_what_a_cut_network_gives(name: str) -> None:
         assert np.allclose(rows, _unit(network(inputs)), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEADED)
 def test_so_it_does_with_a_trained_head(name: str) -> None:
     known = backbone(name)
@@ -193,6 +194,7 @@ def test_without_a_map_of_features_there_is_no_head(name: str) -> None:
         check_trainable(backbone(name))
 
 
+@pytest.mark.slow
 def test_the_head_is_fastais() -> None:
     from simdist.training.learner import quiet_fastai
 

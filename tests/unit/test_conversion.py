@@ -19,6 +19,8 @@ from simdist.training.conversion import convert
 from simdist.training.learner import quiet_fastai
 from tests.conftest import PHOTOS
 
+pytestmark = pytest.mark.slow
+
 SIDE = 64
 
 

@@ -8,7 +8,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -26,6 +25,7 @@ from ray.serve.scripts import deploy
 
 from cluster.service.config import READ_TOKENS_VARIABLE, ServiceConfig
 from simdist.settings import REDIS_URL_VARIABLE
+from tests.command_line import tool
 from tests.conftest import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -92,9 +92,8 @@ class TestImage:
     DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 
     def test_hadolint_is_content(self) -> None:
-        hadolint = Path(sys.executable).parent / "hadolint"
         done = subprocess.run(
-            [hadolint, DEPLOY / "Dockerfile"], check=False, capture_output=True, text=True
+            [tool("hadolint"), DEPLOY / "Dockerfile"], check=False, capture_output=True, text=True
         )
         assert (done.returncode, done.stdout) == (0, "")
 
@@ -135,10 +134,8 @@ class TestCompose:
         compose.validate()
         assert set(compose.service_names()) <= self.SERVICES.keys()
 
-    def test_docker_takes_it(self, tmp_path: Path) -> None:
-        if shutil.which("docker") is None or _fails("docker", "compose", "version"):
-            pytest.skip("there is no docker compose here to check the file with")
-        command = ["docker", "compose", "-f", "compose.yaml", "-f", "compose.gpu.yaml", "config"]
+    def test_docker_takes_it(self) -> None:
+        command = [tool("docker-compose"), "-f", "compose.yaml", "-f", "compose.gpu.yaml", "config"]
         subprocess.run(command, cwd=DEPLOY, check=True, capture_output=True)
 
     def test_only_the_service_is_published(self) -> None:
@@ -235,7 +232,7 @@ class TestMonitoring:
 
     def test_promtool_takes_the_rest(self, tmp_path: Path) -> None:
         if shutil.which("promtool") is None:
-            pytest.skip("there is no promtool here to check the files with")
+            pytest.skip("needs promtool (in Debian's package prometheus)")
         shutil.copytree(DEPLOY / "monitoring", tmp_path, dirs_exist_ok=True)
         (tmp_path / "token").touch()
         for check, name in (("config", "prometheus.yaml"), ("rules", "alerts.yaml")):
@@ -268,11 +265,11 @@ class TestPages:
         """All but creating them in a cluster, which kubectl only tries; then they are all there."""
         work = tmp_path / "deploy"
         shutil.copytree(DEPLOY, work)
-        environment = os.environ | {"HOME": str(tmp_path)}
+        path = f"{tool('kubectl').parent}{os.pathsep}{os.environ['PATH']}"
+        environment = os.environ | {"HOME": str(tmp_path), "PATH": path}
         for name in ("compose.md", "vms.md", "kubernetes.md"):
             [script] = re.findall(r"```sh\n(.*?)```", (DEPLOY / name).read_text(), re.DOTALL)
-            there = r"\1 --dry-run=client" if shutil.which("kubectl") else ""
-            here = re.sub(r"^(kubectl .*)$", there, script, flags=re.MULTILINE)
+            here = re.sub(r"^(kubectl .*)$", r"\1 --dry-run=client", script, flags=re.MULTILINE)
             subprocess.run(
                 ["sh", "-euc", here], cwd=work, check=True, env=environment, capture_output=True
             )
@@ -296,7 +293,3 @@ class TestPages:
         acl = (work / "secrets" / "operator.acl").read_text()
         password = (work / "secrets" / "operator-password").read_text()
         assert f"\nuser default on >{password} ~* &* +@all\n" in f"\n{acl}"
-
-
-def _fails(*command: str) -> bool:
-    return subprocess.run(command, check=False, capture_output=True).returncode != 0

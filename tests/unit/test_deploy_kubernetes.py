@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import yaml
 from ray.serve.schema import ServeDeploySchema
 
 from tests import kuberay
+from tests.command_line import tool
 from tests.unit.test_deploy import DEPLOY, VERSION, assert_ray_starts, read
 
 KUBERNETES = DEPLOY / "kubernetes"
@@ -25,10 +25,8 @@ Manifest = dict[str, Any]
 
 
 def built(overlay: str) -> list[Manifest]:
-    if shutil.which("kubectl") is None:
-        pytest.skip("there is no kubectl here to build the overlays with")
     done = subprocess.run(
-        ["kubectl", "kustomize", KUBERNETES / overlay], check=True, capture_output=True
+        [tool("kubectl"), "kustomize", KUBERNETES / overlay], check=True, capture_output=True
     )
     return list(yaml.safe_load_all(done.stdout))
 

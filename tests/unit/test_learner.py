@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from simdist.training.checkpoint import Checkpoint, Epoch, is_stuck
 from simdist.training.job import Progress, TrainingOptions
 from simdist.training.learner import Data, find_learning_rate, fit, make_learner
 from simdist.training.loss import add_proxies, proxies_of, without_proxies
+
+pytestmark = pytest.mark.slow
 
 SIZE, CLASSES = 16, 3
 PREPROCESSING = Preprocessing(SIZE, (120.0, 120.0, 120.0), (60.0, 60.0, 60.0))
@@ -68,11 +71,10 @@ def run(
     *,
     stop: Callable[[Progress], bool] = lambda _: False,
     patience: int = 9,
-    rate: float = 1e-2,
 ) -> Checkpoint:
     """Train, from the checkpoint where there is one, as `training.train` does."""
     learner = make_learner(network(), data, PREPROCESSING, batch=5, device="cpu")
-    state = Checkpoint.read(path) if path.exists() else Checkpoint(rate)
+    state = Checkpoint.read(path) if path.exists() else Checkpoint(1e-2)
 
     def show(progress: Progress) -> None:
         if stop(progress):
@@ -205,13 +207,20 @@ def test_the_first_layers_learn_more_slowly(data: Data) -> None:
     assert rates[0] < max(rates) > rates[-1]
 
 
-def test_it_stops_when_nothing_becomes_better(
-    data: Data, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At a learning rate of nearly nothing: an epoch that is not better ends the phase."""
-    state = run(data, tmp_path / "checkpoint.pt", patience=1, rate=1e-12)
-    losses = [epoch.validation_loss for epoch in state.in_phase(1)]
-    assert len(losses) < EPOCHS[1] or min(losses) == losses[-1]
+def test_a_phase_ends_with_the_epoch_that_is_not_better(data: Data, tmp_path: Path) -> None:
+    """Checked against wrong labels, the network becomes worse the more it learns."""
+    wrong = data.labels.copy()
+    wrong[data.validation] = (wrong[data.validation] + 1) % CLASSES
+    misled = replace(data, labels=wrong)
+    patient = run(misled, tmp_path / "patient.pt")
+    assert len(patient.in_phase(1)) == EPOCHS[1]
+    losses = [epoch.validation_loss for epoch in patient.in_phase(1)]
+    assert losses[1] > losses[0]
+    state = run(misled, tmp_path / "checkpoint.pt", patience=1)
+    assert [epoch.validation_loss for epoch in state.in_phase(1)] == losses[:2]
+
+
+def test_patience() -> None:
     worse = [Epoch(0, 1, loss, 0, 0) for loss in (3, 2, 2.5, 2.1)]
     assert [is_stuck(worse, patience) for patience in (1, 2, 3)] == [True, True, False]
     assert not is_stuck([], 1)

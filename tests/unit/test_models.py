@@ -39,6 +39,7 @@ def test_an_id_names_the_backbone_and_is_the_same_for_every_load(
     assert untrained.id != lite0.id
 
 
+@pytest.mark.slow
 def test_an_id_is_the_same_in_every_process(lite0: Model) -> None:
     code = "from simdist.embedding import load_model; print(load_model('efficientnet-lite0').id)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

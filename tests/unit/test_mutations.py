@@ -13,6 +13,8 @@ from simdist.images.limits import MAX_PIXELS
 from tests.conftest import ROOT
 from tests.mutations import FORMATS, Report
 
+pytestmark = pytest.mark.slow
+
 COUNT = 1_000  # of each format
 # A picture of the largest size and its RGB copy, four bytes a pixel each, and some room.
 MEMORY = 2 * 4 * MAX_PIXELS + 100_000_000

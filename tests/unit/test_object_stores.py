@@ -102,6 +102,7 @@ def resident() -> int:
     return psutil.Process().memory_info().rss
 
 
+@pytest.mark.slow
 def test_a_million_keys_are_streamed_in_little_memory() -> None:
     with running_many_keys(1_000_000, 50) as url:
         access = Access.resolve(endpoint_url=url, anonymous=True)
@@ -254,7 +255,7 @@ def test_a_wrong_source_says_what_to_do(s3: ObjectStore, place: str, reason: str
     [
         ("s3://", "names no bucket: write s3://BUCKET/PREFIX"),
         ("gs:///photos", "names no bucket: write gs://BUCKET/PREFIX"),
-        ("https://example.org/a.jpg", "put such addresses into a text file"),
+        ("https://example.org/a.jpg", "write such addresses into a text file"),
         ("ftp://example.org/", "does not name a file of this machine"),
         ("s3://bucket/{}.tar", "between braces"),
         ("s3://bucket/{9..1}.tar", "write the lower number first"),

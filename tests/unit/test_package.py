@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +15,15 @@ import simdist
 def test_everything_exported_is_there_and_documented() -> None:
     for name in simdist.__all__:
         assert getattr(simdist, name).__doc__, name
+
+
+def test_each_exported_name_has_one_home_and_a_type() -> None:
+    tree = ast.parse(Path(simdist.__file__).read_text())
+    [checked] = [node for node in tree.body if isinstance(node, ast.If)]
+    imports = [node for node in checked.body if isinstance(node, ast.ImportFrom)]
+    homes = {name.name: node.module for node in imports for name in node.names}
+    assert homes == simdist._HOMES
+    assert simdist.__all__ == sorted(homes)
 
 
 def test_an_unknown_name() -> None:

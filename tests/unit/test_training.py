@@ -31,6 +31,8 @@ from simdist.training.job import Progress, Trained, TrainingOptions
 from simdist.training.train import train
 from tests.conftest import PHOTOS
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = TrainingOptions("efficientnet-lite0", epochs=(1, 2), images=5, batch=4, seed=3)
 COMMAND = [
     *("--arch", "efficientnet-lite0", "--epochs", "1+2", "--images", "5", "--batch", "4"),
