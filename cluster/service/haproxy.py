@@ -92,6 +92,8 @@ def amended(configuration: str, *, folder: Path, seconds: int) -> str:
         f"    http-request set-method PATCH unless {{ method {_METHODS} }}\n",
         _refuse(414, f"{{ url,length gt {_MAX_ADDRESS} }}"),
         _refuse(431, f"{{ req.hdrs,length gt {_MAX_HEADERS} }}"),
+        # A space or a control character in a path: servers read such paths in different ways.
+        _refuse(400, '{ path,url_dec -m reg "[[:cntrl:] ]" }'),
         "    http-request del-header upgrade\n",
     ]
     return _FRONTEND.sub(lambda found: found[0] + "".join(rules), text)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import product
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
+import requests
 
 from simdist.index.collection import Collection
 from simdist.store import connect
@@ -44,6 +48,45 @@ def test_it_is_refused(guarded: Service, listener: Listener, case: Case) -> None
     assert listener.visitors == []
     for secret in (WRITE_TOKEN, "Traceback", str(Path(__file__).parents[2])):
         assert secret.encode() not in answer.body
+
+
+def test_no_byte_in_a_path_makes_a_write_of_what_may_only_read(guarded: Service) -> None:
+    """Each byte before, behind and within the path of each route that writes, by every method."""
+    with closing(connect(guarded.redis_url)) as store:
+        collection = Collection.open(store, COLLECTION)
+        before = [partition.state() for partition in collection.partitions]
+        uri = quote(next(image.uri for image in collection.images()), safe="")
+        with requests.Session() as session:
+            for token, byte in product((READ_TOKEN, None), range(256)):
+                strange = f"%{byte:02X}"
+                paths = (f"/v1/images{strange}", f"/{strange}v1/images", f"/v1/ima{strange}ges")
+                for path, method in product(paths, ("DELETE", "POST", "PUT", "PATCH")):
+                    answer = session.request(
+                        method,
+                        f"{guarded.url}{path}?uri={uri}",
+                        data=FISH if method == "POST" else None,
+                        headers={"Content-Type": "image/jpeg"}
+                        | ({"Authorization": f"Bearer {token}"} if token else {}),
+                        timeout=30,
+                    )
+                    assert 400 <= answer.status_code < 500, (method, path, answer.text)
+        assert [partition.state() for partition in collection.partitions] == before
+
+
+def test_an_address_that_takes_other_methods_names_them(guarded: Service) -> None:
+    for method, path, allowed in (
+        ("PUT", "/v1/images", "DELETE, POST"),
+        ("GET", "/v1/search", "POST"),
+        ("DELETE", "/v1/collections", "GET"),
+    ):
+        answer = requests.request(
+            method,
+            f"{guarded.url}{path}",
+            headers={"Authorization": f"Bearer {WRITE_TOKEN}"},
+            timeout=30,
+        )
+        assert (answer.status_code, answer.headers["Allow"]) == (405, allowed)
+        assert f"takes {allowed} only" in answer.json()["detail"]
 
 
 SLOW = {

@@ -24,6 +24,7 @@ from cluster.service.metrics import ServiceMetrics, exposition
 READ, WRITE = "a-token-that-may-read", "a-token-that-may-write"
 TOKENS = Tokens((token_digest(READ),), (token_digest(WRITE),))
 BEARER = {"Authorization": f"Bearer {READ}"}
+WRITER = {"Authorization": f"Bearer {WRITE}"}
 
 
 class Site:
@@ -132,7 +133,7 @@ def test_a_read_token_reads_and_a_write_token_does_both(kind: str) -> None:
         site = Site(tokens=TOKENS)
         async with site.client() as client:
             for token, allowed in (
-                (READ, {"GET", "PUT"}),
+                (READ, {"GET"}),
                 (WRITE, {"GET", "PUT", "POST", "DELETE"}),
             ):
                 for method in ("GET", "PUT", "POST", "DELETE"):
@@ -220,13 +221,27 @@ def test_the_limits_are_those_of_the_body(monkeypatch: pytest.MonkeyPatch) -> No
     within(work)
 
 
+@pytest.mark.parametrize("path", ["/v1/images%0A", "/v1/search%0D", "/%00", "/healthz%20", "/%7F"])
+def test_a_path_that_two_may_read_in_two_ways_is_refused(path: str) -> None:
+    async def work() -> None:
+        site = Site(tokens=TOKENS)
+        async with site.client() as client:
+            for method in ("GET", "POST", "DELETE"):
+                answer = await client.request(method, path, headers=WRITER)
+                assert "cannot be printed" in problem(answer, 400)["detail"]
+        assert site.passed == []
+
+    within(work)
+
+
 @pytest.mark.parametrize(
     ("path", "headers", "status"),
     [
         ("/v1/search", {}, 401),
         ("/v1/search", BEARER, 413),
-        ("/v1/nothing", BEARER, 404),
-        ("/v1/wait", BEARER, 405),
+        ("/v1/nothing", BEARER, 403),
+        ("/v1/nothing", WRITER, 404),
+        ("/v1/wait", WRITER, 405),
         ("/page/app.js", {}, 405),
     ],
 )

@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.service.config import ServiceConfig, token_digest
+from cluster.service.http.bodies import is_json
 from cluster.service.http.headers import HEADERS, PAGE_POLICY, POLICY
 from cluster.service.http.problems import RETRY_AFTER, ProblemError
 from cluster.service.metrics import ServiceMetrics
@@ -27,13 +29,18 @@ MAX_UPLOAD = 20 * 1024 * 1024
 MAX_JSON = 4 * 1024 * 1024
 _OPEN = ("/", "/healthz", "/readyz", "/v1/openapi.json")
 _OPEN_BELOW = "/page/"
-_WRITES = ("POST", "DELETE")
-_IMAGES = "/v1/images"
+# What a read token may do. All else takes a write token, whatever the router makes of its path; the
+# routes that write check it once more (`require_write`).
+_READING = ("GET", "HEAD", "OPTIONS")
+_READING_POSTS = ("/v1/search", "/v1/search/batch")
+# Whether the bearer of a request may write, in its scope.
+_MAY_WRITE = "simdist.may_write"
 # The status from which on a request is refused; how long, and how much, its body is read on.
 _REFUSED = 400
 _REFUSED_SECONDS = 2.0
 _REFUSED_BYTES = 2 * MAX_UPLOAD
 
+_READ_ONLY = ProblemError(403, "this token may read only; adding and deleting takes a write token")
 FAILED = ProblemError(500, "the service failed; this is a defect: tell its operator")
 
 _log = logging.getLogger(__name__)
@@ -74,9 +81,14 @@ def is_open(path: str) -> bool:
     return path in _OPEN or path.startswith(_OPEN_BELOW)
 
 
-def is_write(path: str, method: str) -> bool:
-    """Whether a request takes a write token."""
-    return path == _IMAGES and method in _WRITES
+def require_write(request: Request) -> None:
+    """What a route that writes depends on.
+
+    Raises:
+        ProblemError: the request's token may only read.
+    """
+    if not request.scope.get(_MAY_WRITE, False):
+        raise _READ_ONLY
 
 
 class Guard:
@@ -131,13 +143,14 @@ class Guard:
     async def _pass(
         self, scope: Scope, path: str, receive: Receive, send: Send, progress: _Progress
     ) -> None:
+        _check_path(path)
         if is_open(path):
             return await self._app(scope, receive, send)
         headers = Headers(scope=scope)
         self._admit(headers, scope, path)
         if self._under_way >= self._config.queue:
             raise ProblemError(503, "the service is busy; try again soon", headers=RETRY_AFTER)
-        limit = MAX_JSON if _is_json(headers) else MAX_UPLOAD
+        limit = MAX_JSON if is_json(headers) else MAX_UPLOAD
         self._check_length(headers, limit)
         self._under_way += 1
         self._metrics.under_way(self._under_way)
@@ -158,6 +171,7 @@ class Guard:
     def _admit(self, headers: Headers, scope: Scope, path: str) -> None:
         """Check the token, and that its bearer does not ask too often."""
         tokens = self._config.tokens
+        scope[_MAY_WRITE] = not tokens
         if not tokens:
             return
         kind, _, token = headers.get("authorization", "").partition(" ")
@@ -171,10 +185,12 @@ class Guard:
                 "give a token: Authorization: Bearer TOKEN",
                 headers={"WWW-Authenticate": 'Bearer realm="simdist"'},
             )
-        if is_write(path, scope["method"]) and not any(writes):
-            raise ProblemError(
-                403, "this token may read only; adding and deleting takes a write token"
-            )
+        scope[_MAY_WRITE] = any(writes)
+        reads_only = scope["method"] in _READING or (
+            scope["method"] == "POST" and path in _READING_POSTS
+        )
+        if not (reads_only or scope[_MAY_WRITE]):
+            raise _READ_ONLY
         self._count(given)
 
     def _count(self, bearer: str) -> None:
@@ -228,8 +244,10 @@ def _too_large(limit: int) -> ProblemError:
     )
 
 
-def _is_json(headers: Headers) -> bool:
-    return headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+def _check_path(path: str) -> None:
+    """Refuse what a router may read otherwise than this: a line feed at the end, say."""
+    if not path.isprintable() or " " in path:
+        raise ProblemError(400, "the path has a space or a character that cannot be printed")
 
 
 def _path(scope: Scope) -> str:

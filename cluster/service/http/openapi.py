@@ -10,7 +10,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from cluster.service.http.guard import is_open, is_write
+from cluster.service.http.bodies import IMAGE_TYPES
+from cluster.service.http.guard import is_open
 from cluster.service.http.models import (
     AddRequest,
     BatchRequest,
@@ -19,14 +20,17 @@ from cluster.service.http.models import (
 )
 from cluster.service.http.problems import MEDIA_TYPE
 
-IMAGE_TYPES = ("image/*", "application/octet-stream")
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 _MODELS = (SearchRequest, BatchRequest, AddRequest, ProblemAnswer)
 _COMPONENT = "#/components/schemas/{model}"
 _BEARER = "bearer"
+# Marks the operation of a route that takes a write token; it is not left in the document.
+_WRITE_MARK = "x-write"
+WRITES: dict[str, Any] = {_WRITE_MARK: True}
 _PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": _COMPONENT.format(model=ProblemAnswer.__name__)}}}
 _SECONDS = {"schema": {"type": "integer"}, "description": "Seconds to wait before trying again."}
 _PROBLEMS: dict[int, dict[str, Any]] = {
+    400: {"description": "The path has a space or a character that cannot be printed."},
     401: {
         "description": "The token is missing or unknown.",
         "headers": {"WWW-Authenticate": {"schema": {"type": "string"}, "required": True}},
@@ -100,16 +104,17 @@ def _document(app: FastAPI, *, tokens: bool) -> dict[str, Any]:
                 "description": "A read token, or for adding and deleting a write token.",
             }
         }
-        for path, method, operation in _operations(made):
-            if not is_open(path):
-                more = (401, 403, 429) if is_write(path, method) else (401, 429)
-                answers = {str(status): answer for status, answer in problems(*more).items()}
-                operation["responses"] = dict(sorted((operation["responses"] | answers).items()))
-                operation["security"] = [{_BEARER: []}]
+    for path, operation in _operations(made):
+        writes = operation.pop(_WRITE_MARK, False)
+        if tokens and not is_open(path):
+            more = (401, 403, 429) if writes else (401, 429)
+            answers = {str(status): answer for status, answer in problems(*more).items()}
+            operation["responses"] = dict(sorted((operation["responses"] | answers).items()))
+            operation["security"] = [{_BEARER: []}]
     return made
 
 
-def _operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def _operations(document: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, methods in document["paths"].items():
-        for method, operation in methods.items():
-            yield path, method.upper(), operation
+        for operation in methods.values():
+            yield path, operation

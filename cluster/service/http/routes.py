@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Request, Response
-from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from pydantic import BaseModel
 from starlette.types import ASGIApp
 
 import simdist
 from cluster.service import metrics as service_metrics
+from cluster.service.http.bodies import image, is_json, parsed
 from cluster.service.http.errors import answer_errors
-from cluster.service.http.guard import Guard
+from cluster.service.http.guard import Guard, require_write
 from cluster.service.http.models import (
     AddAnswer,
     AddRequest,
@@ -36,7 +36,7 @@ from cluster.service.http.models import Collection as CollectionName
 from cluster.service.http.models import ImageId as Id
 from cluster.service.http.openapi import (
     BINARY,
-    IMAGE_TYPES,
+    WRITES,
     body,
     describe,
     problems,
@@ -62,7 +62,6 @@ _TAGS = [
     {"name": "service", "description": "What is served, and how it is."},
 ]
 _RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99)
-M = TypeVar("M", bound=BaseModel)
 
 
 def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
@@ -84,8 +83,8 @@ def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
         openapi_tags=_TAGS,
     )
     app.include_router(_search_routes(worker))
-    app.include_router(_image_routes(worker))
-    app.include_router(_thumbnail_routes(worker))
+    app.include_router(_reading_routes(worker))
+    app.include_router(_writing_routes(worker))
     app.include_router(_service_routes(worker, peers))
     app.include_router(page_routes())
     app.openapi = describe(app, tokens=bool(worker.config.tokens))  # type: ignore[method-assign]
@@ -106,19 +105,19 @@ def _search_routes(worker: QueryWorker) -> APIRouter:
     )
     async def search(request: Request, options: Annotated[SearchOptions, Query()]) -> Response:
         """Search by a JSON object, or by an image's bytes with the options in the address."""
-        if _is_json(request):
-            question = _parsed(SearchRequest, await request.body(), options).asked()
+        if is_json(request.headers):
+            question = parsed(SearchRequest, await request.body(), options).asked()
         else:
-            question = options.question(image=await _image(request))
+            question = options.question(image=await image(request))
         hits = await worker.ask(question)
         return _json(_search_answer(worker, question.collection, hits))
 
     @routes.post("/search/batch", openapi_extra=body(BatchRequest), response_model=BatchAnswer)
     async def search_batch(request: Request) -> Response:
         """Several searches in one request; one that fails does not stop the others."""
-        if not _is_json(request):
+        if not is_json(request.headers):
             raise ProblemError(415, "send application/json")
-        batch = _parsed(BatchRequest, await request.body())
+        batch = parsed(BatchRequest, await request.body())
         questions = [query.asked() for query in batch.queries]
         found = await worker.ask_many(questions)
         results = [
@@ -132,70 +131,26 @@ def _search_routes(worker: QueryWorker) -> APIRouter:
     return routes
 
 
-def _image_routes(worker: QueryWorker) -> APIRouter:
+def _reading_routes(worker: QueryWorker) -> APIRouter:
     routes = APIRouter(
-        prefix="/v1/images", tags=["images"], responses=problems(404, 409, 414, 422, 503)
+        prefix="/v1/images", tags=["images"], responses=problems(400, 404, 409, 414, 422, 503)
     )
+    thumbnails = ThumbnailCache()
 
     @routes.get("/{image_id}", response_model=ImageAnswer)
     async def get_image(image_id: Id, collection: CollectionName = None) -> Response:
         """What is stored of an image."""
-        image = await worker.image(bytes.fromhex(image_id), collection)
+        stored = await worker.image(bytes.fromhex(image_id), collection)
         name = worker.collection(collection).name
         return _json(
             ImageAnswer(
                 id=image_id,
-                uri=image.uri,
-                label=image.label,
-                metadata=dict(image.metadata),
+                uri=stored.uri,
+                label=stored.label,
+                metadata=dict(stored.metadata),
                 collection=name,
             )
         )
-
-    @routes.post(
-        "",
-        status_code=201,
-        response_model=AddAnswer,
-        openapi_extra=body(AddRequest, images=True),
-        responses=problems(408, 413, 415),
-    )
-    async def add_image(request: Request, options: Annotated[UploadOptions, Query()]) -> Response:
-        """Index an image: one that the service fetches, or the body's bytes under `uri`."""
-        if _is_json(request):
-            if options.uri is not None:
-                raise ProblemError(422, "uri: it is for an image in the body; give its url only")
-            given = _parsed(AddRequest, await request.body(), options)
-            uri, metadata = given.url, given.metadata
-            data = await worker.fetch(uri)
-            label, collection = given.label, given.collection
-        else:
-            data = await _image(request)
-            if options.uri is None:
-                raise ProblemError(422, "uri: say what the image is to be known by")
-            uri, metadata = options.uri, {}
-            label, collection = options.label, options.collection
-        added = await worker.add(uri, data, label=label, metadata=metadata, collection=collection)
-        return _json(AddAnswer.of(uri, added), status=201)
-
-    @routes.delete("", response_model=DeleteAnswer)
-    async def delete_image(
-        uri: Annotated[str, Query(min_length=1, max_length=2048)],
-        collection: CollectionName = None,
-    ) -> Response:
-        """Delete an image from the collection; its source is left alone."""
-        deleted = await worker.delete(uri, collection)
-        if not deleted:
-            raise UnknownImageError(f"{uri} is not indexed")
-        return _json(DeleteAnswer(deleted=deleted))
-
-    return routes
-
-
-def _thumbnail_routes(worker: QueryWorker) -> APIRouter:
-    routes = APIRouter(
-        prefix="/v1/images", tags=["images"], responses=problems(404, 409, 414, 422, 503)
-    )
-    thumbnails = ThumbnailCache()
 
     @routes.get(
         "/{image_id}/thumbnail",
@@ -206,9 +161,9 @@ def _thumbnail_routes(worker: QueryWorker) -> APIRouter:
         request: Request, image_id: Id, collection: CollectionName = None
     ) -> Response:
         """A JPEG of an indexed image, its longer side at most 256 pixels."""
-        image = await worker.image(bytes.fromhex(image_id), collection)
+        stored = await worker.image(bytes.fromhex(image_id), collection)
         # With the vector: an image whose content was replaced looks otherwise.
-        state = hashlib.blake2b(image.vector.tobytes() + image.uri.encode(), digest_size=12)
+        state = hashlib.blake2b(stored.vector.tobytes() + stored.uri.encode(), digest_size=12)
         key = state.hexdigest()
         headers = {"ETag": f'"{key}"', "Cache-Control": "private, max-age=300"}
         if f'"{key}"' in request.headers.get("if-none-match", ""):
@@ -216,7 +171,7 @@ def _thumbnail_routes(worker: QueryWorker) -> APIRouter:
         made = thumbnails.get(key)
         if made is None:
             try:
-                data = await worker.read(image.uri)
+                data = await worker.read(stored.uri)
                 made = await worker.decoded(lambda: thumbnail(data))
             except (SourceError, ImageError, UsageError) as error:
                 raise ProblemError(
@@ -224,6 +179,58 @@ def _thumbnail_routes(worker: QueryWorker) -> APIRouter:
                 ) from error
             thumbnails.keep(key, made)
         return Response(made, media_type="image/jpeg", headers=headers)
+
+    return routes
+
+
+def _writing_routes(worker: QueryWorker) -> APIRouter:
+    """What changes a collection: each of these routes takes a write token."""
+    routes = APIRouter(
+        prefix="/v1/images",
+        tags=["images"],
+        responses=problems(404, 409, 414, 422, 503),
+        dependencies=[Depends(require_write)],
+    )
+
+    @routes.post(
+        "",
+        status_code=201,
+        response_model=AddAnswer,
+        openapi_extra=body(AddRequest, images=True) | WRITES,
+        responses=problems(408, 413, 415),
+    )
+    async def add_image(request: Request, options: Annotated[UploadOptions, Query()]) -> Response:
+        """Index an image: one that the service fetches, or the body's bytes under `uri`."""
+        if is_json(request.headers):
+            if options.uri is not None:
+                raise ProblemError(422, "uri: it is for an image in the body; give its url only")
+            given = parsed(AddRequest, await request.body(), options)
+            uri, metadata = given.url, given.metadata
+            data = await worker.fetch(uri)
+            label, collection = given.label, given.collection
+        else:
+            data = await image(request)
+            if options.uri is None:
+                raise ProblemError(422, "uri: say what the image is to be known by")
+            uri, metadata = options.uri, {}
+            label, collection = options.label, options.collection
+        added = await worker.add(uri, data, label=label, metadata=metadata, collection=collection)
+        return _json(AddAnswer.of(uri, added), status=201)
+
+    @routes.delete(
+        "",
+        response_model=DeleteAnswer,
+        openapi_extra=WRITES,
+    )
+    async def delete_image(
+        uri: Annotated[str, Query(min_length=1, max_length=2048)],
+        collection: CollectionName = None,
+    ) -> Response:
+        """Delete an image from the collection; its source is left alone."""
+        deleted = await worker.delete(uri, collection)
+        if not deleted:
+            raise UnknownImageError(f"{uri} is not indexed")
+        return _json(DeleteAnswer(deleted=deleted))
 
     return routes
 
@@ -281,36 +288,6 @@ def _describe(collection: Collection) -> CollectionAnswer:
 def _search_answer(worker: QueryWorker, collection: str | None, hits: list[Hit]) -> SearchAnswer:
     name = worker.collection(collection).name
     return SearchAnswer.model_construct(collection=name, hits=[HitAnswer.of(hit) for hit in hits])
-
-
-def _is_json(request: Request) -> bool:
-    return _media_type(request) == "application/json"
-
-
-def _media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-async def _image(request: Request) -> bytes:
-    """The body as an image's bytes."""
-    media_type = _media_type(request)
-    if not media_type.startswith("image/") and media_type != "application/octet-stream":
-        raise ProblemError(415, f"send application/json, or an image as {' or '.join(IMAGE_TYPES)}")
-    return await request.body()
-
-
-def _parsed(model: type[M], body: bytes, options: BaseModel | None = None) -> M:
-    """A JSON body as its model; options of the address count where it does not say otherwise."""
-    try:
-        parsed = model.model_validate_json(body, strict=True)
-    except ValidationError as error:
-        raise RequestValidationError(
-            error.errors(include_url=False, include_context=False)
-        ) from None
-    if options is not None and options.model_fields_set:
-        more = options.model_fields_set - parsed.model_fields_set
-        parsed = parsed.model_copy(update={name: getattr(options, name) for name in more})
-    return parsed
 
 
 def _json(answer: BaseModel, status: int = 200) -> Response:
