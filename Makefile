@@ -34,8 +34,13 @@ check: ## Lint, then the fast tests: what to run before each commit
 test-fast: $(VENV)/.installed-test ## Run the unit and integration tests that take no time, on one server
 	@$(PYTEST) -m 'not slow' --ignore tests/browser --ignore tests/cluster $(ARGS)
 
-test: $(VENV)/.installed-test $(LSHASH3)/.installed ## Install what the tests need and run them all
+test: $(VENV)/.installed-test $(LSHASH3)/.installed ## Install what the tests need and run them all, the fast ones first
+ifdef ARGS
 	@$(PYTEST) $(ARGS)
+else
+	@$(MAKE) --no-print-directory test-fast
+	@$(MAKE) --no-print-directory test-rest
+endif
 
 test-rest: $(VENV)/.installed-test $(LSHASH3)/.installed ## Run the tests that test-fast leaves out
 	@$(PYTEST) -m slow $(ARGS)
