@@ -49,9 +49,8 @@ def ingest(
     >>> summary.added
     3
 
-    Images that the collection has already are skipped: after an error or Ctrl-C, the same call
-    goes on where it stopped. What cannot be indexed is kept with the collection
-    (`simdist.ingest.failures.kept`).
+    Images that the collection has already are skipped, so that the same call resumes after an
+    error. What cannot be indexed is kept with the collection (`simdist.ingest.failures.kept`).
 
     Args:
         location: a folder, image, archive or list: a path, or s3://, gs://, az://; or a pattern.
@@ -74,7 +73,7 @@ def ingest(
         UsageError: arguments that do not go together.
         SourceError: the location cannot be read; or, with `prune`, not all of it.
         ModelError, ModelMismatchError: no such model; or another one made the collection.
-        StoreError, ClusterError: Redis or Ray cannot be had, or was lost.
+        StoreError, ClusterError: Redis or Ray cannot be reached, or was lost.
     """
     check_workers(gpus=gpus, actors=actors)
     access = Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous)

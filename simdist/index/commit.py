@@ -34,7 +34,7 @@ def commit(
     What is there already stays as it is.
 
     Args:
-        tables: they have a hash family.
+        partition: it has a hash family.
         vectors: (n, dim) float32, checked.
         replicas: how many must confirm each batch (`Store.run`).
         force: replace also what is there already.
