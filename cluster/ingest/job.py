@@ -91,10 +91,7 @@ def ingest(
     )
     if is_saved(job.location, access):
         if selection != Selection() or prune or save_embeddings:
-            raise UsageError(
-                f"{location} holds embeddings, which are indexed as they are: leave out the "
-                "options that select, label, prune and save"
-            )
+            raise _only_as_they_are(job.location)
         return job.index_embeddings()
     return job.index_images(
         selection,
@@ -177,6 +174,13 @@ class _Job:
                 gpus=gpus,
                 actors=actors,
             )
+
+
+def _only_as_they_are(location: str) -> UsageError:
+    return UsageError(
+        f"{location} holds embeddings, which are indexed as they are: leave out the options that "
+        "select, label, prune and save"
+    )
 
 
 def _ignore(progress: Progress) -> None:
