@@ -54,9 +54,7 @@ def test_a_file_that_is_too_large_is_not_uploaded(visitor: Visitor, tmp_path: Pa
     assert not [url for url in asked if "/v1/search" in url]
 
 
-def test_a_file_of_the_size_that_is_allowed_is_the_services_to_judge(
-    visitor: Visitor, tmp_path: Path
-) -> None:
+def test_a_file_within_the_limit_is_left_to_the_service(visitor: Visitor, tmp_path: Path) -> None:
     large = tmp_path / "large.png"
     with large.open("wb") as file:
         file.truncate(MAX_UPLOAD)
@@ -72,7 +70,7 @@ def test_a_folder(visitor: Visitor, tmp_path: Path) -> None:
     still_works(visitor)
 
 
-def test_what_is_no_address(visitor: Visitor) -> None:
+def test_invalid_addresses(visitor: Visitor) -> None:
     visitor.search_address("windmill")
     visitor.is_told("That is no address of an image")
     field = visitor.page.get_by_label("Address of an image")

@@ -78,7 +78,7 @@ def names(collection: Collection) -> dict[str, str]:
 
 
 class TestFailures:
-    def test_they_are_kept_once_and_go_when_the_images_are_mended_or_gone(
+    def test_failures_are_kept_once_and_dropped_when_resolved(
         self, mixed: Path, collection: Collection, run: Run
     ) -> None:
         assert run(mixed).failed == 3
@@ -101,7 +101,7 @@ class TestFailures:
         assert names(collection) == {"empty.png": "decode"}
         assert collection.get(file_uri(mixed / "text.jpg")) is not None
 
-    def test_a_part_of_a_source_says_nothing_of_the_rest(
+    def test_an_ingest_of_a_part_forgets_no_failure_of_the_rest(
         self, mixed: Path, collection: Collection, run: Run
     ) -> None:
         run(mixed)
@@ -123,7 +123,7 @@ class TestFailures:
 
 
 class TestForce:
-    def test_what_is_known_is_embedded_again(
+    def test_known_images_are_embedded_again(
         self, folder: Path, collection: Collection, run: Run
     ) -> None:
         run(folder)
@@ -134,7 +134,7 @@ class TestForce:
 
 
 class TestPrune:
-    def test_what_is_gone_is_deleted_and_nothing_else(
+    def test_only_missing_images_are_deleted(
         self, folder: Path, tmp_path: Path, collection: Collection, run: Run
     ) -> None:
         beside = tmp_path / "photos-beside"
@@ -156,7 +156,7 @@ class TestPrune:
         assert run(folder, prune=agree).pruned == 0
         assert len(asked) == 2
 
-    def test_what_comes_while_it_runs_is_not_taken_for_gone(
+    def test_images_added_during_a_census_are_not_missing(
         self, folder: Path, collection: Collection, run: Run
     ) -> None:
         run(folder)
@@ -172,7 +172,7 @@ class TestPrune:
         assert run(source, prune=lambda _: True).pruned == 0
         assert collection.get(file_uri(folder / "fish" / "new.jpg")) is not None
 
-    def test_not_after_a_listing_with_holes(
+    def test_nothing_is_pruned_after_an_incomplete_listing(
         self, mixed: Path, tmp_path: Path, collection: Collection, run: Run
     ) -> None:
         run(mixed)
@@ -185,7 +185,7 @@ class TestPrune:
             run(mixed, prune=lambda _: True)
         assert collection.get(file_uri(mixed / "fish.jpg")) is not None
 
-    def test_not_of_a_part(self, folder: Path, run: Run) -> None:
+    def test_a_part_of_a_source_is_not_pruned(self, folder: Path, run: Run) -> None:
         part = open_source(str(folder), selection=Selection(limit=3))
         for source in (part, open_source(f"{folder}/*/*.jpg"), next(folder.glob("*/*.jpg"))):
             with pytest.raises(UsageError, match="pruning takes the whole"):

@@ -224,7 +224,7 @@ def test_every_kind_of_fault_comes() -> None:
 
 
 @pytest.mark.parametrize("number", range(ROUNDS), ids=lambda number: f"round-{number}")
-def test_a_clean_run_mends_what_faults_left(bench: Bench, number: int) -> None:
+def test_a_clean_run_repairs_what_faults_left(bench: Bench, number: int) -> None:
     this = Round.of(number)
     print(this)
     bench.reset(begun=this.begun)

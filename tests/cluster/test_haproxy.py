@@ -50,7 +50,7 @@ def text(written: str, tmp_path: Path) -> str:
     return amended(written, folder=tmp_path, seconds=7)
 
 
-def test_haproxy_takes_it(text: str, tmp_path: Path) -> None:
+def test_haproxy_accepts_the_configuration(text: str, tmp_path: Path) -> None:
     path = tmp_path / "haproxy.cfg"
     path.write_text(text)
     done = subprocess.run(
@@ -71,7 +71,7 @@ def test_haproxy_takes_it(text: str, tmp_path: Path) -> None:
         "status 200 content-type application/json",
     ],
 )
-def test_what_is_open_to_all_is_gone(written: str, text: str, unwanted: str) -> None:
+def test_nothing_is_left_open_to_everyone(written: str, text: str, unwanted: str) -> None:
     assert unwanted in written
     assert unwanted not in text
 

@@ -33,7 +33,7 @@ def listener() -> Iterator[Listener]:
     listening.close()
 
 
-def test_there_are_200_of_them() -> None:
+def test_there_are_200_hostile_requests() -> None:
     assert len({case.data for case in CASES}) >= 200
 
 
@@ -50,7 +50,7 @@ def test_it_is_refused(guarded: Service, listener: Listener, case: Case) -> None
         assert secret.encode() not in answer.body
 
 
-def test_no_byte_in_a_path_makes_a_write_of_what_may_only_read(guarded: Service) -> None:
+def test_no_byte_in_a_path_lets_a_read_token_write(guarded: Service) -> None:
     """Each byte before, behind and within the path of each route that writes, by every method."""
     with closing(connect(guarded.redis_url)) as store:
         collection = Collection.open(store, COLLECTION)

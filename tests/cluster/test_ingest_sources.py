@@ -49,7 +49,7 @@ def run(
     )
 
 
-def test_what_comes_from_a_store_is_what_comes_from_the_folder(
+def test_a_store_and_a_folder_give_the_same_index(
     folder: Path, filled: ObjectStore, collection: Collection, model: Model
 ) -> None:
     assert run(str(folder), collection, model).added == 40

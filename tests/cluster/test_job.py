@@ -54,7 +54,7 @@ def test_a_folder_is_indexed_searched_and_pruned(
     assert_holds_exactly(collection, refs_of(folder))
 
 
-def test_what_is_selected_is_labelled_saved_and_indexed_from_there(
+def test_a_selection_is_labelled_saved_and_indexed_again(
     folder: Path, tmp_path: Path, collection: Collection, valkey_url: str
 ) -> None:
     some = simdist.ingest(
@@ -83,7 +83,7 @@ def test_what_is_selected_is_labelled_saved_and_indexed_from_there(
         assert "clown" not in ref.uri
 
 
-def test_what_cannot_be_is_said_at_once(tmp_path: Path, valkey_url: str) -> None:
+def test_invalid_options_are_reported_at_once(tmp_path: Path, valkey_url: str) -> None:
     with pytest.raises(UsageError, match="GPUs or of actors"):
         simdist.ingest(PHOTOS, gpus=1, actors=1, redis=valkey_url)
     with pytest.raises(SourceError, match="check the path"):

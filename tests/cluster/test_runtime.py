@@ -59,7 +59,7 @@ def test_another_kind_of_server_is_not_mistaken_for_a_cluster() -> None:
         thread.join()
 
 
-def test_what_was_started_is_stopped_and_what_was_found_is_left(
+def test_only_a_ray_that_was_started_here_is_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     import ray
@@ -106,7 +106,7 @@ def test_with_gpus_there_is_one_actor_each() -> None:
     )
 
 
-def test_a_plan_takes_what_it_is_told_to() -> None:
+def test_a_placement_uses_the_given_numbers() -> None:
     cluster = {"CPU": 8.0, "GPU": 4.0}
     assert (Placement.of(cluster).actors, Placement.of(cluster).actor_gpus) == (4, 1)
     assert (Placement.of(cluster, gpus=2).actors, Placement.of(cluster, gpus=2).actor_gpus) == (

@@ -123,7 +123,9 @@ class TestHowToSearch:
         assert results[0]["hits"][0]["uri"] == HORSES
         assert results[1]["error"]["status"] == 404
 
-    def test_what_cannot_be(self, service: Service, client: simdist.Client, tmp_path: Path) -> None:
+    def test_invalid_requests(
+        self, service: Service, client: simdist.Client, tmp_path: Path
+    ) -> None:
         with pytest.raises(UnknownImageError, match="is not indexed"):
             client.search(uri="file:///nowhere.jpg")
         with pytest.raises(UnknownCollectionError, match="is not served here"):
@@ -242,7 +244,7 @@ class TestTheServiceItself:
     ],
 )
 @pytest.mark.parametrize("path", ["/v1/search", "/v1/images"])
-def test_a_redirect_leads_nowhere(service: Service, path: str, place: str) -> None:
+def test_redirects_are_not_followed(service: Service, path: str, place: str) -> None:
     with web_site.serve() as site:
         answer = service.post(path, json={"url": f"{site.url}/to?{place}"})
         assert len(site.requests) == 1

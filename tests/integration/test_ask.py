@@ -46,7 +46,7 @@ def test_a_label_and_a_lowest_score(searcher: Searcher) -> None:
     assert searcher.ask(Question(uri=ref(5).uri, label="none")) == []
 
 
-def test_what_it_cannot_answer(searcher: Searcher) -> None:
+def test_questions_that_it_cannot_answer(searcher: Searcher) -> None:
     with pytest.raises(UnknownImageError, match="nowhere is not indexed in 'test'"):
         searcher.ask(Question(uri="file:///nowhere"))
     with pytest.raises(UnknownImageError, match="not indexed"):

@@ -113,7 +113,7 @@ class TestSearch:
         assert "make it first" in cli.fail(*search, "--out", str(tmp_path / "no/a.png"), code=2)
         assert "there is no model 'vgg'" in cli.fail(*search, "--model", "vgg", code=2)
 
-    def test_another_model_than_the_collections(
+    def test_a_model_other_than_the_collections(
         self, cli: CommandLine, photos: Collection, embedder: Embedder, tmp_path: Path
     ) -> None:
         from safetensors.torch import save_file
@@ -150,7 +150,7 @@ class TestIngest:
 
     MODEL = ("--model", "efficientnet-lite0")
 
-    def test_sources_that_are_none(self, cli: CommandLine, tmp_path: Path) -> None:
+    def test_invalid_sources(self, cli: CommandLine, tmp_path: Path) -> None:
         missing = str(tmp_path / "nothing")
         assert "No such file or directory; check the path" in cli.fail("ingest", missing)
         text = tmp_path / "notes.md"
@@ -165,7 +165,7 @@ class TestIngest:
         assert result.code == 0
         assert "No images found: simdist looks for .jpg, .png" in result.out
 
-    def test_another_model_than_the_collections(
+    def test_a_model_other_than_the_collections(
         self, cli: CommandLine, photos: Collection, tmp_path: Path
     ) -> None:
         store = connect_cli()
@@ -174,7 +174,7 @@ class TestIngest:
         message = cli.fail("ingest", str(PHOTOS), "-c", "other", *self.MODEL)
         assert "was made with the model resnet34-0, not with efficientnet-lite0-" in message
 
-    def test_models_that_are_none(self, cli: CommandLine, tmp_path: Path) -> None:
+    def test_unknown_models(self, cli: CommandLine, tmp_path: Path) -> None:
         ingest = ("ingest", str(PHOTOS))
         assert "there is no model 'vgg'" in cli.fail(*ingest, "--model", "vgg", code=2)
         assert "cannot read the weights" in cli.fail(
@@ -332,7 +332,7 @@ class TestPruneAndProgress:
         )
         assert cli.fail(*ingest, "--gpus", "2", "--actors", "2", code=2)
 
-    def test_what_is_gone_is_pruned(self, cli: CommandLine, tmp_path: Path) -> None:
+    def test_missing_images_are_pruned(self, cli: CommandLine, tmp_path: Path) -> None:
         for name in ("a.jpg", "b.jpg"):
             shutil.copy(HORSES, tmp_path / name)
         ingest = ("ingest", str(tmp_path), "-c", "few", "--model", "efficientnet-lite0")

@@ -30,7 +30,7 @@ def photos(cli: CommandLine, valkey_url: str) -> Collection:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1"])
-def test_beyond_this_machine_it_takes_tokens(
+def test_serving_other_machines_requires_tokens(
     cli: CommandLine, photos: Collection, host: str
 ) -> None:
     said = cli.fail("serve", "-c", "photos", "--host", host, code=2)
@@ -38,7 +38,7 @@ def test_beyond_this_machine_it_takes_tokens(
     assert "SIMDIST_READ_TOKENS" in said
 
 
-def test_a_name_is_no_address(cli: CommandLine, photos: Collection) -> None:
+def test_a_host_name_is_not_an_address(cli: CommandLine, photos: Collection) -> None:
     said = cli.fail("serve", "-c", "photos", "--host", "example.org", code=2)
     assert "'example.org' is no IP address" in said
 
@@ -61,7 +61,7 @@ def test_a_port_that_is_taken(cli: CommandLine, photos: Collection, host: str) -
 
 
 @pytest.mark.parametrize("port", ["0", "65536", "-1", "http"])
-def test_a_port_that_cannot_be(cli: CommandLine, port: str) -> None:
+def test_an_impossible_port(cli: CommandLine, port: str) -> None:
     assert "--port" in cli.fail("serve", "--port", port, code=2)
 
 
@@ -73,14 +73,14 @@ def test_an_unknown_collection(cli: CommandLine, photos: Collection) -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", "-1", "two", "2:1", "0:4", "1:2:3", "", ":", "1.5"])
-def test_workers_that_cannot_be(cli: CommandLine, photos: Collection, workers: str) -> None:
+def test_impossible_numbers_of_workers(cli: CommandLine, photos: Collection, workers: str) -> None:
     free = ("--port", str(free_port()))
     said = cli.fail("serve", "-c", "photos", "--workers", workers, *free, code=2)
     assert "2:16" in said
 
 
 @pytest.mark.parametrize("memory", ["", "much", "1", "4 kg", "-1GB", "1e3MB", "0GB", "0.0MB"])
-def test_memory_that_cannot_be(cli: CommandLine, photos: Collection, memory: str) -> None:
+def test_an_impossible_amount_of_memory(cli: CommandLine, photos: Collection, memory: str) -> None:
     free = ("--port", str(free_port()))
     said = cli.fail("serve", "-c", "photos", "--cache-memory", memory, *free, code=2)
     assert "512MB or 4GB" in said
@@ -95,7 +95,7 @@ def test_bad_tokens(cli: CommandLine, tmp_path: Path, text: str, reason: str) ->
     assert reason in cli.fail("serve", "--tokens", str(tokens), code=2)
 
 
-def test_a_cluster_takes_a_redis_that_all_reach(
+def test_workers_on_a_cluster_need_a_redis_that_every_node_reaches(
     cli: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("SIMDIST_REDIS_URL")

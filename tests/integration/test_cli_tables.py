@@ -75,7 +75,7 @@ class TestTune:
         with Image.open(plot) as picture:
             assert picture.width > 800
 
-    def test_what_cannot_be(self, cli: CommandLine, photos: Collection, tmp_path: Path) -> None:
+    def test_invalid_options(self, cli: CommandLine, photos: Collection, tmp_path: Path) -> None:
         assert "there is no collection 'none'" in cli.fail("tune", "-c", "none")
         create(photos.store, "new")
         assert "'new' is empty" in cli.fail("tune", "-c", "new")
@@ -112,7 +112,7 @@ class TestRehash:
         assert found["hits"][0]["uri"] == HORSES
         assert cli.run(*rehash).out.startswith("New hash tables: 1 x ")
 
-    def test_what_cannot_be(self, cli: CommandLine, photos: Collection) -> None:
+    def test_invalid_options(self, cli: CommandLine, photos: Collection) -> None:
         rehash = ("rehash", "-c", "photos")
         assert "choose one of kmeans" in cli.fail(*rehash, "--family", "best", code=2)
         assert "kmeans has one table" in cli.fail(*rehash, "--tables", "4", code=2)

@@ -167,7 +167,7 @@ def test_the_same_image_twice_in_a_batch_counts_once(store: Store) -> None:
     assert contents(collection) == [ref(0).uri]
 
 
-def test_a_block_whose_images_are_all_replaced_or_deleted_gives_its_memory_back(
+def test_a_block_without_living_images_frees_its_memory(
     store: Store,
 ) -> None:
     collection = create(store)

@@ -59,7 +59,7 @@ def test_a_commit_is_due_by_number_and_later_by_time(
     assert committer.is_due()
 
 
-def test_what_is_saved_is_committed_by_the_file(
+def test_saved_embeddings_are_committed_file_by_file(
     collection: Collection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(committer_module, "COMMIT_ROWS", 10)
@@ -111,7 +111,7 @@ def test_an_embedding_that_cannot_be_indexed_is_a_failure(
     assert not collection.known(refs(0, 41))[[0, 17, 40]].any()
 
 
-def test_what_is_indexed_has_failed_no_more(collection: Collection) -> None:
+def test_an_indexed_image_is_no_longer_a_failure(collection: Collection) -> None:
     keep(collection, [Failure.of(ref, "fetch", "no") for ref in refs(0, 2)], source="photos")
     committer = Committer(collection, source="photos")
     committer.hold(vectors(1), refs(0, 1))
@@ -119,7 +119,7 @@ def test_what_is_indexed_has_failed_no_more(collection: Collection) -> None:
     assert [one.failure.uri for one in kept(collection)] == [refs(0, 2)[1].uri]
 
 
-def test_what_cannot_be_committed_is_held_for_the_next_try(
+def test_a_failed_commit_is_retried_with_the_next(
     collection: Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(*_: object, **__: object) -> None:

@@ -130,9 +130,7 @@ def commands(server: Server) -> set[str]:
         *(("admin", command) for command in ("FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "KEYS *")),
     ],
 )
-def test_what_a_user_may_not_do_is_refused(
-    deployed: DeployedServer, user: str, command: str
-) -> None:
+def test_forbidden_commands_are_refused(deployed: DeployedServer, user: str, command: str) -> None:
     url = deployed.url_of(user)
     # Not by `connect`, for not all of them may ask for INFO.
     with (

@@ -99,7 +99,7 @@ def test_it_stops_when_its_last_user_is_killed(tmp_path: Path) -> None:
     assert eventually(lambda: not alive(pid))
 
 
-def test_what_was_acknowledged_survives_kill_9_of_the_server(tmp_path: Path) -> None:
+def test_acknowledged_writes_survive_kill_9_of_the_server(tmp_path: Path) -> None:
     with embedded_server(tmp_path) as url:
         store = connect(url)
         for number in range(1000):
@@ -123,7 +123,7 @@ def test_it_stops_when_its_data_folder_is_deleted(tmp_path: Path) -> None:
     assert eventually(lambda: not alive(pid))
 
 
-def test_a_user_that_comes_while_the_last_one_leaves(tmp_path: Path) -> None:
+def test_a_user_arriving_while_the_last_one_leaves(tmp_path: Path) -> None:
     """Leaving and coming over and over: the server is always there, and stops at the end."""
     for visit in range(1, 16):
         with embedded_server(tmp_path) as url:
@@ -151,7 +151,7 @@ def test_a_dead_keeper_is_replaced(tmp_path: Path) -> None:
     assert eventually(lambda: not alive(pid))
 
 
-def test_it_is_private(tmp_path: Path) -> None:
+def test_the_data_folder_is_private(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with embedded_server(data) as url:
         socket = Path((data / SOCKET_FILE).read_text())

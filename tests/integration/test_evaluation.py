@@ -142,7 +142,7 @@ def test_without_labels_there_is_no_precision(store: Store) -> None:
     assert found.recall == 1
 
 
-def test_what_cannot_be_evaluated_says_so(store: Store) -> None:
+def test_a_collection_that_cannot_be_evaluated_says_why(store: Store) -> None:
     collection = made(store, ["a"], noise(1))
     with pytest.raises(CollectionError, match="needs two images at least"):
         evaluate(collection)
@@ -198,7 +198,7 @@ def test_json_and_pictures(cli: CommandLine, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("photos")
-def test_what_can_never_work_is_said_first(cli: CommandLine, tmp_path: Path) -> None:
+def test_invalid_arguments_are_reported_first(cli: CommandLine, tmp_path: Path) -> None:
     assert "must end in" in cli.fail("eval", "-c", "photos", "--plot", "plot.txt", code=2)
     assert "must end in" in cli.fail("eval", "-c", "photos", "--out", "sheet.txt", code=2)
     assert "no folder" in cli.fail("eval", "--plot", str(tmp_path / "no" / "plot.png"), code=2)

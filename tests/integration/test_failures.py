@@ -22,7 +22,7 @@ def fetched(source: str, count: int) -> list[Failure]:
     return [Failure.of(f"file:///{source}/{i}.jpg", "fetch", "no") for i in range(count)]
 
 
-def test_all_that_is_known_of_an_image_is_kept(collection: Collection) -> None:
+def test_everything_known_about_an_image_is_kept(collection: Collection) -> None:
     ref = ImageRef("s3://bucket/a.jpg", "f1", 10, "cats", {"price": 3})
     access = Access.resolve(endpoint_url="http://localhost:9000", region="eu")
     failures = [Failure.of(ref, "decode", "not\na picture"), Failure.of("b.jpg", "list", "lost")]

@@ -110,7 +110,7 @@ def test_buckets_of_tables_that_are_replaced_meanwhile(store: Store) -> None:
         list(buckets)
 
 
-def test_what_is_added_meanwhile_does_not_hide_what_was_there(store: Store) -> None:
+def test_iterating_during_writes_misses_nothing(store: Store) -> None:
     collection = filled(store)
     images = collection.images()
     seen = [next(images).uri]

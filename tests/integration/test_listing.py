@@ -46,7 +46,7 @@ def take_all(listing: Listing, limit: int) -> list[int]:
     return sizes
 
 
-def test_what_is_known_is_left_out(collection: Collection) -> None:
+def test_known_images_are_left_out(collection: Collection) -> None:
     vectors = np.random.default_rng(0).random((129, collection.dim), dtype=np.float32)
     collection.add(vectors, refs()[:129])
     with Listing(open_source(str(PHOTOS)), collection=collection) as listing:
@@ -62,7 +62,9 @@ def test_an_empty_folder(tmp_path: Path, collection: Collection) -> None:
         assert listing.count == Count(done=True)
 
 
-def test_it_does_not_run_away(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_figures_stay_within_bounds(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(listing_module, "FIRST_PAGE", 2)
     monkeypatch.setattr(listing_module, "PAGE", 2)
     monkeypatch.setattr(listing_module, "AHEAD", 4)

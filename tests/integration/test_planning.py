@@ -99,5 +99,5 @@ def test_the_command(cli: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("images", ["0", "-5", "many", "5X", "1e400", "nan", "", "10000G"])
-def test_numbers_that_are_none(cli: CommandLine, images: str) -> None:
+def test_invalid_numbers(cli: CommandLine, images: str) -> None:
     assert "100M" in cli.fail("plan", f"--images={images}", code=2)

@@ -130,7 +130,7 @@ def test_a_rebuild_that_was_asked_for_goes_on_where_it_was_killed(
     assert {b"asked", b"next_fitted", b"filled", b"fill", b"retired"}.isdisjoint(meta(other))
 
 
-def test_another_wish_finishes_what_was_begun_first(
+def test_an_unfinished_rebuild_is_finished_before_another(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection = filled(store)
@@ -161,7 +161,7 @@ def test_another_wish_finishes_what_was_begun_first(
     check(collection, START, generation=5)
 
 
-def test_tables_that_cannot_be(store: Store) -> None:
+def test_impossible_tables(store: Store) -> None:
     collection = filled(store)
     for wish, message in (
         ({"kind": "nonsense"}, "there is no hash family 'nonsense': choose one of"),
@@ -185,7 +185,7 @@ def test_the_tables_of_an_lshash_are_left_alone(store: Store) -> None:
         rebuild(collection)
 
 
-def test_what_is_expected_decides_the_size_once_it_can(store: Store) -> None:
+def test_the_expected_size_counts_once_there_are_enough_images(store: Store) -> None:
     """For 2,000 images: as many centroids as they need, as soon as there are enough to fit on."""
     expect = 2000
     collection = Collection.create(

@@ -188,7 +188,7 @@ def test_a_cluster_that_is_not_set_up(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("binary", [valkey, redis7, redis8])
-def test_what_replicas_were_waited_for_they_have(
+def test_replicas_have_what_was_waited_for(
     binary: Callable[[], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with (
@@ -205,7 +205,7 @@ def test_what_replicas_were_waited_for_they_have(
                 collection.add(vectors(1), [ref(0)], replicas=1)
 
 
-def test_what_replicas_in_a_cluster_were_waited_for_they_have(
+def test_replicas_in_a_cluster_have_what_was_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with running_cluster(tmp_path, primaries=1, replicas=1) as (primary, replica):

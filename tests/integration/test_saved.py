@@ -111,7 +111,7 @@ class TestIngest:
         )
         assert output.stdout == "300 []\n"
 
-    def test_what_makes_no_sense_for_embeddings(self, tmp_path: Path) -> None:
+    def test_options_that_make_no_sense_for_embeddings(self, tmp_path: Path) -> None:
         save(tmp_path / "a.parquet", np.ones((1, 2), np.float32))
         with pytest.raises(UsageError, match="leave out the options"):
             simdist.ingest(tmp_path, limit=1)

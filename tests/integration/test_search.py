@@ -93,7 +93,7 @@ def test_a_new_searcher_sees_all_and_an_old_one_what_came_in_time(store: Store) 
     assert ref(500).uri not in {hit.uri for hit in now.search(-new, n=1000)}
 
 
-def test_a_deleted_image_that_is_cached_is_not_found_once_its_record_is_gone(
+def test_a_cached_image_is_not_found_once_it_is_deleted(
     store: Store,
 ) -> None:
     collection = create(store)
@@ -127,7 +127,7 @@ def test_while_nothing_is_written_a_warm_searcher_asks_for_nothing(
         assert answers(searcher, probes=8) == expected
 
 
-def test_one_that_was_lost_and_made_anew_is_not_taken_for_the_old_one(store: Store) -> None:
+def test_a_recreated_collection_is_not_mistaken_for_the_old_one(store: Store) -> None:
     old = create(store)
     old.add(vectors(320), [ref(i) for i in range(320)])
     searcher = Searcher(old, max_staleness=0)
@@ -242,7 +242,7 @@ def test_records_are_kept_in_bounded_number(store: Store, monkeypatch: pytest.Mo
     assert answers(searcher, probes=50, n=5) == first
 
 
-def test_of_too_many_records_the_oldest_are_forgotten(
+def test_the_oldest_records_are_evicted_first(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(search_module, "MAX_RESULTS", 64)
@@ -274,7 +274,7 @@ def test_of_too_many_records_the_oldest_are_forgotten(
     assert len(ask(range(4))) == 4
 
 
-def test_what_the_cache_lacked_is_counted(store: Store) -> None:
+def test_cache_misses_are_counted(store: Store) -> None:
     collection = create(store)
     data = vectors(300)
     collection.add(data, [ref(i) for i in range(300)])

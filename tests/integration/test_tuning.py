@@ -119,7 +119,7 @@ def test_in_other_families_and_in_several_partitions(
         assert recall_of(searcher, rows, queries, wish) >= wish - 0.01
 
 
-def test_what_is_measured_is_what_searches_find(store: Store) -> None:
+def test_measured_recall_is_the_recall_of_searches(store: Store) -> None:
     """Every vector is a query: their searches, less themselves, must find just that share."""
     rows = vectors(900)
     collection = filled(store, rows)
@@ -236,7 +236,7 @@ def test_a_recall_that_the_tables_cannot_reach(store: Store) -> None:
     assert len(searcher.search(rows[0], n=1000, recall=1)) == 200
 
 
-def test_bad_wishes(store: Store) -> None:
+def test_invalid_rebuilds(store: Store) -> None:
     collection = filled(store, vectors(30))
     searcher = Searcher(collection)
     for wish in (0.0, -1.0, 1.01, 95.0, math.nan):

@@ -138,7 +138,7 @@ def test_notes_that_cannot_be_used_are_failures_and_the_images_stay(place: Place
     }
 
 
-def test_what_is_damaged_is_a_failure_and_what_follows_is_listed(place: Place) -> None:
+def test_damaged_entries_are_failures_and_the_rest_is_listed(place: Place) -> None:
     data = bytearray(tar_of({f"{i}.jpg": bytes([i]) * 700 for i in range(5)}))
     data[2 * 1536 : 2 * 1536 + 512] = b"\xaa" * 512  # the third header
     uri = place.put("a.tar", bytes(data))
@@ -165,7 +165,7 @@ def test_archives_that_were_joined_are_read_to_the_end(place: Place) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"not a tar" * 1000, b"\x1f\x8b" + b"x" * 2000])
-def test_what_is_no_archive_is_a_failure(place: Place, content: bytes) -> None:
+def test_a_file_that_is_not_an_archive_is_a_failure(place: Place, content: bytes) -> None:
     place.put("a.tar", content)
     good = place.put("b.tar", tar_of({"a.jpg": b"1"}))
     refs, failures = split(open_source(f"{place.uri}/*.tar").entries)
@@ -289,7 +289,7 @@ def test_columns_that_are_not_there(
         open_source(uri, selection=Selection(columns=selection))
 
 
-def test_what_is_no_parquet_file(place: Place) -> None:
+def test_a_file_that_is_not_parquet(place: Place) -> None:
     with pytest.raises(SourceError, match="is not a Parquet file"):
         open_source(place.put("a.parquet", b"PAR1 but not really"))
 

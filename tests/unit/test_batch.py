@@ -21,9 +21,7 @@ def batch_of(names: list[int]) -> Batch:
 
 @settings(deadline=None)
 @given(names=st.lists(st.integers(0, 9), min_size=1, max_size=40), seed=st.integers(0, 99))
-def test_in_no_part_a_uri_comes_twice_and_what_replaces_comes_later(
-    names: list[int], seed: int
-) -> None:
+def test_no_part_repeats_a_uri_and_replacements_come_later(names: list[int], seed: int) -> None:
     generator = np.random.default_rng(seed)
     buckets = generator.integers(0, 4, (len(names), 1)).astype(np.uint32)
     left = np.flatnonzero(generator.random(len(names)) < 0.8)
@@ -52,7 +50,7 @@ def test_the_more_tables_the_fewer_images_at_once() -> None:
     assert 0 < max(sizes[16]) < COMMIT_BATCH / 4
 
 
-def test_what_the_script_takes_is_in_the_order_of_the_hashes(
+def test_script_arguments_are_in_the_order_of_the_hashes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(batch, "COMMIT_BATCH", 12)

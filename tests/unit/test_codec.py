@@ -47,7 +47,7 @@ def test_rows_are_copied_as_wholes(dtype: type[np.int8 | np.float32]) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int8", "float32"])
-def test_what_is_turned_can_be_turned_back(dtype: str) -> None:
+def test_turning_can_be_undone(dtype: str) -> None:
     codec = Codec.of(dtype, 300)
     vectors = normalised(np.random.default_rng(0).standard_normal((20, 300)).astype(np.float32))
     restored = codec.turned_back(codec.restore(codec.pack(codec.turned(vectors))))

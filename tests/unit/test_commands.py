@@ -57,7 +57,7 @@ def test_every_command_has_examples_that_it_takes() -> None:
 
 
 @pytest.mark.parametrize("remedy", Remedy)
-def test_the_command_line_knows_a_way_out_of_each_error(remedy: Remedy) -> None:
+def test_every_remedy_has_a_command_or_a_flag(remedy: Remedy) -> None:
     text = with_remedy(CollectionError("something is wrong", remedy=remedy, about="demo"))
     assert text.startswith("something is wrong (")
     assert "{" not in text
@@ -75,7 +75,7 @@ def test_without_a_remedy_the_message_stands_alone() -> None:
         FetchError("slow", passing=True),
     ],
 )
-def test_errors_come_whole_through_pickle(error: SimdistError) -> None:
+def test_errors_survive_pickling(error: SimdistError) -> None:
     """As those of a Ray task do."""
     again = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert type(again) is type(error)

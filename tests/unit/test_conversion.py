@@ -115,7 +115,7 @@ def test_another_network_is_refused(export: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps({"model": 1})])
-def test_what_is_no_export_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_an_export_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "export.pkl").write_bytes(content)
     with pytest.raises(ModelError, match=r"export\.pkl"):
         convert(tmp_path / "export.pkl", tmp_path / "bundle", arch="resnet18", trust=True)

@@ -91,13 +91,13 @@ class TestAllFiles:
 class TestImage:
     DOCKERFILE = (DEPLOY / "Dockerfile").read_text()
 
-    def test_hadolint_is_content(self) -> None:
+    def test_hadolint_finds_nothing(self) -> None:
         done = subprocess.run(
             [tool("hadolint"), DEPLOY / "Dockerfile"], check=False, capture_output=True, text=True
         )
         assert (done.returncode, done.stdout) == (0, "")
 
-    def test_what_is_copied_is_there_and_not_ignored(self) -> None:
+    def test_copied_files_exist_and_are_not_ignored(self) -> None:
         ignored = (ROOT / ".dockerignore").read_text().splitlines()
         copied = re.findall(r"^COPY (?!--from)(.+) \S+$", self.DOCKERFILE, re.MULTILINE)
         sources = {source for line in copied for source in line.split()}
@@ -113,7 +113,7 @@ class TestImage:
         assert all("-c constraints.txt" in install for install in installs)
         assert {"torch", "torchvision"} < PINS.keys()
 
-    def test_it_runs_as_nobody_special(self) -> None:
+    def test_it_does_not_run_as_root(self) -> None:
         stages = re.split(r"^FROM ", self.DOCKERFILE, flags=re.MULTILINE)[1:]
         last = {stage.split()[2]: stage for stage in stages}
         assert "\nUSER 1000\n" in last["node"]
@@ -134,7 +134,7 @@ class TestCompose:
         compose.validate()
         assert set(compose.service_names()) <= self.SERVICES.keys()
 
-    def test_docker_takes_it(self) -> None:
+    def test_docker_accepts_it(self) -> None:
         files = ("-f", "compose.yaml", "-f", "compose.gpu.yaml")
         command = (tool("docker-compose"), *files, "config")
         subprocess.run(command, cwd=DEPLOY, check=True, capture_output=True)
@@ -166,7 +166,7 @@ class TestCompose:
         with pytest.raises(ClickUsageError, match="No such option"):
             assert_ray_starts("ray start --heads")
 
-    def test_what_is_mounted_is_there(self) -> None:
+    def test_mounted_files_exist(self) -> None:
         for service in self.SERVICES.values():
             for volume in service.get("volumes", ()):
                 source = volume.split(":")[0]
@@ -191,7 +191,7 @@ class TestServeConfig:
 class TestLauncher:
     FILE = read("ray-cluster.yaml")
 
-    def test_ray_takes_it(self) -> None:
+    def test_ray_accepts_it(self) -> None:
         prepared = prepare_config(self.FILE)
         validate_config(prepared)
         # Ray would add commands that install it.
@@ -231,7 +231,7 @@ class TestMonitoring:
         for query in queries():
             promql_parser.parse(query)
 
-    def test_promtool_takes_the_rest(self, tmp_path: Path) -> None:
+    def test_promtool_accepts_the_rest(self, tmp_path: Path) -> None:
         if shutil.which("promtool") is None:
             pytest.skip("needs promtool (in Debian's package prometheus)")
         shutil.copytree(DEPLOY / "monitoring", tmp_path, dirs_exist_ok=True)

@@ -87,7 +87,7 @@ def test_the_overlays_are_valid(overlay: str) -> None:
         assert container["image"] == f"simdist:{VERSION}-{kind}"
 
 
-def test_a_slip_of_the_pen_is_seen() -> None:
+def test_a_misspelled_key_is_found() -> None:
     [job] = written("ingest/base")
     for change in (
         {"backofLimit": 3},
@@ -113,7 +113,7 @@ def test_the_service_is_that_of_serve_yaml() -> None:
 
 
 @pytest.mark.parametrize("overlay", ["gpu", "ingest/gpu"])
-def test_gpus_are_asked_for_and_their_taint_is_borne(overlay: str) -> None:
+def test_gpus_are_requested_and_their_taint_tolerated(overlay: str) -> None:
     asked = [
         group["template"]["spec"]
         for group in groups(of_ray(built(overlay)))

@@ -222,7 +222,7 @@ def test_the_limits_are_those_of_the_body(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("path", ["/v1/images%0A", "/v1/search%0D", "/%00", "/healthz%20", "/%7F"])
-def test_a_path_that_two_may_read_in_two_ways_is_refused(path: str) -> None:
+def test_an_ambiguous_path_is_refused(path: str) -> None:
     async def work() -> None:
         site = Site(tokens=TOKENS)
         async with site.client() as client:
@@ -301,7 +301,7 @@ def test_an_answer_that_does_not_come_in_time_is_503() -> None:
     within(work)
 
 
-def test_a_body_that_does_not_come_in_time_is_408() -> None:
+def test_a_body_that_arrives_too_late_is_answered_408() -> None:
     async def slow() -> AsyncIterator[bytes]:
         yield b"x"
         await asyncio.sleep(60)
@@ -316,7 +316,7 @@ def test_a_body_that_does_not_come_in_time_is_408() -> None:
     within(work)
 
 
-def test_a_defect_is_no_secret_shared() -> None:
+def test_an_internal_error_reveals_nothing() -> None:
     async def work() -> None:
         site = Site()
         async with site.client() as client:
@@ -330,7 +330,7 @@ def test_a_defect_is_no_secret_shared() -> None:
     within(work)
 
 
-def test_a_path_that_is_not_ours_makes_no_series_of_its_own() -> None:
+def test_unknown_paths_share_one_metric_series() -> None:
     async def work() -> None:
         site = Site()
         async with site.client() as client:

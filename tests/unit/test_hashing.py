@@ -290,7 +290,7 @@ class TestFitFamily:
             ("gaussian", None, 0, "at least one table"),
         ],
     )
-    def test_what_cannot_be(
+    def test_impossible_families(
         self, kind: str, size: int | None, tables: int | None, message: str
     ) -> None:
         with pytest.raises(UsageError, match=message):
@@ -350,6 +350,6 @@ def test_impossible_numbers_of_bits(bits: int) -> None:
         HyperplanesFamily.fit(clustered(9), bits=bits, tables=1)
 
 
-def test_a_family_of_tomorrow() -> None:
+def test_a_family_of_a_newer_version_is_refused() -> None:
     with pytest.raises(CollectionError, match="update simdist"):
         load_family(b"graph\0...")

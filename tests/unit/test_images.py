@@ -273,7 +273,7 @@ def test_no_side_is_reduced_below_twice_the_square(size: tuple[int, int]) -> Non
         (encode(Image.new("RGB", (4, 4)), "ICO"), "not an image of a known format"),
     ],
 )
-def test_what_is_no_image_is_refused(data: bytes, reason: str) -> None:
+def test_bytes_that_are_not_an_image_are_refused(data: bytes, reason: str) -> None:
     with pytest.raises(ImageError, match=reason):
         decode(data, size=224)
 
@@ -311,7 +311,7 @@ def _outcome(data: bytes) -> Pixels | None:
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "TIFF"])
-def test_a_cut_file_is_refused(picture: Image.Image, form: str) -> None:
+def test_a_truncated_file_is_refused(picture: Image.Image, form: str) -> None:
     data = encode(picture, form)
     for parts in range(1, 16):
         assert _outcome(data[: len(data) * parts // 17]) is None

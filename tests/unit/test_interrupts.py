@@ -47,13 +47,13 @@ SWALLOWED_EARLY = SWALLOWED + "    time.sleep(3600)"
         pytest.param(SWALLOWED_EARLY, id="nothing"),
     ],
 )
-def test_what_ctrl_c_becomes(what: str) -> None:
+def test_ctrl_c_ends_a_command_cleanly(what: str) -> None:
     ended = struck(what)
     assert ended.returncode == INTERRUPTED
     assert ended.stderr == "error: stopped; run the same command again to go on\n"
 
 
-def test_what_is_done_is_not_stopped() -> None:
+def test_a_finished_command_is_not_interrupted() -> None:
     ended = struck(SWALLOWED)
     assert (ended.returncode, ended.stderr) == (0, "")
 

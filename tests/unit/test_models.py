@@ -131,7 +131,7 @@ CARDS = {
 
 
 @pytest.mark.parametrize("content", CARDS.values(), ids=CARDS)
-def test_a_card_that_is_none_is_refused(bundle: Path, content: str | bytes) -> None:
+def test_a_file_that_is_not_a_card_is_refused(bundle: Path, content: str | bytes) -> None:
     data = content if isinstance(content, bytes) else content.encode()
     (bundle / "card.json").write_bytes(data)
     with pytest.raises(ModelError, match=r"card\.json is not the card of a model bundle"):
@@ -215,18 +215,18 @@ def test_a_damaged_bundle_is_refused(bundle: Path, damage: str, reason: str, lit
 
 
 @pytest.mark.parametrize("name", ["resnet", "ResNet34", "/no/such/folder", "a\0b"])
-def test_a_name_of_nothing_is_wrong_usage(name: str) -> None:
+def test_an_unknown_name_is_a_usage_error(name: str) -> None:
     with pytest.raises(UsageError, match="use efficientnet-lite0 or resnet34, or the folder"):
         load_model(name)
 
 
 @pytest.mark.parametrize("name", ["~no-such-user/bundle", "x" * 5000])
-def test_a_name_that_cannot_be_looked_at_is_an_error(name: str) -> None:
+def test_a_name_that_cannot_be_read_is_an_error(name: str) -> None:
     with pytest.raises(ModelError, match="cannot read the model"):
         load_model(name)
 
 
-def test_a_folder_does_not_hide_the_backbone_of_its_name(
+def test_a_backbone_comes_before_a_folder_of_the_same_name(
     bundle: Path, lite0: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle.rename(bundle.with_name("efficientnet-lite0"))
@@ -272,7 +272,7 @@ def test_a_state_dict_of_torch_is_read(untrained: Model, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {1: torch.zeros(1)}, torch.zeros(3)])
-def test_a_file_of_other_things_is_refused(content: object, tmp_path: Path) -> None:
+def test_a_file_without_weights_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(ModelError, match="something other than a state dict"):
         load_model("resnet34", weights=tmp_path / "weights.pth")
@@ -280,7 +280,7 @@ def test_a_file_of_other_things_is_refused(content: object, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 0.5, 0.99])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_cut_weights_file_is_refused(suffix: str, keep: float, tmp_path: Path) -> None:
+def test_a_truncated_weights_file_is_refused(suffix: str, keep: float, tmp_path: Path) -> None:
     path = tmp_path / f"weights{suffix}"
     state = {"conv1.weight": torch.zeros(64, 3, 7, 7)}
     if suffix == ".pth":
@@ -303,7 +303,7 @@ def test_a_weights_file_that_is_not_there_is_an_error(name: str, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("torch_home")
-def test_no_network_for_the_weights_names_the_ways_out() -> None:
+def test_without_a_network_the_error_names_the_alternatives() -> None:
     with pytest.raises(ModelError, match="cannot be downloaded") as caught:
         load_model("resnet34")
     assert "give a file of weights" in str(caught.value)

@@ -158,7 +158,7 @@ def test_an_object_that_is_too_large_is_not_read(
 @pytest.mark.parametrize(
     "trouble", [["503"] * 4, ["429"] * 2, ["500", "503"], ["cut"], ["cut"] * 2]
 )
-def test_what_passes_is_tried_again(s3: ObjectStore, proxy: FlakyProxy, trouble: list[str]) -> None:
+def test_passing_errors_are_retried(s3: ObjectStore, proxy: FlakyProxy, trouble: list[str]) -> None:
     s3.put_folder(FISH, "fish")
     access = Access.resolve(endpoint_url=proxy.url)
     listed = refs(f"{s3.uri}/fish", access)
@@ -170,7 +170,7 @@ def test_what_passes_is_tried_again(s3: ObjectStore, proxy: FlakyProxy, trouble:
     assert len(tries) == len(trouble) + 1
 
 
-def test_what_does_not_pass_is_one_failure(
+def test_a_permanent_error_is_one_failure(
     s3: ObjectStore, proxy: FlakyProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.put_folder(FISH, "fish")
@@ -277,7 +277,7 @@ def test_a_wrong_endpoint(s3: ObjectStore) -> None:
 @pytest.mark.parametrize(
     "endpoint", ["127.0.0.1:9000", "ftp://a", "http://", "http://a:99999x", "http://[::1"]
 )
-def test_an_endpoint_that_is_none(endpoint: str) -> None:
+def test_an_invalid_endpoint(endpoint: str) -> None:
     with pytest.raises(UsageError, match="is not an endpoint"):
         Access.resolve(endpoint_url=endpoint)
 
@@ -301,7 +301,7 @@ def test_no_credentials(s3: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(list(open_source(s3.uri, access=access).entries)) == 1
 
 
-def test_what_may_not_be_read(s3: ObjectStore, proxy: FlakyProxy) -> None:
+def test_files_that_may_not_be_read(s3: ObjectStore, proxy: FlakyProxy) -> None:
     proxy.trouble["/"] = ["403"] * 10
     with pytest.raises(SourceError, match=r"may not be used .*check AWS_ACCESS_KEY_ID"):
         open_source(s3.uri, access=Access.resolve(endpoint_url=proxy.url))
@@ -334,7 +334,7 @@ def test_flags_come_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> N
     }
 
 
-def test_what_travels_with_the_work_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_sent_to_actors_holds_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY"):
         monkeypatch.setenv(name, "a-secret-to-keep")
     assert "a-secret-to-keep" not in repr(Access.resolve())

@@ -61,7 +61,7 @@ def test_any_text_is_a_pattern_or_refused(text: str) -> None:
 
 
 @given(st.text(alphabet=st.characters(exclude_characters="*?["), max_size=12))
-def test_what_is_no_glob_matches_itself_only(text: str) -> None:
+def test_a_name_without_wildcards_matches_only_itself(text: str) -> None:
     assert patterns.matcher(text).fullmatch(text)
     assert not patterns.matcher(text).fullmatch(text + "x")
 

@@ -61,12 +61,12 @@ def assert_come_back(place: str, access: Access) -> None:
     assert np.vstack([first.vectors, second.vectors]).tobytes() == given.tobytes()
 
 
-def test_what_is_written_to_a_folder_comes_back_bit_for_bit(tmp_path: Path) -> None:
+def test_embeddings_saved_to_a_folder_come_back_bit_for_bit(tmp_path: Path) -> None:
     assert_come_back(str(tmp_path / "new" / "folder"), Access())
     assert {path.suffix for path in (tmp_path / "new" / "folder").iterdir()} == {".parquet"}
 
 
-def test_what_is_written_to_a_bucket_comes_back_bit_for_bit(s3: ObjectStore) -> None:
+def test_embeddings_saved_to_a_bucket_come_back_bit_for_bit(s3: ObjectStore) -> None:
     s3.put("embeddings/deeper/other.parquet", b"not looked at")
     assert_come_back(f"{s3.uri}/embeddings", s3.access)
     s3.put("photos/a.jpg", b"")
@@ -92,7 +92,7 @@ def test_many_rows_come_in_batches_over_the_bounds_of_files(
     assert max(len(batch.refs) for batch in everything(tmp_path)) == 50
 
 
-def test_what_comes_before_a_damaged_file_is_not_lost(tmp_path: Path) -> None:
+def test_batches_before_a_damaged_file_are_kept(tmp_path: Path) -> None:
     SavedEmbeddings.create(str(tmp_path), access=Access(), model_id="net-1").write(REFS, vectors(3))
     (tmp_path / "z.parquet").write_bytes(b"PAR1 no more than that PAR1")
     batches = read_saved(str(tmp_path), Access())
@@ -124,7 +124,7 @@ def test_embeddings_made_elsewhere(tmp_path: Path, kind: str) -> None:
     assert everything(tmp_path)[0].refs == batch.refs
 
 
-def test_what_holds_no_embeddings(tmp_path: Path) -> None:
+def test_files_without_embeddings(tmp_path: Path) -> None:
     assert not is_saved(str(PHOTOS), Access())
     assert not is_saved(str(tmp_path), Access())
     assert not is_saved(str(tmp_path / "nowhere"), Access())
@@ -147,7 +147,7 @@ BAD: dict[str, tuple[Mapping[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_is_wrong_is_refused(tmp_path: Path, case: str) -> None:
+def test_wrong_options_are_refused(tmp_path: Path, case: str) -> None:
     columns, message = BAD[case]
     with pytest.raises(SourceError, match=message):
         everything(write(tmp_path / "bad.parquet", **columns))

@@ -97,7 +97,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
         Tokens.resolve(tmp_path / "nowhere")
 
 
-def test_beyond_loopback_it_takes_tokens() -> None:
+def test_listening_beyond_loopback_requires_tokens() -> None:
     with pytest.raises(UsageError, match="needs tokens: give a file"):
         require_tokens(Tokens())
     with pytest.raises(UsageError, match="needs tokens"):
@@ -116,7 +116,7 @@ def test_only_a_service_of_this_machine_may_fetch_from_it() -> None:
 
 
 @pytest.mark.parametrize("workers", [(0, 1), (2, 1), (-1, -1), (0, 0)])
-def test_workers_that_cannot_be(workers: tuple[int, int]) -> None:
+def test_impossible_numbers_of_workers(workers: tuple[int, int]) -> None:
     with pytest.raises(UsageError, match="2:16"):
         ServiceConfig(redis_url="redis://localhost", loopback=True, workers=workers)
 

@@ -219,7 +219,7 @@ def open_folder() -> Iterator[Path]:
         yield folder
 
 
-def test_what_may_not_be_read_is_a_failure_with_its_reason(open_folder: Path) -> None:
+def test_unreadable_files_are_failures_with_their_reasons(open_folder: Path) -> None:
     allowed, forbidden = open_folder / "allowed.jpg", open_folder / "forbidden.jpg"
     locked, unsearchable = open_folder / "locked", open_folder / "unsearchable"
     touch(allowed, forbidden, locked / "a.jpg", unsearchable / "b.jpg")
@@ -284,7 +284,7 @@ def test_uri_path_takes_this_machines_name_for_itself() -> None:
         "data:image/png;base64,AAAA",
     ],
 )
-def test_what_names_no_file_here_is_refused(uri: str) -> None:
+def test_a_uri_of_another_machine_is_refused(uri: str) -> None:
     with pytest.raises(UsageError, match="does not name a file of this machine"):
         uri_path(uri)
     with pytest.raises(UsageError, match="does not name a file of this machine"):
@@ -301,7 +301,7 @@ def test_what_names_no_file_here_is_refused(uri: str) -> None:
         ("link to what fails", "Input/output error"),
     ],
 )
-def test_what_cannot_be_read_is_a_source_error(tmp_path: Path, kind: str, reason: str) -> None:
+def test_an_unreadable_image_is_a_source_error(tmp_path: Path, kind: str, reason: str) -> None:
     path = tmp_path / "photo.jpg"
     match kind:
         case "folder":

@@ -80,6 +80,6 @@ def test_categories_can_be_left_out() -> None:
         (refs(cat=9, a=1, b=1, c=1, d=1, e=1, f=1), "'a', 'b', 'c', 'd', 'e' and 1 more has"),
     ],
 )
-def test_what_cannot_be_split_says_why(given: list[ImageRef], reason: str) -> None:
+def test_images_that_cannot_be_split_say_why(given: list[ImageRef], reason: str) -> None:
     with pytest.raises(SourceError, match=reason):
         split(given)

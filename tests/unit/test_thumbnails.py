@@ -42,7 +42,7 @@ def test_a_line_is_a_picture_too(size: tuple[int, int]) -> None:
     assert 1 <= min(small.size) <= max(small.size) <= SIDE
 
 
-def test_it_stands_upright_and_says_nothing_of_its_origin(photo: Path) -> None:
+def test_a_thumbnail_is_upright_and_carries_no_metadata(photo: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned
     exif[0x010F] = "the maker of the camera"
@@ -60,7 +60,7 @@ def test_it_stands_upright_and_says_nothing_of_its_origin(photo: Path) -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"no picture", bomb(20_000, 20_000), bomb(9_500, 10_000), bomb(10, 10)[:30]]
 )
-def test_what_is_no_acceptable_picture_is_refused(data: bytes) -> None:
+def test_unacceptable_pictures_are_refused(data: bytes) -> None:
     with pytest.raises(ImageError):
         thumbnail(data)
 

@@ -163,7 +163,7 @@ def stopped(photos: Path, tmp_path: Path) -> Path:
     return tmp_path / "bundle.training"
 
 
-def test_an_unfinished_training_is_not_gone_on_with_in_another_way(
+def test_an_unfinished_training_is_not_resumed_with_other_settings(
     stopped: Path, photos: Path
 ) -> None:
     before = {path: path.read_bytes() for path in stopped.iterdir()}
@@ -193,7 +193,7 @@ def test_nothing_is_overwritten(thing: str, photos: Path, tmp_path: Path) -> Non
     assert [(path, path.is_dir() or path.read_text()) for path in tmp_path.rglob("*")] == before
 
 
-def test_a_foreign_folder_in_the_way_is_left_alone(photos: Path, tmp_path: Path) -> None:
+def test_an_unrelated_folder_is_left_alone(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "bundle.training").mkdir()
     (tmp_path / "bundle.training" / "diary.txt").write_text("dear")
     with pytest.raises(ModelError, match="in the way, and is no unfinished training"):
@@ -272,7 +272,7 @@ def test_images_that_are_too_few_say_so(
         (replace(QUICK, exclude=("birds",)), UsageError, "no category 'birds'"),
     ],
 )
-def test_what_can_never_work_says_so(
+def test_impossible_requests_are_reported(
     options: TrainingOptions, error: type[SimdistError], reason: str, few: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(error, match=reason):
@@ -297,7 +297,7 @@ def test_resnet34_trains_from_a_weights_file(
 
 
 @pytest.mark.usefixtures("torch_home")
-def test_where_no_weights_can_be_had_the_ways_out_are_named(few: Path, tmp_path: Path) -> None:
+def test_an_error_without_weights_names_the_alternatives(few: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"resnet34 cannot be downloaded.*--weights FILE.*--arch"):
         run(few, tmp_path / "bundle", replace(QUICK, arch="resnet34"))
     assert not (tmp_path / "bundle.training").exists()

@@ -30,7 +30,7 @@ def test_unusable_vectors_are_named(vectors: Any, message: str) -> None:
         checked(vectors, dim=3)
 
 
-def test_usable_is_what_can_be_divided_by_its_length() -> None:
+def test_usable_vectors_can_be_normalised() -> None:
     rows = [[1, 2], [0, 0], [np.nan, 1], [np.inf, 1], [1e30, 1e30], [1e-30, 0], [-1e-6, 0]]
     vectors = np.array(rows, np.float32)
     # Squares that overflow or vanish make a length that says nothing.

@@ -29,7 +29,7 @@ def get(site: Server, page: str) -> bytes:
 @pytest.mark.parametrize(
     "page", ["photo", "photo-in-chunks", "photo-to-the-end", "photo/ü b?c=d#e", "once", "hops/5"]
 )
-def test_the_bytes_arrive(site: Server, page: str) -> None:
+def test_fetched_bytes_are_complete(site: Server, page: str) -> None:
     assert get(site, page) == PHOTO
 
 
@@ -212,12 +212,12 @@ def test_addresses_that_are_not_public_are_refused(site: Server, scheme: str, ho
         "javascript:alert(1)",
     ],
 )
-def test_what_is_no_web_address_is_refused(url: str) -> None:
+def test_other_addresses_than_web_addresses_are_refused(url: str) -> None:
     with pytest.raises(FetchError, match="check the address"):
         fetch(url)
 
 
-def test_a_refused_address_is_no_line_in_the_log(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_refused_address_is_not_logged(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(FetchError):
         fetch("http://127.0.0.1/")
     assert capfd.readouterr().err == ""
