@@ -24,12 +24,12 @@ from simdist.sources import (
     open_source,
 )
 from simdist.store import open_store
-from tests.conftest import CALTECH, LONG
+from tests.conftest import CALTECH, LONG, NEEDS_DATA
 from tests.index_contents import stored_vectors
 from tests.object_store import serving_folders
 
 pytestmark = [
-    pytest.mark.skipif(not CALTECH.is_dir(), reason="needs Caltech-101 in ../shared/data"),
+    pytest.mark.skipif(not CALTECH.is_dir(), reason=f"{NEEDS_DATA}: Caltech-101"),
     pytest.mark.timeout(1800),
 ]
 

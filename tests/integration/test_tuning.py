@@ -19,7 +19,7 @@ from simdist.search.searcher import Searcher
 from simdist.store import Store, layout
 from simdist.vectors.checks import normalised
 from tests.collections import create, ref, vectors
-from tests.conftest import ROOT
+from tests.conftest import NEEDS_DATA, ROOT
 
 CROPS = ROOT.parent / "shared" / "data" / "vectors" / "caltech-crops-512.npz"
 HELD_OUT = 500
@@ -28,7 +28,7 @@ HELD_OUT = 500
 def crops() -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """Real embeddings, and the photograph that each is of."""
     if not CROPS.exists():
-        pytest.skip(f"needs {CROPS}")
+        pytest.skip(f"{NEEDS_DATA}: {CROPS.name}")
     with np.load(CROPS) as file:
         return file["vectors"].astype(np.float32), file["source"]
 
