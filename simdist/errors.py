@@ -10,6 +10,7 @@ SimdistError
 ├── VectorError           vectors that cannot be indexed or searched with
 ├── StoreError            Redis cannot be reached, started or used
 ├── CollectionError       a collection is missing or is not what was assumed
+│   ├── MissingCollectionError   there is none of that name
 │   ├── ModelMismatchError   another model made its embeddings
 │   ├── UnknownImageError    an image is not indexed in it
 │   └── UnknownCollectionError   a service does not serve it
@@ -118,6 +119,21 @@ class CollectionError(SimdistError):
 
 class ModelMismatchError(CollectionError):
     """The collection's embeddings were made by another model."""
+
+
+class MissingCollectionError(CollectionError):
+    """There is no collection of that name. `others` are the names of those that there are."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        others: tuple[str, ...] = (),
+        remedy: Remedy | None = None,
+        about: str = "",
+    ) -> None:
+        super().__init__(message, remedy=remedy, about=about)
+        self.others = others
 
 
 class UnknownImageError(CollectionError):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from simdist.errors import Remedy, SimdistError
+from simdist.errors import MissingCollectionError, Remedy, SimdistError
 
 _COMMANDS = {
     Remedy.ANONYMOUS: "--anonymous",
@@ -36,4 +36,7 @@ def with_remedy(error: SimdistError) -> str:
     """An error's message, with the command or the flag that helps behind it."""
     if error.remedy is None:
         return str(error)
+    if isinstance(error, MissingCollectionError):
+        there = f"there are: {', '.join(error.others)}" if error.others else "there is none yet"
+        return f"{error} ({there}; {_COMMANDS[error.remedy].format(about=error.about)})"
     return f"{error} ({_COMMANDS[error.remedy].format(about=error.about)})"

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from simdist.errors import CollectionError, Remedy, UsageError
+from simdist.errors import CollectionError, MissingCollectionError, Remedy, UsageError
 from simdist.settings import MAX_PARTITIONS
 from simdist.store import Store, layout, scripts
 from simdist.store.connection import Argument
@@ -55,6 +55,7 @@ def ensure(store: Store, name: str, entry: Entry) -> Entry:
     Raises:
         UsageError, CollectionError: as `find`; or a number of partitions that no collection has.
     """
+    store.require_memory()
     if not 1 <= entry.partitions <= MAX_PARTITIONS:
         raise UsageError(f"a collection has 1 to {MAX_PARTITIONS} partitions")
     born: dict[str, Argument] = {"born": secrets.token_hex(8)}
@@ -99,10 +100,10 @@ def _checked_name(name: str) -> str:
 
 
 def _missing(store: Store, name: str) -> CollectionError:
-    others = names(store)
-    known = f"there are: {', '.join(others)}" if others else "there is none yet"
-    return CollectionError(
-        f"there is no collection {name!r}; {known}: ingest images into it first",
+    # The names of others are not in the message, which callers of a service are shown.
+    return MissingCollectionError(
+        f"there is no collection {name!r}: ingest images into it first",
+        others=tuple(names(store)),
         remedy=Remedy.INGEST,
         about=name,
     )

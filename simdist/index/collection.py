@@ -235,9 +235,11 @@ class Collection:
             force: replace also what is known with the same fingerprint.
 
         Raises:
-            StoreError: too few replicas confirm in time: the batch is written, but on fewer.
+            StoreError: too few replicas confirm in time: the batch is written, but on fewer; or the
+                server drops keys when its memory is full, and nothing is written.
             VectorError: vectors of a wrong shape, not finite or of length zero; nothing is written.
         """
+        self.store.require_memory()
         vectors = checked(vectors, dim=self.dim)
         if len(vectors) != len(refs):
             raise UsageError(f"{len(vectors)} vectors for {len(refs)} images")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import redis
@@ -44,10 +44,26 @@ class Store:
     Attributes:
         url: where it is, of a cluster any node; any process that reaches it can `connect` to it.
         client: redis-py's client, with its connection pools.
+        eviction: the policy by which the server drops keys when its memory is full; empty where it
+            drops none of simdist's.
     """
 
     url: str
     client: redis.Redis | RedisCluster
+    eviction: str = ""
+
+    def require_memory(self) -> None:
+        """Check that what is written is kept, also when the server's memory is full.
+
+        Raises:
+            StoreError: the server drops keys then.
+        """
+        if self.eviction:
+            raise StoreError(
+                f"Redis at {hide_password(self.url)} drops images when its memory is full "
+                f"(maxmemory-policy {self.eviction}): set maxmemory-policy noeviction there, then "
+                "run the same command again"
+            )
 
     def call(self, *command: Argument) -> Any:
         """Send one command and return its answer, strings as bytes.
@@ -102,7 +118,7 @@ class Store:
     def used_memory(self) -> int:
         """Bytes in use by the server, or by all primaries of the cluster together."""
         with self._explained():
-            return sum(int(server.info("memory")["used_memory"]) for server in self._primaries())
+            return sum(int(server.info("memory")["used_memory"]) for server in self.primaries())
 
     def close(self) -> None:
         """Close the connections. The store must not be used after it."""
@@ -131,7 +147,8 @@ class Store:
             answer, _, confirmed = pipeline.execute()
         return answer, int(confirmed)
 
-    def _primaries(self) -> list[redis.Redis]:
+    def primaries(self) -> list[redis.Redis]:
+        """Clients of the server, or of each primary of the cluster."""
         if not isinstance(self.client, RedisCluster):
             return [self.client]
         nodes = self.client.get_primaries()  # type: ignore[no-untyped-call]
@@ -191,15 +208,27 @@ def connect(url: str) -> Store:
         store.close()
         raise
     if not server.get("cluster_enabled"):
-        return store
+        return replace(store, eviction=_eviction(server))
     store.close()
     if url.startswith("unix://"):
         raise UsageError(
             f"{hide_password(url)} is a node of a Redis Cluster: use redis://HOST:PORT or "
             "rediss://HOST:PORT, by which the other nodes are found"
         )
+    return _whole_cluster(url, options)
+
+
+def _whole_cluster(url: str, options: Mapping[str, Any]) -> Store:
     with explained(url, cluster=True):
-        return Store(url, RedisCluster.from_url(url, **options))
+        store = Store(url, RedisCluster.from_url(url, **options))
+        policies = [_eviction(node.info("memory")) for node in store.primaries()]
+    return replace(store, eviction=next(filter(None, policies), ""))
+
+
+def _eviction(server: Mapping[str, Any]) -> str:
+    """The policy of a server, by its INFO, if it drops keys that nobody said may expire."""
+    policy = str(server.get("maxmemory_policy", ""))
+    return policy if policy.startswith("allkeys-") else ""
 
 
 @contextmanager

@@ -7,7 +7,11 @@ import fcntl
 import os
 import socket
 import sys
+import time
 from pathlib import Path
+
+_ANSWER_SECONDS = 30.0
+_PAUSE_SECONDS = 0.2
 
 
 def keep(users_lock: Path, socket_file: Path, usual_socket: str, keeper_lock: int) -> None:
@@ -20,17 +24,30 @@ def keep(users_lock: Path, socket_file: Path, usual_socket: str, keeper_lock: in
         except OSError:
             # The data folder has been deleted meanwhile; the server must stop all the same.
             server = usual_socket
-        with socket.socket(socket.AF_UNIX) as connection:
-            try:
-                connection.connect(server)
-                connection.sendall(b"SHUTDOWN\r\n")
-                while connection.recv(4096):
-                    pass
-            except OSError:
-                # It is already gone: nothing to stop.
-                pass
+        while _runs(server):
+            time.sleep(_PAUSE_SECONDS)
         # Let go of before `users`: who comes next must find neither a server nor a keeper.
         os.close(keeper_lock)
+
+
+def _runs(server: str) -> bool:
+    """Tell a server to stop, and wait a while until it has; whether it may still run.
+
+    It refuses while a script of somebody's runs for too long, unless it is told not to save: the
+    append-only file is complete without that.
+    """
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(_ANSWER_SECONDS)
+        try:
+            connection.connect(server)
+            connection.sendall(b"SHUTDOWN NOSAVE\r\n")
+            # It answers only where it refuses.
+            return bool(connection.recv(4096))
+        except TimeoutError:
+            return True
+        except OSError:
+            # It is gone already, or cut the connection as it went.
+            return False
 
 
 if __name__ == "__main__":

@@ -286,7 +286,7 @@ def test_any_history_equals_a_dictionary(
 
 
 def test_open_and_names(store: Store) -> None:
-    with pytest.raises(CollectionError, match=r"no collection 'test'; there is none yet"):
+    with pytest.raises(CollectionError, match=r"no collection 'test': ingest images"):
         Collection.open(store, "test")
     create(store, "one")
     create(store, "two")

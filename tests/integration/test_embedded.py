@@ -13,6 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from simdist.errors import StoreError
 from simdist.store import connect
@@ -184,3 +187,26 @@ def test_a_damaged_append_only_file_is_reported_with_the_log(tmp_path: Path) -> 
     with pytest.raises(StoreError, match=LOG), embedded_server(tmp_path):
         pass
     assert (tmp_path / KEEPER_LOCK).exists()
+
+
+def test_a_server_that_is_busy_is_stopped_all_the_same(tmp_path: Path) -> None:
+    """A script that never ends makes it refuse; who comes next must not wait for ever."""
+    with embedded_server(tmp_path / "data") as url:
+        store = connect(url)
+        store.call("SET", "kept", 1)
+        pid = server_pid(tmp_path / "data")
+        client = redis.Redis(
+            unix_socket_path=url.removeprefix("unix://"),
+            socket_timeout=0.5,
+            retry=Retry(NoBackoff(), 0),
+        )
+        store.call("CONFIG", "SET", "busy-reply-threshold", 100)
+        with pytest.raises(redis.exceptions.TimeoutError):
+            client.eval("while true do end", 0)
+        client.close()
+        store.close()
+    assert eventually(lambda: not alive(pid))
+    with embedded_server(tmp_path / "data") as url:
+        store = connect(url)
+        assert store.call("GET", "kept") == b"1"
+        store.close()
