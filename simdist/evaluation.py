@@ -151,7 +151,7 @@ def evaluate(
     images = sum(snapshot.live for snapshot in snapshots)
     if images < 2:
         raise CollectionError(
-            f"the collection {collection.name!r} needs two images at least to be evaluated"
+            f"the collection {collection.name!r} needs at least two images to be evaluated"
         )
     drawn = draw_queries(snapshots, queries, np.random.default_rng(seed))
     asked = _asked(snapshots, drawn)

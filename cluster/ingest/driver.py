@@ -180,8 +180,8 @@ def _warming(collection: Collection) -> Iterator[None]:
 def _census(source: Source, collection: Collection) -> Census:
     if source.below is None or not source.whole:
         raise UsageError(
-            "pruning takes the whole of a folder, of a bucket's prefix or of one archive: no list, "
-            "no pattern, no selection",
+            "pruning needs a whole folder, a whole prefix of a bucket or one whole archive, not a "
+            "list, a pattern or a selection",
             remedy=Remedy.WHOLE_SOURCE,
         )
     return Census(collection)
@@ -196,10 +196,10 @@ def _prune(
 ) -> int:
     """Delete what is gone from the source, if that is agreed; returns how many that were."""
     if count.failed or not count.listed:
-        what = "a part of it cannot be listed" if count.failed else "it holds no image at all"
+        what = "a part of it cannot be listed" if count.failed else "it holds no images"
         raise SourceError(
-            f"nothing was pruned under {source.name}, for {what}: all else is done; see to that, "
-            "then run the same command again"
+            f"nothing was pruned under {source.name}, because {what}; everything else is done: "
+            "fix that, then run the same command again"
         )
     missing = census.missing(source.below or "")
     return collection.delete(missing) if missing and agreed(len(missing)) else 0

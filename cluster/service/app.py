@@ -152,7 +152,8 @@ def _ip(host: str) -> IPv4Address | IPv6Address:
         return ip_address(host)
     except ValueError as error:
         raise UsageError(
-            f"{host!r} is no IP address: 127.0.0.1 for this machine only, 0.0.0.0 for all"
+            f"{host!r} is not an IP address: use 127.0.0.1 for this machine only, or "
+            "0.0.0.0 for all"
         ) from error
 
 

@@ -35,7 +35,10 @@ def evaluate(
         typer.Option(metavar="N", min=1, help="Number of images to search with, chosen at random."),
     ] = 1000,
     k: Annotated[
-        int, typer.Option("-k", min=1, max=MAX_RESULTS - 1, help="Number of hits to judge.")
+        int,
+        typer.Option(
+            "-k", metavar="N", min=1, max=MAX_RESULTS - 1, help="Number of hits to judge."
+        ),
     ] = 10,
     recall: Annotated[
         float | None,
@@ -65,10 +68,11 @@ def evaluate(
     ] = None,
     redis: options.RedisUrl = None,
 ) -> None:
-    """Measure how good the answers are, against exact search and against the labels.
+    """Measure how good the answers are.
 
-    Each query is an image of the collection, searched for among all others. Its label is the
-    name of its folder, or what a list gave.
+    They are compared with those of an exact search, and with the labels. Each query is an image of
+    the collection, searched for among all others. Its label is the name of its folder, or what a
+    list gave.
     """
     from simdist.evaluation import evaluate as measure
     from simdist.index.collection import Collection

@@ -45,7 +45,10 @@ def failures(
     redis: options.RedisUrl = None,
     ray_address: options.RayAddress = None,
 ) -> None:
-    """List the images that could not be indexed, with the reasons, or try them again."""
+    """List the images that could not be indexed, or try them again.
+
+    Each is listed with the reason.
+    """
     from cluster.ingest.driver import ingest_images
     from cluster.ingest.stages import check_workers
     from cluster.runtime import ray_session
@@ -56,7 +59,9 @@ def failures(
     from simdist.store import open_store
 
     if retry and as_json:
-        raise UsageError("--retry prints a summary: use --json without it, afterwards")
+        raise UsageError(
+            "--retry prints a summary, not JSON: list what is left with --json afterwards"
+        )
     check_workers(gpus=gpus, actors=actors)
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
     with open_store(settings) as store:

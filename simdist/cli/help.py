@@ -37,14 +37,22 @@ EXAMPLES = {
 class Command(TyperCommand):
     """A command whose options stand in sections, with examples below them."""
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """The options, then each argument under the name that the help below gives it."""
+        arguments = [one for one in self.get_params(ctx) if isinstance(one, TyperArgument)]
+        return ["[OPTIONS]", *(str(one.metavar) for one in arguments)]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write each section that has something in it."""
         sections: dict[str, list[tuple[str, str]]] = {name: [] for name in _SECTIONS}
         for parameter in self.get_params(ctx):
-            usual = "Arguments" if isinstance(parameter, TyperArgument) else "Options"
-            name = getattr(parameter, "rich_help_panel", None) or usual
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is None:
+                continue
+            if isinstance(parameter, TyperArgument):
+                sections["Arguments"].append((str(parameter.metavar), record[1]))
+            else:
+                name = getattr(parameter, "rich_help_panel", None) or "Options"
                 sections[name].append(record)
         for name, records in sections.items():
             if records:

@@ -26,8 +26,8 @@ def ingest(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A folder, image, archive or list, or a pattern for several: a path, or s3://, "
-            "gs:// or az://.",
+            help="A folder, an image, an archive (.tar, .parquet), a list of addresses (.txt, "
+            ".csv, .parquet), or a pattern for several: a path, or s3://, gs:// or az://.",
         ),
     ],
     *,
@@ -88,7 +88,7 @@ def ingest(
     redis: options.RedisUrl = None,
     ray_address: options.RayAddress = None,
 ) -> None:
-    """Index the images of a folder, a bucket, archives (.tar, .parquet) or lists of addresses.
+    """Index the images of a folder, a bucket, archives or lists.
 
     Run the same command again to resume after an interruption or to add new images: those that
     are indexed already are skipped. The name of an image's folder becomes its label, unless an

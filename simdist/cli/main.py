@@ -94,8 +94,7 @@ def _run(interrupts: Interrupts, *, debug: bool) -> None:
     except Exception as error:
         if debug:
             raise
-        # A library that is cut off in its midst may make another error of Ctrl-C, as numba's
-        # compiler does.
+        # A library that Ctrl-C interrupts may raise an error of its own, as numba's compiler does.
         if interrupts.came:
             _complain(STOPPED)
             sys.exit(INTERRUPTED)

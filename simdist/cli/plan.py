@@ -63,10 +63,11 @@ def plan(
     ] = 64,
     as_json: options.AsJson = False,
 ) -> None:
-    """Estimate memory, servers, hours and workers for a number of images and queries.
+    """Estimate the memory, servers and hours that a collection needs.
 
-    The estimate comes from measured constants, which docs/scale.md names: memory is right to
-    within a tenth, times to within a factor of two on another machine. No server is contacted.
+    Also the workers, for a number of queries per second. The estimate comes from measured
+    constants, which docs/scale.md names: memory is right to within a tenth, times to within a
+    factor of two on another machine. No server is contacted.
     """
     from simdist.planning import Workload
     from simdist.planning import plan as planned
@@ -86,7 +87,7 @@ def plan(
         print_json({"workload": asdict(workload), "plan": asdict(made)})
         return
     rows = table("for", "it takes", "because")
-    for row in (*_redis(workload, made), *_ingest(workload, made), *_queries(workload, made)):
+    for row in _redis(workload, made) + _ingest(workload, made) + _queries(workload, made):
         rows.add_row(*row)
     show(console(), rows)
 

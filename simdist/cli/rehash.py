@@ -33,10 +33,11 @@ def rehash(
     ] = None,
     redis: options.RedisUrl = None,
 ) -> None:
-    """Rebuild the hash tables from the stored embeddings, and measure them.
+    """Rebuild the hash tables from the stored embeddings.
 
     Searches and writes continue meanwhile: the new tables are filled beside the old ones, then
-    replace them in one step. After an interruption, run the same command again to resume.
+    replace them in one step, and are measured as by 'simdist tune'. After an interruption, run the
+    same command again to resume.
     """
     from simdist.index.collection import Collection
     from simdist.index.rehash import rehash as run

@@ -40,9 +40,9 @@ def search(
         ),
     ],
     *,
-    n: Annotated[int, typer.Option("-n", min=1, max=MAX_RESULTS, help="Number of hits.")] = (
-        DEFAULT_RESULTS
-    ),
+    n: Annotated[
+        int, typer.Option("-n", metavar="N", min=1, max=MAX_RESULTS, help="Number of hits.")
+    ] = DEFAULT_RESULTS,
     recall: Annotated[
         float | None,
         typer.Option(
@@ -52,7 +52,11 @@ def search(
         ),
     ] = None,
     label: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Find only images with this label.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Keep only hits with this label, of the {MAX_RESULTS:,} most similar images.",
+        ),
     ] = None,
     min_score: Annotated[
         float | None,

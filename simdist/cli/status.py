@@ -20,7 +20,7 @@ def status(
     as_json: options.AsJson = False,
     redis: options.RedisUrl = None,
 ) -> None:
-    """Show each collection: its images, model, dimension, hash tables and memory."""
+    """Show each collection's images, model, hash tables and memory."""
     from simdist.index.inventory import describe_all
     from simdist.store import open_store
     from simdist.store.refusals import hide_password

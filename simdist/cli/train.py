@@ -105,11 +105,11 @@ def train(
     region: options.Region = None,
     anonymous: options.Anonymous = False,
 ) -> None:
-    """Train a network on your own categories, so that 'similar' means what you mean by it.
+    """Train a network on your own categories.
 
-    The name of an image's folder is its category. After an interruption, the same command
-    resumes after the last finished epoch. The bundle that it writes is a model:
-    simdist ingest FOLDER --model BUNDLE.
+    Searches then find what you call similar. The name of an image's folder is its category. After
+    an interruption, the same command resumes after the last finished epoch. The bundle that it
+    writes is a model: simdist ingest FOLDER --model BUNDLE.
     """
     from simdist.sources import (
         Access,

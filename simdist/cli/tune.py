@@ -36,10 +36,10 @@ def tune(
     ] = None,
     redis: options.RedisUrl = None,
 ) -> None:
-    """Measure what each recall costs, so that searches can ask for one.
+    """Measure what each recall costs; searches can then ask for one.
 
-    Some stored images are searched for exactly, and the answers compared with what the hash tables
-    find at each number of probes. Run it again when the collection has changed a lot.
+    The exact answers for some stored images are compared with what the hash tables find at each
+    number of probes. Run it again when the collection has changed a lot.
     """
     from simdist.index.collection import Collection
     from simdist.index.tuning import tune as measure

@@ -119,7 +119,7 @@ class Committer:
         """Commit what is held.
 
         Raises:
-            SourceError: the embeddings cannot be saved.
+            OutputError: the embeddings cannot be saved.
             StoreError: the server cannot be reached or refuses.
         """
         if not self._held:

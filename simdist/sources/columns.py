@@ -111,7 +111,7 @@ def _named(source: Found, text: str) -> Found:
         archive, mark, member = text.partition(MEMBER)
         return Found(objects.Address.parse(archive).uri + mark + member, "listed", 0)
     if scheme not in ("", "file"):
-        raise SourceError(f"{scheme}:// is no address that simdist reads")
+        raise SourceError(f"simdist does not read {scheme}:// addresses")
     return _in_store(source, text) if objects.is_object(source.uri) else _here(source, text)
 
 

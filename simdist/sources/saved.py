@@ -11,6 +11,7 @@ import json
 import os
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -103,28 +104,34 @@ class SavedEmbeddings:
         self._put(f"embeddings-{made}{_SUFFIX}", buffer.getvalue())
 
     def _put(self, name: str, data: bytes) -> None:
-        if objects.is_object(self.uri):
-            try:
+        with self._writing():
+            if objects.is_object(self.uri):
                 objects.write_object(f"{self.uri}/{name}", self.access, data)
-            except SourceError as error:
-                raise OutputError(str(error), remedy=error.remedy, about=error.about) from error
-            return
-        path = uri_path(self.uri) / name
-        try:
+                return
+            path = uri_path(self.uri) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_suffix(".part")
             part.write_bytes(data)
             part.replace(path)
-        except OSError as error:
-            raise OutputError(
-                f"cannot write embeddings into {path.parent}: {error.strerror}"
-            ) from error
 
     def _remove(self, name: str) -> None:
-        if objects.is_object(self.uri):
-            objects.delete_object(f"{self.uri}/{name}", self.access)
-        else:
-            (uri_path(self.uri) / name).unlink()
+        with self._writing():
+            if objects.is_object(self.uri):
+                objects.delete_object(f"{self.uri}/{name}", self.access)
+            else:
+                (uri_path(self.uri) / name).unlink()
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Raise what goes wrong as an `OutputError`."""
+        try:
+            yield
+        except SourceError as error:
+            raise OutputError(str(error), remedy=error.remedy, about=error.about) from error
+        except OSError as error:
+            raise OutputError(
+                f"cannot write embeddings into {uri_path(self.uri)}: {error.strerror}"
+            ) from error
 
 
 def is_saved(location: str, access: Access) -> bool:
@@ -260,7 +267,7 @@ def _vectors(column: Any, uri: str) -> NDArray[np.float32]:
 def _ref(fields: Mapping[str, Any], vector: NDArray[np.float32], uri: str) -> ImageRef:
     name = fields["uri"]
     if not isinstance(name, str) or not name or not name.isascii():
-        raise SourceError(f"{uri}: {name!r} is no URI: write it in ASCII, percent-encoded")
+        raise SourceError(f"{uri}: {name!r} is not a URI: write it in ASCII, percent-encoded")
     fingerprint = fields.get("fingerprint") or blake2b(vector.tobytes(), digest_size=16).hexdigest()
     label = fields.get("label")
     return ImageRef(

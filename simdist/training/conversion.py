@@ -103,7 +103,8 @@ def _renamed(
     )
     if not fitting:
         raise ModelError(
-            f"the network in {export} is no {arch} with fastai's head: name the one that it is",
+            f"the network in {export} is not a {arch} with fastai's head: name the network that it "
+            "is",
             remedy=Remedy.ARCH,
         )
     return {

@@ -113,7 +113,7 @@ def _work_folder(out: Path, settings: dict[str, Any]) -> Path:
                     "the folder"
                 )
         elif any(path.suffix != ".partial" for path in work.iterdir()):
-            raise ModelError(f"{work} is in the way, and is no unfinished training: move it")
+            raise ModelError(f"{work} is in the way: it is not an unfinished training; move it")
         else:
             partial = notes.with_suffix(".partial")
             partial.write_text(json.dumps(settings, indent=2))

@@ -89,12 +89,12 @@ def check_classes(counts: dict[str, int]) -> None:
     """
     if len(counts) < 2:
         names = ", ".join(map(repr, counts)) or "none"
-        raise SourceError(f"there must be two categories at least, and there is only: {names}")
+        raise SourceError(f"there must be at least two categories, and there is only: {names}")
     few = sorted(label for label, count in counts.items() if count < 2)
     if few:
         named = ", ".join(map(repr, few[:5])) + (f" and {len(few) - 5} more" if few[5:] else "")
         raise SourceError(
-            f"a category needs two images at least, one to learn from and one to check with; "
+            f"a category needs at least two images, one to learn from and one to check with; "
             f"{named} has fewer: add images, or leave it out",
             remedy=Remedy.EXCLUDE,
         )

@@ -181,14 +181,14 @@ class TestPrune:
             run(mixed, prune=lambda _: True)
         for name in os.listdir(mixed):
             (mixed / name).unlink()
-        with pytest.raises(SourceError, match="no image at all"):
+        with pytest.raises(SourceError, match="it holds no images"):
             run(mixed, prune=lambda _: True)
         assert collection.get(file_uri(mixed / "fish.jpg")) is not None
 
     def test_a_part_of_a_source_is_not_pruned(self, folder: Path, run: Run) -> None:
         part = open_source(str(folder), selection=Selection(limit=3))
         for source in (part, open_source(f"{folder}/*/*.jpg"), next(folder.glob("*/*.jpg"))):
-            with pytest.raises(UsageError, match="pruning takes the whole"):
+            with pytest.raises(UsageError, match="pruning needs a whole folder"):
                 run(source, prune=lambda _: True)
 
 

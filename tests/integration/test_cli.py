@@ -326,8 +326,8 @@ class TestPruneAndProgress:
     ) -> None:
         ingest = ("ingest", str(tmp_path), "-c", "photos", "--model", "efficientnet-lite0")
         assert "add --yes" in cli.fail(*ingest, "--prune", code=2)
-        assert "no image at all" in cli.fail(*ingest, "--prune", "--yes")
-        assert "pruning takes the whole" in cli.fail(
+        assert "it holds no images" in cli.fail(*ingest, "--prune", "--yes")
+        assert "pruning needs a whole folder" in cli.fail(
             *(*ingest, "--prune", "--yes", "--include", "*.jpg"), code=2
         )
         assert cli.fail(*ingest, "--gpus", "2", "--actors", "2", code=2)

@@ -40,7 +40,7 @@ def test_serving_other_machines_requires_tokens(
 
 def test_a_host_name_is_not_an_address(cli: CommandLine, photos: Collection) -> None:
     said = cli.fail("serve", "-c", "photos", "--host", "example.org", code=2)
-    assert "'example.org' is no IP address" in said
+    assert "'example.org' is not an IP address" in said
 
 
 def test_an_address_of_another_machine(cli: CommandLine, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_without_labels_there_is_no_precision(store: Store) -> None:
 
 def test_a_collection_that_cannot_be_evaluated_says_why(store: Store) -> None:
     collection = made(store, ["a"], noise(1))
-    with pytest.raises(CollectionError, match="needs two images at least"):
+    with pytest.raises(CollectionError, match="needs at least two images"):
         evaluate(collection)
     for k in (0, 1000):
         with pytest.raises(UsageError, match="k must be between"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
 import re
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +21,7 @@ from simdist.cli.remedies import with_remedy
 from simdist.errors import CollectionError, FetchError, Remedy, ServiceError, SimdistError
 from tests.conftest import ROOT
 
-_RAISED = re.compile(r"Error\(\n?(.*?)\)(?: from|\n)", re.DOTALL)
-_FLAG = re.compile(r"[\s\"'(]--[a-z]|simdist (ingest|search|tune|rehash|serve)\b")
+_FLAG = re.compile(r"(?<![-\w])--[a-z]")
 
 
 def commands() -> dict[str, Any]:
@@ -41,8 +43,36 @@ def test_every_option_stands_on_the_page(name: str) -> None:
             assert f" {flag}" in section
         assert parameter.help, parameter.name
         assert " ".join(parameter.help.split()) in words
+        if parameter.default not in (None, False, ()) and parameter.show_default:
+            assert f"[default: {parameter.default!s}" in words, parameter.name
         if parameter.envvar:
             assert parameter.envvar in words
+
+
+def test_the_list_of_commands_fits_a_terminal_of_80_columns() -> None:
+    group = get_command(app)
+    context = group.make_context("simdist", [], resilient_parsing=True, terminal_width=80)
+    listed = group.get_help(context).partition("Commands:\n")[2]
+    assert [line.split()[0] for line in listed.splitlines()] == list(commands())
+    assert "..." not in listed
+
+
+@pytest.mark.parametrize("name", commands())
+def test_the_help_of_a_command_fits_a_terminal_of_80_columns(name: str) -> None:
+    command = commands()[name]
+    context = command.make_context(name, [], resilient_parsing=True, terminal_width=80)
+    # Examples are to be copied: they are not wrapped.
+    lines = command.get_help(context).partition("\nExamples:\n")[0].splitlines()
+    assert [line for line in lines if len(line) > 80] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"), [("search", "IMAGE..."), ("ingest", "SOURCE"), ("convert", "EXPORT.pkl")]
+)
+def test_arguments_have_the_same_name_in_the_usage_and_below_it(name: str, usage: str) -> None:
+    section = reference().partition(f"## simdist {name}\n")[2]
+    assert f"Usage: simdist {name} [OPTIONS] {usage}\n" in section
+    assert f"Arguments:\n  {usage}  " in section
 
 
 def test_every_command_has_examples_that_it_takes() -> None:
@@ -52,7 +82,7 @@ def test_every_command_has_examples_that_it_takes() -> None:
             _, command, *arguments = example.split()
             assert command == name
             commands()[name].make_context(name, arguments, resilient_parsing=True)
-            known = {flag for one in commands()[name].params for flag in (*one.opts,)}
+            known = {flag for one in commands()[name].params for flag in one.opts}
             assert {word for word in arguments if word.startswith("-")} <= known
 
 
@@ -86,14 +116,30 @@ def test_errors_survive_pickling(error: SimdistError) -> None:
 def test_no_message_of_the_library_names_a_flag_or_a_command() -> None:
     """They are read in Python and over HTTP, too."""
     files = [file for folder in ("simdist", "cluster") for file in (ROOT / folder).rglob("*.py")]
+    command = re.compile(rf"simdist ({'|'.join(commands())})\b")
     wrong = [
-        (file.name, call)
+        (file.name, text)
         for file in files
         if "cli" not in file.parts
-        for call in _RAISED.findall(file.read_text())
-        if _FLAG.search(call)
+        for text in _texts(file)
+        if _FLAG.search(text) or command.search(text)
     ]
     assert wrong == []
+
+
+def _texts(file: Path) -> Iterator[str]:
+    """Every string of a module but its docstrings."""
+    tree = ast.parse(file.read_text())
+    bodies = [getattr(node, "body", []) for node in ast.walk(tree)]
+    documents = {
+        id(body[0].value)
+        for body in bodies
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and id(node) not in documents:
+            yield text
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:

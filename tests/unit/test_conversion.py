@@ -106,7 +106,7 @@ def test_without_trust_nothing_is_read(tmp_path: Path) -> None:
 
 def test_another_network_is_refused(export: Path, tmp_path: Path) -> None:
     with pytest.raises(
-        ModelError, match=r"is no resnet34 with fastai's head: name the one that it is"
+        ModelError, match=r"is not a resnet34 with fastai's head: name the network that it is"
     ):
         convert(export, tmp_path / "bundle", arch="resnet34", trust=True)
     with pytest.raises(UsageError, match="vit_b_16 cannot be trained"):

@@ -103,7 +103,7 @@ def test_bad_lines_are_failures_with_their_numbers(photos: Path) -> None:
     assert [ref.uri for ref in refs] == [(photos / "cats/tom.jpg").as_uri()]
     expected = [
         f"line 1: cannot read {photos}/cats/gone.jpg: No such file or directory",
-        "line 2: ftp:// is no address",
+        "line 2: simdist does not read ftp:// addresses",
         "line 3: its address names no host",
         "line 4: its address is malformed",
         "line 5: s3:// names no bucket",

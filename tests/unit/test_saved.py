@@ -139,8 +139,8 @@ BAD: dict[str, tuple[Mapping[str, Any], str]] = {
     "null": ({"uri": ["a", "b"], "vector": [[1.0], None]}, "of one length"),
     "null inside": ({"uri": ["a"], "vector": [[1.0, None]]}, "of one length"),
     "empty": ({"uri": ["a"], "vector": pa.array([[]], pa.list_(pa.float32()))}, "of one length"),
-    "no uri": ({"uri": [None, "a"], "vector": [[1.0], [2.0]]}, "is no URI"),
-    "spelled": ({"uri": ["file:///ä.jpg"], "vector": [[1.0]]}, "is no URI"),
+    "no uri": ({"uri": [None, "a"], "vector": [[1.0], [2.0]]}, "is not a URI"),
+    "spelled": ({"uri": ["file:///ä.jpg"], "vector": [[1.0]]}, "is not a URI"),
     "metadata": ({"uri": ["a"], "vector": [[1.0]], "metadata": ["[1]"]}, "must be a JSON object"),
     "no JSON": ({"uri": ["a"], "vector": [[1.0]], "metadata": ["{"]}, "must be a JSON object"),
 }

@@ -72,10 +72,10 @@ def test_categories_can_be_left_out() -> None:
     [
         ([], "no images with a category were found"),
         ([ImageRef("file:///a.jpg", "1-1", 1, None)], "no images with a category were found"),
-        (refs(cat=9), "two categories at least, and there is only: 'cat'"),
+        (refs(cat=9), "at least two categories, and there is only: 'cat'"),
         (
             refs(cat=9, dog=1),
-            "needs two images at least.*'dog' has fewer: add images, or leave it out",
+            "needs at least two images.*'dog' has fewer: add images, or leave it out",
         ),
         (refs(cat=9, a=1, b=1, c=1, d=1, e=1, f=1), "'a', 'b', 'c', 'd', 'e' and 1 more has"),
     ],

@@ -196,7 +196,7 @@ def test_nothing_is_overwritten(thing: str, photos: Path, tmp_path: Path) -> Non
 def test_an_unrelated_folder_is_left_alone(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "bundle.training").mkdir()
     (tmp_path / "bundle.training" / "diary.txt").write_text("dear")
-    with pytest.raises(ModelError, match="in the way, and is no unfinished training"):
+    with pytest.raises(ModelError, match="in the way: it is not an unfinished training"):
         run(photos, tmp_path / "bundle")
     assert [path.name for path in (tmp_path / "bundle.training").iterdir()] == ["diary.txt"]
 
@@ -237,8 +237,8 @@ def test_a_corrupt_file_is_left_out_and_named(few: Path, tmp_path: Path) -> None
     ("damage", "reason"),
     [
         ("all corrupt", r"images cannot be read, such as .*fish.*leave the category out"),
-        ("one image", "needs two images at least.*'fish' has fewer"),
-        ("one category", "two categories at least, and there is only: 'tools'"),
+        ("one image", "needs at least two images.*'fish' has fewer"),
+        ("one category", "at least two categories, and there is only: 'tools'"),
         ("no images", "no images with a category were found"),
         ("no folder", "cannot read"),
     ],

@@ -57,8 +57,8 @@ class SearchOptions(Model):
         None,
         gt=0,
         le=1,
-        description="Find this share of the 10 most similar images; 'simdist tune' measures what "
-        "that takes.",
+        description="Share of the 10 most similar images to find; needs a collection that was "
+        "tuned.",
     )
     min_score: _Score | None = Field(None, description="Leave out what is less similar.")
     label: Label = Field(

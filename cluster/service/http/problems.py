@@ -15,6 +15,7 @@ from simdist.errors import (
     FetchError,
     ImageError,
     ModelError,
+    OutputError,
     SimdistError,
     SourceError,
     StoreError,
@@ -41,12 +42,14 @@ _STATUS: Sequence[tuple[type[SimdistError], HTTPStatus]] = (
     (ClusterError, HTTPStatus.SERVICE_UNAVAILABLE),
     (StoreError, HTTPStatus.SERVICE_UNAVAILABLE),
     (ModelError, HTTPStatus.SERVICE_UNAVAILABLE),
+    (OutputError, HTTPStatus.INTERNAL_SERVER_ERROR),
 )
-# What an operator has to mend is for the operator's log: it may name hosts and files.
+# What an operator has to fix is for the operator's log: it may name hosts and files.
 _HIDDEN = {
     StoreError: "the collection's store does not answer; try again soon",
     ClusterError: "a part of the service is missing; try again soon",
     ModelError: "the service's model cannot be used; tell its operator",
+    OutputError: "the service cannot write a file; tell its operator",
 }
 
 
