@@ -238,11 +238,16 @@ class Collection:
             StoreError: too few replicas confirm in time: the batch is written, but on fewer; or the
                 server drops keys when its memory is full, and nothing is written.
             VectorError: vectors of a wrong shape, not finite or of length zero; nothing is written.
+            UsageError: as many images as vectors are needed, or what one of them is called cannot
+                be stored (`ImageRef.flaw`); nothing is written.
         """
         self.store.require_memory()
         vectors = checked(vectors, dim=self.dim)
         if len(vectors) != len(refs):
             raise UsageError(f"{len(vectors)} vectors for {len(refs)} images")
+        for ref in refs:
+            if flaw := ref.flaw():
+                raise UsageError(f"{ref.uri[:100]} cannot be stored: {flaw}")
         results = b""
         for partition, members in self._spread([ref.uri for ref in refs]):
             its_vectors, its_refs = vectors, refs

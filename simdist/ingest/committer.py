@@ -84,16 +84,20 @@ class Committer:
         Raises:
             StoreError: the server cannot be reached or refuses.
         """
-        good = usable(vectors)
-        if not good.all():
-            reason = "its embedding is not finite, or of length zero"
+        reason = "its embedding is not finite, or of length zero"
+        flaws = [
+            ref.flaw() or (None if is_good else reason)
+            for ref, is_good in zip(refs, usable(vectors).tolist(), strict=True)
+        ]
+        if any(flaws):
             self.fail(
                 [
-                    Failure.of(ref, "embed", reason)
-                    for ref, is_good in zip(refs, good, strict=True)
-                    if not is_good
+                    Failure.of(ref, "embed", flaw)
+                    for ref, flaw in zip(refs, flaws, strict=True)
+                    if flaw
                 ]
             )
+            good = np.array([flaw is None for flaw in flaws])
             refs = [ref for ref, is_good in zip(refs, good, strict=True) if is_good]
             vectors = vectors[good]
         if refs:

@@ -26,7 +26,7 @@ from simdist.sources.reference import (
 
 URI_COLUMNS = ("uri", "url", "image_url", "path")
 LABEL_COLUMN = "label"
-MAX_URI = 8192
+MAX_ADDRESS = 8192
 
 # What stays as it is in a web address: all that means something there.
 _WEB = "%:/?#[]@!$&'()*+,;=~"
@@ -94,14 +94,17 @@ def listed_image(
     if name is not None or extra:
         said = json.dumps([name, extra], sort_keys=True).encode()
         fingerprint += "-" + hashlib.blake2b(said, digest_size=8).hexdigest()
-    return ImageRef(found.uri, fingerprint, found.size, name, extra)
+    ref = ImageRef(found.uri, fingerprint, found.size, name, extra)
+    if flaw := ref.flaw():
+        raise SourceError(flaw)
+    return ref
 
 
 def _named(source: Found, text: str) -> Found:
     if not text:
         raise SourceError("it names no image")
-    if len(text) > MAX_URI:
-        raise SourceError(f"its address is longer than {MAX_URI:,} characters")
+    if len(text) > MAX_ADDRESS:
+        raise SourceError(f"its address is longer than {MAX_ADDRESS:,} characters")
     if not text.isprintable():
         raise SourceError("its address holds bytes that cannot be printed, or is not UTF-8")
     scheme = text.partition("://")[0].lower() if "://" in text else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +13,12 @@ from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 from simdist.errors import UsageError
 
 MEMBER = "#"  # between an archive's URI and what lies in it
+# What can be stored of one image, and shown: bytes of its URI and of its label, and of its metadata
+# as JSON, and how deep that may be nested.
+MAX_URI = 65_535
+MAX_LABEL = 65_534
+MAX_NOTE = 64 * 1024
+MAX_DEPTH = 64
 
 
 @dataclass(frozen=True)
@@ -34,6 +41,19 @@ class ImageRef:
     label: str | None
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     offset: int | None = None
+
+    def flaw(self) -> str | None:
+        """Why an index cannot hold this; None if it can."""
+        if not self.uri or not self.uri.isascii() or len(self.uri) > MAX_URI:
+            return f"its URI has {len(self.uri):,} characters: 1 to {MAX_URI:,} of ASCII are held"
+        if self.label is not None:
+            try:
+                size = len(self.label.encode())
+            except UnicodeEncodeError:
+                return "its label is not UTF-8"
+            if size > MAX_LABEL:
+                return f"its label has {size:,} bytes: at most {MAX_LABEL:,} are held"
+        return _flaw_of(self.metadata) if self.metadata else None
 
 
 @dataclass(frozen=True)
@@ -70,6 +90,27 @@ class Found:
     def member(self, name: str) -> str:
         """The URI of something in it."""
         return self.uri + MEMBER + quote(os.fsencode(name))
+
+
+def _flaw_of(metadata: Mapping[str, Any]) -> str | None:
+    if _is_deeper(metadata, MAX_DEPTH):
+        return f"its metadata is nested more than {MAX_DEPTH} deep"
+    try:
+        size = len(json.dumps(metadata, ensure_ascii=False, allow_nan=False).encode())
+    except UnicodeEncodeError:
+        return "its metadata is not UTF-8"
+    except (TypeError, ValueError):
+        return "its metadata is not JSON"
+    if size > MAX_NOTE:
+        return f"its metadata has {size:,} bytes: at most {MAX_NOTE:,} are held"
+    return None
+
+
+def _is_deeper(value: object, depth: int) -> bool:
+    if not isinstance(value, Mapping | list | tuple):
+        return False
+    parts = value.values() if isinstance(value, Mapping) else value
+    return depth == 0 or any(_is_deeper(part, depth - 1) for part in parts)
 
 
 def file_uri(path: Path) -> str:

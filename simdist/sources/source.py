@@ -229,7 +229,11 @@ def _select(entries: Iterator[Entry], root: str, selection: Selection) -> Iterat
         if isinstance(entry, ListingFailure):
             yield entry
             continue
-        yield _labelled(entry, selection.label_from)
+        ref = _labelled(entry, selection.label_from)
+        if flaw := ref.flaw():
+            yield ListingFailure(ref.uri, flaw)
+            continue
+        yield ref
         if left is not None:
             left -= 1
             if left <= 0:

@@ -17,13 +17,12 @@ from simdist.sources.access import Access
 from simdist.sources.columns import plain
 from simdist.sources.files import find, open_file
 from simdist.sources.reference import (
+    MAX_NOTE,
     MEMBER,
     Found,
     ImageRef,
     ListingFailure,
 )
-
-MAX_NOTE = 64 * 1024  # bytes of a label or of metadata
 
 _BLOCK = 512
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)

@@ -62,6 +62,8 @@ FINGERPRINT, _MURMUR = 8, 16
 
 # length of the URI, length of the label + 1 (0: no label)
 _HEADER = struct.Struct("<HH")
+# How deep metadata is shown.
+_MAX_DEPTH = 64
 # Added to the length of a dead row's record.
 DEAD = 1 << 31
 # Entries of a `uris` hash that are aimed at: so many that a batch puts several into each. As small
@@ -226,5 +228,30 @@ def unpack_record(record: bytes) -> Record:
     return Record(
         uri=record[_HEADER.size : label_at].decode(),
         label=record[label_at:extra_at].decode() if label_mark else None,
-        metadata=json.loads(record[extra_at:]) if len(record) > extra_at else {},
+        metadata=_metadata(record[extra_at:]) if len(record) > extra_at else {},
     )
+
+
+def _metadata(packed: bytes) -> Mapping[str, Any]:
+    """Metadata that can be written as JSON in UTF-8; earlier versions stored what cannot."""
+    try:
+        metadata: Mapping[str, Any] = json.loads(packed)
+    except RecursionError:
+        return {}
+    # A surrogate of its own, or many brackets.
+    if b"\\ud" in packed or packed.count(b"{") + packed.count(b"[") > _MAX_DEPTH:
+        shown: Mapping[str, Any] = _shown(metadata, _MAX_DEPTH)
+        return shown
+    return metadata
+
+
+def _shown(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="replace").decode()
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        return "..."
+    if isinstance(value, list):
+        return [_shown(part, depth - 1) for part in value]
+    return {_shown(key, 0): _shown(part, depth - 1) for key, part in value.items()}

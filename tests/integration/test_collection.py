@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from simdist.errors import (
     CollectionError,
+    MissingCollectionError,
     ModelMismatchError,
     UsageError,
     VectorError,
@@ -51,6 +53,15 @@ def test_add_search_delete(store: Store) -> None:
     assert collection.get(ref(7).uri) is None
     assert ref(7).uri not in {hit.uri for hit in Searcher(collection).search(data[7], n=300)}
     assert describe(collection).images == 299
+
+
+def test_what_cannot_be_stored_is_refused_before_anything_is_written(store: Store) -> None:
+    collection = create(store)
+    refs = [ref(i) for i in range(300)]
+    refs[299] = replace(refs[299], label="caf\udce9")
+    with pytest.raises(UsageError, match=r"299.* cannot be stored: its label is not UTF-8"):
+        collection.add(vectors(300), refs)
+    assert len(collection) == 0
 
 
 def test_an_exhaustive_search_equals_exact_search(store: Store) -> None:
@@ -290,8 +301,9 @@ def test_open_and_names(store: Store) -> None:
         Collection.open(store, "test")
     create(store, "one")
     create(store, "two")
-    with pytest.raises(CollectionError, match="there are: one, two"):
+    with pytest.raises(MissingCollectionError) as caught:
         Collection.open(store, "test")
+    assert caught.value.others == ("one", "two")
     assert [item.name for item in describe_all(store)] == ["one", "two"]
     for name in ("", "a/b", "{x}", "ä", "a" * 65, "-a"):
         with pytest.raises(UsageError, match="cannot name a collection"):

@@ -75,6 +75,20 @@ def test_vectors_that_cannot_be_indexed_are_failures(store: Store, tmp_path: Pat
     assert {(one.failure.stage, one.source) for one in found} == {("embed", str(tmp_path))}
 
 
+def test_rows_that_cannot_be_stored_are_failures(store: Store, tmp_path: Path) -> None:
+    uris = [f"s3://elsewhere/{i}.jpg" for i in range(300)]
+    labels, metadata = ["fine"] * 300, ["{}"] * 300
+    uris[7], labels[8], metadata[9] = "s3://elsewhere/" + "7" * 70_000, "8" * 70_000, '{"a":' * 300
+    metadata[9] += "9" + "}" * 300
+    vectors = np.random.default_rng(0).random((300, 4), np.float32)
+    table = {"uri": uris, "label": labels, "metadata": metadata, "vector": vectors.tolist()}
+    parquet.write_table(pa.table(table | {"model": ["clip"] * 300}), tmp_path / "a.parquet")
+    summary, _ = index(store, tmp_path)
+    assert (summary.listed, summary.added, summary.failed) == (300, 297, 3)
+    reasons = [failure.reason[:12] for failure in summary.failures]
+    assert reasons == ["its URI has ", "its label ha", "its metadata"]
+
+
 def test_a_file_without_rows(store: Store, tmp_path: Path) -> None:
     save(tmp_path / "none.parquet", np.empty((0, 4), np.float32))
     summary, last = index(store, tmp_path)

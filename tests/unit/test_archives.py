@@ -19,8 +19,8 @@ from simdist.sources import (
     read_bytes,
     read_many,
     reading,
+    reference,
     table,
-    tar,
 )
 from simdist.sources.source import Entry
 from tests.archives import dataset_of, parquet_of, shard_of, tar_of
@@ -121,7 +121,7 @@ def test_notes_that_cannot_be_used_are_failures_and_the_images_stay(place: Place
         "b.jpg": b"2",
         "c.cls": b"\xff",
         "c.jpg": b"3",
-        "d.txt": b"x" * (tar.MAX_NOTE + 1),
+        "d.txt": b"x" * (reference.MAX_NOTE + 1),
         "d.jpg": b"4",
         "e.json": b"[" * 60_000,
         "e.jpg": b"5",

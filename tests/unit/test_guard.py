@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections.abc import AsyncIterator, Callable, Coroutine
+from itertools import product
 from typing import Any
 
 import httpx
@@ -65,7 +66,7 @@ class Site:
 
     def client(self, root_path: str = "") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, root_path=root_path)
-        return httpx.AsyncClient(transport=transport, base_url="http://service")
+        return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1")
 
 
 async def _as_in_the_api(_: Request, error: Exception) -> Response:
@@ -113,6 +114,72 @@ def test_without_its_token_nothing_passes(header: str | None) -> None:
                 problem(answer, 401)
                 assert answer.headers["www-authenticate"].startswith("Bearer")
         assert site.passed == []
+
+    within(work)
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1", "127.0.0.1:8000", "localhost:1", "[::1]:8000", "[::1]"]
+)
+def test_without_tokens_its_own_machine_is_answered(host: str) -> None:
+    async def work() -> None:
+        site = Site()
+        async with site.client() as client:
+            answer = await client.post("/v1/images", headers={"Host": host})
+        assert answer.text == "shown"
+
+    within(work)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "",
+            "evil.example",
+            "evil.example:8000",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+        ),
+        *("0.0.0.0", "10.0.0.1:8000", "[::1", "127.0.0.1@evil.example", "[::ffff:10.0.0.1]"),
+    ],
+)
+def test_without_tokens_no_other_name_is_answered(host: str) -> None:
+    """A page whose name is rebound to 127.0.0.1 is of the same origin to its browser."""
+
+    async def work() -> None:
+        site = Site()
+        async with site.client() as client:
+            for path, method in (("/v1/images", "GET"), ("/v1/images", "DELETE"), ("/", "GET")):
+                problem(await client.request(method, path, headers={"Host": host}), 421)
+        assert site.passed == []
+
+    within(work)
+
+
+def test_with_tokens_any_name_is_answered() -> None:
+    async def work() -> None:
+        async with Site(tokens=TOKENS).client() as client:
+            answer = await client.get("/v1/images", headers={**BEARER, "Host": "photos.example"})
+        assert answer.text == "shown"
+
+    within(work)
+
+
+@pytest.mark.parametrize("tokens", [Tokens(), TOKENS])
+def test_a_page_of_another_site_cannot_write(tokens: Tokens) -> None:
+    async def work() -> None:
+        site = Site(tokens=tokens)
+        async with site.client() as client:
+            for where, method in product(
+                ("cross-site", "same-site", "new"), ("POST", "DELETE", "PUT")
+            ):
+                headers = {**WRITER, "Sec-Fetch-Site": where}
+                problem(await client.request(method, "/v1/images", headers=headers), 403)
+            assert site.passed == []
+            for where in ("same-origin", "none"):
+                headers = {**WRITER, "Sec-Fetch-Site": where}
+                assert (await client.post("/v1/images", headers=headers)).text == "shown"
 
     within(work)
 

@@ -12,7 +12,9 @@ import time
 from collections.abc import MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -33,6 +35,8 @@ _OPEN_BELOW = "/page/"
 # routes that write check it once more (`require_write`).
 _READING = ("GET", "HEAD", "OPTIONS")
 _READING_POSTS = ("/v1/search", "/v1/search/batch")
+# What a browser says of a request that a page of this service makes, or a person (Fetch Metadata).
+_OWN_SITES = ("same-origin", "none")
 # Whether the bearer of a request may write, in its scope.
 _MAY_WRITE = "simdist.may_write"
 # The status from which on a request is refused; how long, and how much, its body is read on.
@@ -143,10 +147,11 @@ class Guard:
     async def _pass(
         self, scope: Scope, path: str, receive: Receive, send: Send, progress: _Progress
     ) -> None:
+        headers = Headers(scope=scope)
         _check_path(path)
+        self._check_site(headers, scope)
         if is_open(path):
             return await self._app(scope, receive, send)
-        headers = Headers(scope=scope)
         self._admit(headers, scope, path)
         if self._under_way >= self._config.queue:
             raise ProblemError(503, "the service is busy; try again soon", headers=RETRY_AFTER)
@@ -167,6 +172,20 @@ class Guard:
         finally:
             self._under_way -= 1
             self._metrics.under_way(self._under_way)
+
+    def _check_site(self, headers: Headers, scope: Scope) -> None:
+        """Refuse what a page of another site has a browser send.
+
+        Such a page may have its own name lead to this machine (DNS rebinding); its name stays in
+        the Host. With tokens that gains it nothing: it has none.
+        """
+        if not (self._config.tokens or _is_loopback(headers.get("host", ""))):
+            raise ProblemError(
+                421, "without tokens this service answers to its own machine: use 127.0.0.1"
+            )
+        site = headers.get("sec-fetch-site", "none")
+        if scope["method"] not in _READING and site not in _OWN_SITES:
+            raise ProblemError(403, "a page of another site may only read")
 
     def _admit(self, headers: Headers, scope: Scope, path: str) -> None:
         """Check the token, and that its bearer does not ask too often."""
@@ -248,6 +267,15 @@ def _check_path(path: str) -> None:
     """Refuse what a router may read otherwise than this: a line feed at the end, say."""
     if not path.isprintable() or " " in path:
         raise ProblemError(400, "the path has a space or a character that cannot be printed")
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a Host header names this machine."""
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return name == "localhost" or ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def _path(scope: Scope) -> str:
