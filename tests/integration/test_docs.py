@@ -17,6 +17,11 @@ COMMAND = re.compile(r"^    simdist (.*)$", re.MULTILINE)
 # Stands in the pages for an endpoint of the reader's own.
 ENDPOINT = "https://minio.example:9000"
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+FOLDERS = ("docs", "deploy", "examples")
+LINKING = [
+    str(path.relative_to(ROOT))
+    for path in [ROOT / "README.md", *sorted(p for f in FOLDERS for p in (ROOT / f).rglob("*.md"))]
+]
 
 
 def commands(page: str) -> list[list[str]]:
@@ -59,11 +64,22 @@ def test_commands_are_found() -> None:
     assert {"ingest.md", "sources.md"} <= {page for page in PAGES if commands(page)}
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{name}" for name in PAGES)])
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub gives a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", LINKING)
 def test_links_lead_somewhere(page: str) -> None:
-    targets = re.findall(r"\]\((?!\w+:)([^)#]+)", (ROOT / page).read_text())
-    folder = (ROOT / page).parent
-    assert [target for target in targets if not (folder / target).exists()] == []
+    lost = []
+    for link in re.findall(r"\]\((?!<?\w+:)([^)]+)\)", (ROOT / page).read_text()):
+        path, _, anchor = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            lost.append(link)
+    assert lost == []
 
 
 def test_the_map_names_every_page() -> None:
