@@ -22,6 +22,7 @@ from PIL import Image
 from simdist.embedding import Embedder, load_model
 from simdist.errors import (
     ModelError,
+    Remedy,
     SimdistError,
     SourceError,
     UsageError,
@@ -298,8 +299,11 @@ def test_resnet34_trains_from_a_weights_file(
 
 @pytest.mark.usefixtures("torch_home")
 def test_an_error_without_weights_names_the_alternatives(few: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"resnet34 cannot be downloaded.*--weights FILE.*--arch"):
+    with pytest.raises(
+        ModelError, match=r"resnet34 cannot be downloaded.*a file of weights"
+    ) as error:
         run(few, tmp_path / "bundle", replace(QUICK, arch="resnet34"))
+    assert error.value.remedy is Remedy.BUNDLED_MODEL
     assert not (tmp_path / "bundle.training").exists()
 
 
