@@ -17,9 +17,33 @@ def fold_batch_norms(network: nn.Module, example: torch.Tensor) -> None:
     `fx` fusion knows only plain `Conv2d`, not the subclasses that pad as TensorFlow does.
     The network must be in evaluation mode. Names of layers stay as they are.
     """
-    import torch
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+    folded: dict[nn.Module, nn.Identity] = {}
+    for convolution, norm in _pairs(network, example):
+        if norm.running_mean is None or norm.running_var is None:
+            continue
+        convolution.weight, convolution.bias = fuse_conv_bn_weights(
+            convolution.weight,
+            convolution.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
+            norm.bias,
+        )
+        folded[norm] = nn.Identity()
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if child in folded:
+                setattr(parent, name, folded[child])
+
+
+def _pairs(network: nn.Module, example: torch.Tensor) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Each convolution whose output goes into a batch norm and nowhere else, with that norm."""
+    import torch
+    from torch import nn
 
     pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d, int]] = []
     # Each convolution's output and its version: while a tensor lives, no other can have its id,
@@ -49,21 +73,4 @@ def fold_batch_norms(network: nn.Module, example: torch.Tensor) -> None:
         network(example)
     for hook in hooks:
         hook.remove()
-    folded: dict[nn.Module, nn.Identity] = {}
-    for convolution, norm, made in pairs:
-        if norm.running_mean is None or norm.running_var is None or users[made] > 1:
-            continue
-        convolution.weight, convolution.bias = fuse_conv_bn_weights(
-            convolution.weight,
-            convolution.bias,
-            norm.running_mean,
-            norm.running_var,
-            norm.eps,
-            norm.weight,
-            norm.bias,
-        )
-        folded[norm] = nn.Identity()
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if child in folded:
-                setattr(parent, name, folded[child])
+    return [(convolution, norm) for convolution, norm, made in pairs if users[made] <= 1]

@@ -73,7 +73,9 @@ def decode(data: bytes, *, size: int, resize: Resize = Resize.squash) -> Pixels:
         if pixels is None:
             whole = _load(picture, at_least=size)
             box = resize.box(*whole.size)
-            pixels = np.asarray(whole.resize((size, size), Image.Resampling.BILINEAR, box=box))
+            # Cut first: given a box, Pillow's filter would read the pixels around it as well.
+            part = whole if box == (0, 0, *whole.size) else whole.crop(box)
+            pixels = np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
         # Turned when it is small: a large picture would be in memory twice.
         turn = _upright(picture)
         return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
