@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simdist.errors import StoreError
 from simdist.store import layout
 from simdist.vectors.codec import Codec, alive
 
@@ -63,11 +64,23 @@ def unpack_reading(
     Args:
         wanted: for each bucket, how much of it the reader has.
         limit: rows that were read at most.
+
+    Raises:
+        StoreError: what is stored is damaged.
     """
     epoch, dead, *buckets = reply
-    rows = np.frombuffer(b"".join(packed for packed, *_ in buckets), layout.ROW_DTYPE)
     parts = chain.from_iterable(vectors for _, *vectors in buckets)
-    matrix = codec.matrix(b"".join(parts))
+    try:
+        rows = np.frombuffer(b"".join(packed for packed, *_ in buckets), layout.ROW_DTYPE)
+        matrix = codec.matrix(b"".join(parts))
+        dead_rows = np.frombuffer(dead, layout.ROW_DTYPE)
+    except ValueError as error:
+        raise StoreError("the buckets are damaged: they hold broken rows or vectors") from error
+    # The compiled loops check no bounds.
+    if len(rows) != len(matrix):
+        raise StoreError(
+            f"the blocks of vectors are damaged: {len(matrix)} of {len(rows)} are there"
+        )
     ends = list(accumulate((len(packed) // 4 for packed, *_ in buckets), initial=0))
     there = alive(matrix)
     intact = there.all()
@@ -78,4 +91,4 @@ def unpack_reading(
         tails.append(
             BucketTail(place, known, known + last - first, last < limit, rows[new], matrix[new])
         )
-    return Reading(epoch, np.frombuffer(dead, layout.ROW_DTYPE), tails)
+    return Reading(epoch, dead_rows, tails)

@@ -23,7 +23,6 @@ from simdist.hashing import (
     KMeansFamily,
     dump_family,
     fit_family,
-    load_family,
     sample_size,
 )
 from simdist.hashing.kmeans import VECTORS_A_CENTROID
@@ -179,7 +178,7 @@ def drop_retired(partition: Partition) -> None:
     data = store.call("GET", partition.keys.family(generation))
     # None: the process before had dropped the tables, and died.
     if data is not None:
-        family = load_family(data)
+        family = partition.loaded(generation, data)
         places = product(range(family.tables), range(family.size))
         for batch in iter(lambda: list(islice(places, FILL_BATCH)), []):
             keys = [partition.keys.bucket(generation, *place) for place in batch]

@@ -144,8 +144,19 @@ class Partition:
             data = self.store.call("GET", self.keys.family(generation))
             if data is None:
                 raise StoreError(f"the collection {self.collection!r} has lost its hash family")
-            self._families[generation] = load_family(data)
+            self._families[generation] = self.loaded(generation, data)
         return self._families[generation]
+
+    def loaded(self, generation: int, data: bytes) -> HashFamily:
+        """The hash family that was stored as these bytes.
+
+        Raises:
+            StoreError: they are damaged.
+        """
+        try:
+            return load_family(data, dim=self.codec.dim)
+        except StoreError as error:
+            raise StoreError(f"{self.keys.family(generation)}: {error}") from error
 
     def fit(self, family: HashFamily, *, images: int = 0) -> None:
         """Give the partition its first hash family; if it has one by now, that one stays.

@@ -48,6 +48,8 @@ import numpy as np
 from mmh3 import mmh3_x64_128_digest
 from numpy.typing import NDArray
 
+from simdist.errors import StoreError
+
 VERSION = 5
 COLLECTIONS = "simdist:collections"
 
@@ -209,11 +211,17 @@ def _pack_record(uri: bytes, label: str | None, metadata: Mapping[str, Any]) -> 
 
 
 def unpack_records(block: bytes) -> list[bytes]:
-    """The records of a block, from the first on; empty where there is none any more."""
+    """The records of a block, from the first on; empty where there is none any more.
+
+    Raises:
+        StoreError: the block is damaged.
+    """
     if not block:
         return [b""] * BLOCK
-    lengths = np.frombuffer(block, "<u4", BLOCK)
+    lengths = np.frombuffer(block[: 4 * BLOCK].ljust(4 * BLOCK, b"\0"), "<u4")
     bounds = [0, *np.cumsum(lengths % DEAD).tolist()]
+    if len(block) != 4 * BLOCK + bounds[-1]:
+        raise StoreError("a block of records is damaged: it has another length than it says")
     return [
         block[4 * BLOCK + start : 4 * BLOCK + end] if length < DEAD else b""
         for length, (start, end) in zip(lengths.tolist(), pairwise(bounds), strict=True)
@@ -221,15 +229,23 @@ def unpack_records(block: bytes) -> list[bytes]:
 
 
 def unpack_record(record: bytes) -> Record:
-    """One packed record."""
-    uri_size, label_mark = _HEADER.unpack_from(record)
-    label_at = _HEADER.size + uri_size
-    extra_at = label_at + max(label_mark - 1, 0)
-    return Record(
-        uri=record[_HEADER.size : label_at].decode(),
-        label=record[label_at:extra_at].decode() if label_mark else None,
-        metadata=_metadata(record[extra_at:]) if len(record) > extra_at else {},
-    )
+    """One packed record.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        uri_size, label_mark = _HEADER.unpack_from(record)
+        label_at = _HEADER.size + uri_size
+        extra_at = label_at + max(label_mark - 1, 0)
+        return Record(
+            uri=record[_HEADER.size : label_at].decode(),
+            label=record[label_at:extra_at].decode() if label_mark else None,
+            metadata=_metadata(record[extra_at:]) if len(record) > extra_at else {},
+        )
+    # `ValueError`: it is not UTF-8, or not JSON.
+    except (struct.error, ValueError) as error:
+        raise StoreError(f"the record of an image is damaged: {error}") from error
 
 
 def _metadata(packed: bytes) -> Mapping[str, Any]:
@@ -238,6 +254,8 @@ def _metadata(packed: bytes) -> Mapping[str, Any]:
         metadata: Mapping[str, Any] = json.loads(packed)
     except RecursionError:
         return {}
+    if not isinstance(metadata, dict):
+        raise ValueError("its metadata is not an object")
     # A surrogate of its own, or many brackets.
     if b"\\ud" in packed or packed.count(b"{") + packed.count(b"[") > _MAX_DEPTH:
         shown: Mapping[str, Any] = _shown(metadata, _MAX_DEPTH)
