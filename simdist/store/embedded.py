@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 from urllib.parse import quote
 
 import redis
@@ -50,8 +51,7 @@ def embedded_server(data_dir: Path) -> Iterator[str]:
     """
     try:
         data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        users = (data_dir / USERS_LOCK).open("w")
-        start = (data_dir / START_LOCK).open("w")
+        users, start = _lock_file(data_dir / USERS_LOCK), _lock_file(data_dir / START_LOCK)
     except OSError as error:
         raise StoreError(
             f"cannot use the data folder {data_dir}: {error.strerror}; "
@@ -109,7 +109,7 @@ def _launch(data_dir: Path, socket: Path) -> bool:
 
 
 def _ensure_kept(data_dir: Path) -> None:
-    with (data_dir / KEEPER_LOCK).open("w") as lock:
+    with _lock_file(data_dir / KEEPER_LOCK) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -140,8 +140,18 @@ def _run_quietly(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=pass_fds,
+        # The data folder may be one that others can enter.
+        umask=0o077,
         check=False,
     )
+
+
+def _lock_file(path: Path) -> TextIO:
+    """A file to lock, which nobody else can open: a lock of theirs would stop every command."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # One of an earlier version.
+    os.fchmod(descriptor, 0o600)
+    return os.fdopen(descriptor, "w")
 
 
 def _answers(socket: Path) -> bool:
@@ -169,5 +179,7 @@ def _socket_folder() -> Path:
     folder.mkdir(mode=0o700, exist_ok=True)
     details = folder.lstat()
     if details.st_uid != os.getuid() or details.st_mode & 0o077:
-        raise StoreError(f"{folder} is not private to this user: remove it, then try again")
+        raise StoreError(
+            f"{folder} is not private to this user: remove it, or set TMPDIR to a folder of yours"
+        )
     return folder

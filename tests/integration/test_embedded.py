@@ -24,6 +24,7 @@ from simdist.store.embedded import (
     LOG,
     PID_FILE,
     SOCKET_FILE,
+    USERS_LOCK,
     embedded_server,
 )
 
@@ -163,6 +164,19 @@ def test_the_data_folder_is_private(tmp_path: Path) -> None:
         assert data.stat().st_mode & 0o777 == 0o700
         assert psutil.Process(server_pid(data)).net_connections("inet") == []
         assert url == f"unix://{socket}"
+
+
+def test_in_a_folder_that_others_may_enter_its_files_are_private(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    # As an earlier version left it.
+    (tmp_path / USERS_LOCK).touch(0o644)
+    with embedded_server(tmp_path) as url:
+        store = connect(url)
+        store.call("SET", "secret", 1)
+        store.close()
+        below = [path for path in tmp_path.rglob("*") if path.name != SOCKET_FILE]
+        assert len(below) > 5
+        assert [path for path in below if path.stat().st_mode & 0o077] == []
 
 
 def test_a_data_folder_with_a_long_odd_name(tmp_path: Path) -> None:
