@@ -90,7 +90,7 @@ class Load:
     ) -> bool:
         """Ask once; whether the connection can be used again."""
         head = (
-            f"POST {ask.path} HTTP/1.1\r\nHost: simdist\r\nContent-Type: {ask.content_type}\r\n"
+            f"POST {ask.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {ask.content_type}\r\n"
             f"Content-Length: {len(ask.body)}\r\n\r\n"
         )
         started = time.monotonic()

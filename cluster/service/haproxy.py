@@ -12,6 +12,8 @@ then becomes HAProxy. Amended is what there is no setting for:
   (but where it finds no HTTP at all, for which its page cannot be changed). It also refuses what
   the server in a worker would answer in its own words: endless addresses, methods that it does not
   know and WebSocket.
+- A connection that idles would be kept for 90 s, and one address could take them all: it is closed
+  after a few, and an address that is not this machine's gets a share.
 - The list of Serve's applications, which it would show to all, is not served.
 - A request is passed on once it has all arrived (or fills a buffer), so that it can be sent to
   another worker when one dies, and a slow one occupies no worker.
@@ -37,6 +39,10 @@ _MEDIA_TYPE = "application/problem+json"
 # A URI of 2,048 characters, each of them four escaped bytes, has half of it.
 _MAX_ADDRESS = 48 * 1024
 _MAX_HEADERS = 64 * 1024
+# Seconds that an idle connection is kept.
+_IDLE_SECONDS = 10
+# Connections of one address, of 1,024; of this machine, where a reverse proxy may be, all.
+_MAX_OF_ADDRESS = 256
 _METHODS = "GET HEAD POST PUT PATCH DELETE OPTIONS TRACE"
 _DETAILS = {
     400: "this is not a valid HTTP request",
@@ -57,6 +63,7 @@ _NOT_FOUND = re.compile(r"^[ \t]+http-request return status 404 .* lf-string .*\
 _FRONTEND = re.compile(r"^frontend http_frontend\n", re.MULTILINE)
 _FALLBACK = re.compile(r"^[ \t]+server .* backup\n", re.MULTILINE)
 _SOCKET_MODE = re.compile(r"^([ \t]+stats socket .*) mode 666 ", re.MULTILINE)
+_KEEP_ALIVE = re.compile(r"^([ \t]+timeout http-keep-alive) \d+s$", re.MULTILINE)
 _DEFAULTS = re.compile(r"^defaults\n", re.MULTILINE)
 
 
@@ -81,6 +88,7 @@ def amended(configuration: str, *, folder: Path, seconds: int) -> str:
     # Not passed on either: the server in a worker would show it.
     text = _ROUTES.sub(lambda _: _refuse(404, "routes"), text)
     text = _NOT_FOUND.sub(lambda _: _refuse(404), text)
+    text = _KEEP_ALIVE.sub(rf"\1 {_IDLE_SECONDS}s", text)
     text = _SOCKET_MODE.sub(r"\1 mode 600 ", text)
     waits = f"    option http-buffer-request\n    timeout http-request {seconds}s\n"
     answers = [
@@ -88,6 +96,10 @@ def amended(configuration: str, *, folder: Path, seconds: int) -> str:
     ]
     text = _DEFAULTS.sub(lambda found: found[0] + waits + "".join(answers), text)
     rules = [
+        "    stick-table type ipv6 size 100k expire 60s store conn_cur\n",
+        "    tcp-request connection track-sc0 src\n",
+        "    tcp-request connection reject if !{ src 127.0.0.0/8 ::1 } "
+        f"{{ sc0_conn_cur gt {_MAX_OF_ADDRESS} }}\n",
         # No path takes PATCH: the application says what it does take.
         f"    http-request set-method PATCH unless {{ method {_METHODS} }}\n",
         _refuse(414, f"{{ url,length gt {_MAX_ADDRESS} }}"),

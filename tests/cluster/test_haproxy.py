@@ -66,6 +66,7 @@ def test_haproxy_accepts_the_configuration(text: str, tmp_path: Path) -> None:
         "frontend prometheus",
         "listen stats",
         "mode 666",
+        "timeout http-keep-alive 90s",
         "content-type text/plain lf-string",
         "backup",
         "status 200 content-type application/json",

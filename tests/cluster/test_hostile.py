@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import product
 from pathlib import Path
 from urllib.parse import quote
@@ -152,6 +153,18 @@ def test_slow_requests_end_and_hold_nobody(guarded: Service) -> None:
         assert answer.status == 408, (name, answer)
         assert answer.problem
         assert seconds < DEADLINE + SLACK, name
+
+
+def test_idle_connections_make_room(guarded: Service) -> None:
+    """More than HAProxy takes: 90 s as Ray keeps them, nobody else would be served."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    asks = b"GET /healthz HTTP/1.1\r\nHost: service.example\r\n\r\n"
+    with ExitStack() as idle:
+        for _ in range(1_100):
+            idle.enter_context(connected(guarded.url)).sendall(asks)
+        assert guarded.get("/healthz").json() == {"status": "ok"}
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_the_service_goes_on(guarded: Service) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import simdist
+from cluster.ingest.job import ingest
 from simdist.embedding import Embedder
 from simdist.settings import Settings
 from simdist.sources import ImageRef, list_folder, uri_path
@@ -34,7 +35,7 @@ def folder(cli: CommandLine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.usefixtures("folder", "small_ray")
-@pytest.mark.parametrize("documented", [simdist, simdist.ingest], ids=["simdist", "ingest"])
+@pytest.mark.parametrize("documented", [simdist, ingest], ids=["simdist", "ingest"])
 def test_an_ingest_and_a_search(documented: object) -> None:
     run_examples(documented, simdist=simdist)
 
