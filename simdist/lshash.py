@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from simdist.errors import CollectionError, UsageError
 from simdist.hashing import GaussianFamily
+from simdist.index.buckets import OutdatedError
 from simdist.index.collection import Collection
 from simdist.settings import Settings
 from simdist.sources.reference import ImageRef
@@ -137,8 +138,14 @@ class LSHash:
             probes = np.hstack([probes, probes ^ bits.astype(np.uint32)])
         places = {(table, int(b)): 0 for table, buckets in enumerate(probes) for b in buckets}
         partition = self._collection.partitions[0]
-        # Never outdated: these tables are not rebuilt.
-        tails = partition.read(1, places).tails
+        try:
+            tails = partition.read(self._generation, places).tails
+        except OutdatedError as error:
+            # These tables are not rebuilt.
+            raise CollectionError(
+                f"the collection {self._collection.name!r} was lost, and made anew meanwhile: open "
+                "the LSHash again"
+            ) from error
         rows = np.unique(np.concatenate([np.empty(0, np.uint32), *(tail.rows for tail in tails)]))
         found = [stored for stored in partition.rows(rows) if stored is not None]
         if not found:
@@ -175,7 +182,8 @@ class LSHash:
                 if matrices is not None
                 else GaussianFamily.draw(dim=dim, bits=bits, tables=tables)
             )
-        family = self._collection.partitions[0].hashing().family
+        hashing = self._collection.partitions[0].hashing()
+        family, self._generation = hashing.family, hashing.generation
         if not isinstance(family, GaussianFamily) or family.planes.shape != shape:
             raise CollectionError(
                 f"{self._collection.name!r} already holds tables of another kind or size: "

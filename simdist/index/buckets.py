@@ -47,11 +47,11 @@ class Reading:
     """An answer of `Partition.read`.
 
     Attributes:
-        epoch: changes that the partition had seen by then.
+        moment: of which it is (`scripts.Seen`).
         dead: (n,) uint32, rows deleted or replaced since the reader's last reading.
     """
 
-    epoch: int
+    moment: bytes
     dead: NDArray[np.uint32]
     tails: list[BucketTail]
 
@@ -68,7 +68,7 @@ def unpack_reading(
     Raises:
         StoreError: what is stored is damaged.
     """
-    epoch, dead, *buckets = reply
+    moment, known_rows, dead, *buckets = reply
     parts = chain.from_iterable(vectors for _, *vectors in buckets)
     try:
         rows = np.frombuffer(b"".join(packed for packed, *_ in buckets), layout.ROW_DTYPE)
@@ -76,6 +76,8 @@ def unpack_reading(
         dead_rows = np.frombuffer(dead, layout.ROW_DTYPE)
     except ValueError as error:
         raise StoreError("the buckets are damaged: they hold broken rows or vectors") from error
+    if max(rows.max(initial=0), dead_rows.max(initial=0)) >= max(known_rows, 1):
+        raise StoreError("the buckets are damaged: they name rows that there are not")
     # The compiled loops check no bounds.
     if len(rows) != len(matrix):
         raise StoreError(
@@ -91,4 +93,4 @@ def unpack_reading(
         tails.append(
             BucketTail(place, known, known + last - first, last < limit, rows[new], matrix[new])
         )
-    return Reading(epoch, dead_rows, tails)
+    return Reading(moment, dead_rows, tails)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from simdist.errors import CollectionError, MissingCollectionError, Remedy, UsageError
 from simdist.settings import MAX_PARTITIONS
-from simdist.store import Store, layout, scripts
+from simdist.store import Store, layout, table_scripts
 from simdist.store.connection import Argument
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -61,9 +61,9 @@ def ensure(store: Store, name: str, entry: Entry) -> Entry:
     born: dict[str, Argument] = {"born": secrets.token_hex(8)}
     # Partition 0 last: when it is there, all are.
     for partition in range(entry.partitions - 1, 0, -1):
-        scripts.create(store, layout.Keys(_checked_name(name), partition).meta, born)
+        table_scripts.create(store, layout.Keys(_checked_name(name), partition).meta, born)
     fields = born | {"version": layout.VERSION} | asdict(entry)
-    meta = scripts.create(store, layout.Keys(_checked_name(name)).meta, fields)
+    meta = table_scripts.create(store, layout.Keys(_checked_name(name)).meta, fields)
     store.call("SADD", layout.COLLECTIONS, name)
     return _entry(name, meta)
 

@@ -177,7 +177,7 @@ class Collection:
         if not isinstance(uri, str):
             return False
         digest = layout.uri_digest(uri)
-        return self._home(digest).row_of(digest) is not None
+        return self._home(digest).find(digest) is not None
 
     def images(self) -> Iterator[IndexedImage]:
         """All images, in batches of a few thousand a round trip, in no order that means anything.
@@ -195,6 +195,11 @@ class Collection:
                     for vector, record in zip(vectors, block.records, strict=True):
                         yield IndexedImage(record.uri, record.label, record.metadata, vector)
                 start = end
+
+    def check_history(self) -> None:
+        """Raise a `StoreError` if Redis has lost what `known`, `add` and `delete` have seen."""
+        for partition in self.partitions:
+            partition.history.check()
 
     def warm(self) -> None:
         """Load the compiled loops that the first `add` would wait for, a second or so."""
@@ -291,9 +296,7 @@ class Collection:
     def get_by_digest(self, digest: bytes) -> IndexedImage | None:
         """As `get`, by `layout.uri_digest`."""
         partition = self._home(digest)
-        row = partition.row_of(digest)
-        stored = partition.rows(np.array([row], np.uint32))[0] if row is not None else None
-        # None here: deleted between the two calls.
+        stored = partition.find(digest)
         if stored is None:
             return None
         record = layout.unpack_record(stored[1])

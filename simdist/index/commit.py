@@ -75,7 +75,7 @@ class _Commit:
         tables = Tables(
             generation=hashing.generation,
             count=hashing.family.tables,
-            following=hashing.generation + 1 if hashing.following else 0,
+            following=hashing.following_generation,
             following_count=hashing.following.tables if hashing.following else 0,
         )
         left, row = np.flatnonzero(self._results == 0), hashing.row
@@ -95,17 +95,20 @@ class _Commit:
             A character for each image; None if the tables were rebuilt since it was hashed.
         """
         store, meta = self._partition.store, self._partition.keys.meta
+        history, replicas = self._partition.history, self._replicas
         if self._all_new:
             new = command.new_images()
-            self._all_new = scripts.insert(
-                store, meta, tables, new, row=row, replicas=self._replicas
+            inserted = scripts.insert(
+                store, meta, history.seen, tables, new, row=row, replicas=replicas
             )
+            self._all_new = bool(history.note(inserted))
             if self._all_new:
                 return b"+" * len(command.members)
         images = command.images(row)
-        return scripts.commit(
-            store, meta, tables, images, force=self._force, replicas=self._replicas
+        committed = scripts.commit(
+            store, meta, history.seen, tables, images, force=self._force, replicas=replicas
         )
+        return history.note(committed)
 
     def _buckets(self, family: HashFamily) -> Buckets:
         """Bucketed as they are stored: rebuilt tables, which know nothing else, come out equal."""

@@ -12,7 +12,6 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import islice, product
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +26,7 @@ from simdist.hashing import (
 )
 from simdist.hashing.kmeans import VECTORS_A_CENTROID
 from simdist.index.partition import Partition, State
-from simdist.store import layout, scripts
+from simdist.store import layout, table_scripts
 
 # Tables are rebuilt when a collection has so many times the images that they were fitted for.
 GROWTH = 4
@@ -121,10 +120,11 @@ def start(
             f"{family.size:,} buckets are too many for {live:,} images: choose a smaller size"
         )
     before_start()
-    scripts.rehash_start(
+    table_scripts.rehash_start(
         partition.store,
         partition.keys.meta,
         generation=generation,
+        following=layout.generation_after(generation),
         images=images,
         family=dump_family(family),
     )
@@ -138,29 +138,28 @@ def finish(partition: Partition, before_switch: Callable[[], None] = lambda: Non
         for _ in fill(partition):
             pass
         before_switch()
-        switched = scripts.rehash_finish(partition.store, partition.keys.meta, following=following)
+        switched = table_scripts.rehash_finish(
+            partition.store, partition.keys.meta, following=following
+        )
     drop_retired(partition)
     return switched
 
 
 def fill(partition: Partition) -> Iterator[int]:
     """Put the rows that were there before into the tables that were started; yields how many."""
-    state = partition.state()
-    following = partition.hashing().following
-    if following is None:
-        return
-    step = max(1, FILL_BATCH // following.tables)
-    for first in range(state.filled, state.fill, step):
-        end = min(first + step, state.fill)
+    # Asked anew each time: others may fill them too, or Redis lose what was filled.
+    while (state := partition.state()).following and state.filled < state.fill:
+        following = partition.family(state.following)
+        end = min(state.filled + max(1, FILL_BATCH // following.tables), state.fill)
         postings = [
             np.column_stack([rows, following.buckets(vectors)]).astype(layout.ROW_DTYPE).tobytes()
-            for rows, vectors in partition.blocks.vectors(first, end)
+            for rows, vectors in partition.blocks.vectors(state.filled, end)
         ]
-        scripts.rehash_fill(
+        table_scripts.rehash_fill(
             partition.store,
             partition.keys.meta,
             following=state.following,
-            first=first,
+            first=state.filled,
             end=end,
             tables=following.tables,
             postings=b"".join(postings),
@@ -174,17 +173,18 @@ def drop_retired(partition: Partition) -> None:
     generation = partition.state().retired
     if not generation:
         return
-    store = partition.store
+    store, meta = partition.store, partition.keys.meta
     data = store.call("GET", partition.keys.family(generation))
-    # None: the process before had dropped the tables, and died.
-    if data is not None:
-        family = partition.loaded(generation, data)
-        places = product(range(family.tables), range(family.size))
-        for batch in iter(lambda: list(islice(places, FILL_BATCH)), []):
-            keys = [partition.keys.bucket(generation, *place) for place in batch]
-            store.call("UNLINK", *keys)
-    store.call("UNLINK", partition.keys.family(generation))
-    store.call("HDEL", partition.keys.meta, "retired")
+    family = partition.loaded(generation, data) if data is not None else None
+    tables, size = (family.tables, family.size) if family else (1, 0)
+    step = max(1, FILL_BATCH // tables)
+    # The last call, which names none, ends it.
+    for first in [*range(0, size, step), size]:
+        end = min(first + step, size)
+        if not table_scripts.drop(
+            store, meta, generation=generation, tables=tables, first=first, end=end
+        ):
+            return
 
 
 @contextmanager

@@ -117,24 +117,33 @@ class _Job:
         """Start what is not, fill, measure, then switch over."""
         if self._wish is None:
             self._old = [partition.state().generation for partition in self._collection.partitions]
-        try:
+        while True:
+            try:
+                for partition in self._partitions:
+                    self._start(partition, wish)
+            except UsageError:
+                self._forget()
+                raise
+            todo = [partition for partition in self._partitions if partition.state().following]
+            total, done = sum(partition.state().fill for partition in todo), 0
+            for partition in todo:
+                for filled in fill(partition):
+                    self._on_progress("filling the new tables", done + filled, total)
+                done += partition.state().fill
+            # Before the switch: searches that ask for a recall find it measured at every moment.
+            tuning = tune(self._collection.partitions, following=True, on_progress=self._measuring)
             for partition in self._partitions:
-                self._start(partition, wish)
-        except UsageError:
-            self._forget()
-            raise
-        todo = [partition for partition in self._partitions if partition.state().following]
-        total, done = sum(partition.state().fill for partition in todo), 0
-        for partition in todo:
-            for filled in fill(partition):
-                self._on_progress("filling the new tables", done + filled, total)
-            done += partition.state().fill
-        # Before the switch: searches that ask for a recall find it measured at every moment.
-        tuning = tune(self._collection.partitions, following=True, on_progress=self._measuring)
-        for partition in self._partitions:
-            finish(partition)
-        self._forget()
-        return tuning
+                finish(partition)
+            # Unless Redis has gone back in time meanwhile.
+            if all(self._is_met(partition, wish) for partition in self._partitions):
+                self._forget()
+                return tuning
+
+    def _is_met(self, partition: Partition, wish: Wish) -> bool:
+        """Whether a partition has the tables that were wished, and no others that are filled."""
+        hashing = partition.hashing()
+        replaced = hashing.generation != self._old[partition.number]
+        return hashing.following is None and replaced and wish.is_met_by(hashing.family)
 
     def _start(self, partition: Partition, wish: Wish) -> None:
         drop_retired(partition)
@@ -143,8 +152,7 @@ class _Job:
             # The collection has grown meanwhile.
             self._finish(partition)
             hashing = partition.hashing()
-        replaced = hashing.generation > self._old[partition.number]
-        if hashing.following is None and not (replaced and wish.is_met_by(hashing.family)):
+        if hashing.following is None and not self._is_met(partition, wish):
             self._say(f"fitting {wish}")
             start(
                 partition,

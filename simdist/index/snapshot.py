@@ -37,7 +37,7 @@ def take_snapshots(partitions: Sequence[Partition], *, following: bool) -> list[
             hashing = partition.hashing()
             generation, family = hashing.generation, hashing.family
             if following and hashing.following:
-                generation, family = generation + 1, hashing.following
+                generation, family = hashing.following_generation, hashing.following
             state = partition.state()
             snapshots.append(Snapshot(partition, generation, family, state.rows, state.live))
     return snapshots

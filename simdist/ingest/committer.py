@@ -151,7 +151,12 @@ class Committer:
         )
 
     def summary(self, progress: Progress, *, pruned: int = 0) -> Summary:
-        """What the ingest did, where it came so far, and deleted so many images."""
+        """What the ingest did, where it came so far, and deleted so many images.
+
+        Raises:
+            StoreError: Redis has lost some of what it had confirmed meanwhile.
+        """
+        self._collection.check_history()
         return Summary(
             listed=progress.listed,
             skipped=progress.skipped,

@@ -6,15 +6,16 @@ a bucket can grow, and be dropped for another, without anything being moved.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.index.buckets import BucketTail, Place
+from simdist.index.buckets import BucketTail, Place, Reading
 from simdist.index.partition import Partition
+from simdist.store.layout import epoch_of
 from simdist.vectors.codec import Codec
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class BucketCache:
     """Buckets of one generation of one partition's tables.
 
     Attributes:
+        moment: of the last reading.
         readings: how often something had to be read from Redis.
     """
 
@@ -56,7 +58,7 @@ class BucketCache:
         page_bytes = PAGE_ROWS * (codec.dim * codec.dtype.itemsize + 8) + 8
         pages = max(1, memory // page_bytes)
         self.generation = generation
-        self.epoch = -1
+        self.moment = b""
         self.readings = 0
         self._partition = partition
         self._rank, self._append = rank_pages, append_rows
@@ -75,6 +77,7 @@ class BucketCache:
         self._dead = np.zeros(0, np.uint8)
         self._dead_known = 0
         self._clock = 0
+        self._epoch = -1
 
     def sync(self) -> None:
         """Learn how many changes there are by now, and which rows have died; one round trip.
@@ -82,8 +85,7 @@ class BucketCache:
         Raises:
             OutdatedError: the tables have another generation.
         """
-        reading = self._partition.read(self.generation, {}, dead_known=self._dead_known)
-        self._note(reading.epoch, reading.dead)
+        self._read({})
 
     def rank(
         self,
@@ -142,10 +144,15 @@ class BucketCache:
             )
         np.bitwise_or.at(self._dead, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
 
-    def _note(self, epoch: int, dead: NDArray[np.uint32]) -> None:
-        self._dead_known += len(dead)
-        self.bury(dead)
-        self.epoch = max(self.epoch, epoch)
+    def _read(self, wanted: Mapping[Place, int]) -> Reading:
+        """Read buckets; what was read before is part of the partition's history still."""
+        reading = self._partition.read(
+            self.generation, wanted, dead_known=self._dead_known, moment=self.moment
+        )
+        self._dead_known += len(reading.dead)
+        self.bury(reading.dead)
+        self.moment, self._epoch = reading.moment, epoch_of(reading.moment)
+        return reading
 
     def _use(self, places: Sequence[Place], heads: list[int]) -> int | None:
         """Add these buckets' first pages to `heads`, and return how many rows they have.
@@ -153,7 +160,7 @@ class BucketCache:
         None if something must be read first. Most queries end here: one pass, nothing else.
         """
         self._clock = clock = self._clock + 1
-        buckets, epoch, size = self._buckets, self.epoch, 0
+        buckets, epoch, size = self._buckets, self._epoch, 0
         for place in places:
             bucket = buckets.get(place)
             if bucket is None or bucket.epoch < epoch:
@@ -175,14 +182,13 @@ class BucketCache:
             else:
                 # From now on it is not dropped for another of them.
                 bucket.used = self._clock
-                if bucket.epoch < self.epoch:
+                if bucket.epoch < self._epoch:
                     missing[place] = bucket.known
         self.readings += bool(missing)
         while missing:
-            reading = self._partition.read(self.generation, missing, dead_known=self._dead_known)
-            self._note(reading.epoch, reading.dead)
+            reading = self._read(missing)
             for tail in reading.tails:
-                if not self._keep(tail, epoch=reading.epoch if tail.complete else -1):
+                if not self._keep(tail, epoch=self._epoch if tail.complete else -1):
                     overflow(tail)
                 if tail.complete:
                     del missing[tail.place]

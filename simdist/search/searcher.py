@@ -191,7 +191,11 @@ class _PartitionSearcher:
 
     def is_fitted(self) -> bool:
         """Whether there is anything to search in."""
-        return self._cache is not None or self._partition.is_fitted()
+        try:
+            return (self._cache and self._synced()) is not None or self._partition.is_fitted()
+        except OutdatedError:
+            self._forget()
+            return self._partition.is_fitted()
 
     def search(
         self, queries: NDArray[np.float32], *, n: int, probes: int | None, recall: float | None
@@ -205,10 +209,16 @@ class _PartitionSearcher:
                 count = self._probes(cache, recall) if recall else probes or PROBES
                 found = self._search(cache, turned, n, count)
             except OutdatedError:
-                self._cache = None
+                self._forget()
             else:
                 self.cache_misses += cache.readings - before
                 return found
+
+    def _forget(self) -> None:
+        """Nothing that was read holds any more: the rows may be those of other images."""
+        self._cache = None
+        self._records.clear()
+        self._partition.forget()
 
     def _synced(self) -> BucketCache:
         """The cache, as new as it must be."""
@@ -271,7 +281,7 @@ class _PartitionSearcher:
             for row in list(oldest):
                 del self._records[row]
         missing = [row for row in rows if row not in self._records]
-        stored = self._partition.rows(np.array(missing, np.uint32))
+        stored = self._partition.rows(np.array(missing, np.uint32), moment=cache.moment)
         gone = [row for row, pair in zip(missing, stored, strict=True) if pair is None]
         for row, pair in zip(missing, stored, strict=True):
             if pair is not None:

@@ -6,8 +6,9 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
 
     simdist:collections   set of collection names
     ...meta               hash: rows (the next row's number), live (images), epoch (changes so far);
-                          generation (of the tables; 0: none yet), fitted (images they were fitted
-                          on), next (generation that is being filled; 0: none), next_fitted,
+                          generation (of the tables, see `generation_after`; 0: none yet),
+                          fitted (images they were fitted on),
+                          next (generation that is being filled; 0: none), next_fitted,
                           filled (rows below it are in the next tables), fill (rows to fill),
                           retired (generation whose tables are to be dropped), born (a random
                           mark, by which one is known that was lost and made anew); in partition 0
@@ -25,6 +26,9 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
                           deleted or replaced; and the records, end to end, see `pack_records`
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
+    ...tips               8 random bytes for each of the last 65,536 changes, that of change e at
+                          8 * (e mod 65,536): a failover or a restored backup that loses changes
+                          is noticed by whoever has seen one of them
     ...rehash             who fills in the next tables: a lease
     ...failures           in partition 0: hash, URI -> JSON, see `simdist.ingest.failures`
     ...meta:waited        written so that replicas have something to confirm; gone in a second
@@ -38,6 +42,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import secrets
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,6 +66,9 @@ BLOCK = 64
 PREFIX, FIELD = 3, 11
 # Bytes of a fingerprint's digest, and what it is cut from.
 FINGERPRINT, _MURMUR = 8, 16
+
+# Bytes that tell a change from any other, and of how many changes they are kept.
+TIP, TIPS = 8, 1 << 16
 
 # length of the URI, length of the label + 1 (0: no label)
 _HEADER = struct.Struct("<HH")
@@ -132,6 +140,19 @@ class Keys:
 def waited_key(meta: str) -> str:
     """A key beside a partition's `meta`, to be written before WAIT."""
     return f"{meta}:waited"
+
+
+def generation_after(generation: int) -> int:
+    """A number for new tables: the upper bits count them, the lower 32 are random.
+
+    So no other tables ever get the same, also where Redis has lost some and they are made anew.
+    """
+    return ((generation >> 32) + 1 << 32) | secrets.randbits(32)
+
+
+def epoch_of(moment: bytes) -> int:
+    """The number of the change that a moment (`scripts.Seen`) is of."""
+    return int.from_bytes(moment[:8], "little")
 
 
 def uri_bits(images: int) -> int:

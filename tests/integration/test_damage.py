@@ -16,7 +16,7 @@ from simdist.hashing import FAMILIES, HashFamily, dump_family, fit_family, load_
 from simdist.index.collection import Collection
 from simdist.search.searcher import Searcher
 from simdist.store import Store, layout
-from tests.collections import create, ref, vectors
+from tests.collections import create, family_key, ref, vectors
 
 COUNT = 300
 DIM = vectors(1).shape[1]
@@ -104,9 +104,13 @@ def everything(collection: Collection) -> None:
 
 DAMAGE: dict[str, Callable[[Store, layout.Keys], object]] = {
     "a family of another dimension": lambda store, keys: store.call(
-        "SET", keys.family(1), with_arrays(FAMILY["gaussian"], planes=np.ones((1, 5, DIM + 1)))
+        "SET",
+        family_key(Collection.open(store, "test")),
+        with_arrays(FAMILY["gaussian"], planes=np.ones((1, 5, DIM + 1))),
     ),
-    "a family cut short": lambda store, keys: cut(store, keys.family(1), by=100),
+    "a family cut short": lambda store, keys: cut(
+        store, family_key(Collection.open(store, "test")), by=100
+    ),
     "a block of vectors cut within one": lambda store, keys: cut(store, keys.vectors(2), by=5),
     "a block of vectors cut to whole ones": lambda store, keys: cut(
         store, keys.vectors(2), by=3 * Collection.open(store, "test").partitions[0].codec.width

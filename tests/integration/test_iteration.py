@@ -10,6 +10,7 @@ import pytest
 from simdist.index import partition as partition_module
 from simdist.index.buckets import OutdatedError
 from simdist.index.collection import Collection
+from simdist.index.iteration import by_bucket
 from simdist.index.rehash import rehash
 from simdist.store import Store, layout
 from tests.collections import create, ref, vectors
@@ -71,7 +72,9 @@ def test_rows_vectors_and_records_belong_together(store: Store) -> None:
     assert len(rows) == len(LEFT) == len(np.unique(rows))
     for block in blocks:
         for row, vector, record in zip(block.rows, block.vectors, block.records, strict=True):
-            assert partition.row_of(layout.uri_digest(record.uri)) == row
+            [stored] = partition.rows(np.array([row], np.uint32))
+            assert stored is not None
+            assert layout.unpack_record(stored[1]).uri == record.uri
             assert vector.shape == (16,)
     # From a row in the midst of a block to one in the midst of another.
     some = [row for block in partition.images(350, 2801) for row in block.rows.tolist()]
@@ -92,7 +95,7 @@ def test_each_table_has_every_image_in_its_bucket(
     [partition] = collection.partitions
     family = partition.hashing().family
     by_table: dict[int, list[int]] = {table: [] for table in range(family.tables)}
-    for bucket in partition.by_bucket():
+    for bucket in by_bucket(partition):
         table, number = bucket.place
         assert (family.buckets(bucket.vectors)[:, table] == number).all()
         by_table[table] += bucket.rows.tolist()
@@ -103,7 +106,7 @@ def test_each_table_has_every_image_in_its_bucket(
 def test_buckets_of_tables_that_are_replaced_meanwhile(store: Store) -> None:
     collection = filled(store)
     [partition] = collection.partitions
-    buckets = partition.by_bucket()
+    buckets = by_bucket(partition)
     next(buckets)
     rehash(collection, kind="kmeans", size=300)
     with pytest.raises(OutdatedError):

@@ -2,12 +2,15 @@
 --
 -- One call from Lua costs as much as all else for an image. So there is one for the images of a
 -- hash, of a block, and of a row of images in the same bucket.
-local base = string.sub(KEYS[1], 1, -5)
 local call, sub, rep = redis.call, string.sub, string.rep
 local pack_number, unpack_number = struct.pack, struct.unpack
+local now = now_for(born, seen)
+if not now then
+  return false
+end
 local state = call('HMGET', KEYS[1], 'generation', 'next', 'rows')
 if state[1] ~= generation or state[2] ~= following then
-  return false
+  return {now, false}
 end
 local forced = force == '1'
 local count, bytes = #lengths / ROW, 0
@@ -54,7 +57,7 @@ for position = 1, count do
   end
 end
 if row == first then
-  return table.concat(results)
+  return {now, table.concat(results)}
 end
 local packed = pack_number('<' .. rep('I4', #numbers), unpack(numbers))
 at = 0
@@ -146,5 +149,4 @@ if #old > 0 then
 end
 call('HSET', KEYS[1], 'rows', row)
 call('HINCRBY', KEYS[1], 'live', row - first - #old)
-call('HINCRBY', KEYS[1], 'epoch', 1)
-return table.concat(results)
+return {change(tip), table.concat(results)}

@@ -1,5 +1,8 @@
 -- See `scripts.delete`.
-local base = string.sub(KEYS[1], 1, -5)
+local now = now_for(born, seen)
+if not now then
+  return false
+end
 local shift = 2 ^ (8 * PREFIX - uri_bits)
 local rows = {}
 for at = 1, #digests, DIGEST do
@@ -15,6 +18,6 @@ if #rows > 0 then
   bury(base, rows, tonumber(width))
   redis.call('APPEND', base .. 'dead', struct.pack('<' .. string.rep('I4', #rows), unpack(rows)))
   redis.call('HINCRBY', KEYS[1], 'live', -#rows)
-  redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+  now = change(tip)
 end
-return #rows
+return {now, #rows}

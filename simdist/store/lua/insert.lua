@@ -1,10 +1,13 @@
 -- See `scripts.insert`. Whoever sends it knows which rows the images will get, so that hardly
 -- anything is left to do here; `commit` does the rest.
-local base = string.sub(KEYS[1], 1, -5)
 local call, rep, sub, unpack_number = redis.call, string.rep, string.sub, struct.unpack
+local now = now_for(born, seen)
+if not now then
+  return false
+end
 local state = call('HMGET', KEYS[1], 'generation', 'next', 'rows')
 if state[1] ~= generation or state[2] ~= following or state[3] ~= first_row then
-  return false
+  return {now, 0}
 end
 
 -- The last number that struct.unpack returns is no value, but where it ended.
@@ -21,7 +24,7 @@ for i = 1, #groups - 1, 2 do
   local there = call('HMGET', base .. 'uris:' .. groups[i], unpack(fields, 1, size))
   for j = 1, size do
     if there[j] then
-      return false
+      return {now, 0}
     end
   end
   at = at + (FIELD + ENTRY) * size
@@ -58,5 +61,4 @@ end
 
 call('HSET', KEYS[1], 'rows', row)
 call('HINCRBY', KEYS[1], 'live', count)
-call('HINCRBY', KEYS[1], 'epoch', 1)
-return 1
+return {change(tip), 1}

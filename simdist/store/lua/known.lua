@@ -1,5 +1,8 @@
 -- See `scripts.known`.
-local base = string.sub(KEYS[1], 1, -5)
+local now = now_for(born, seen)
+if not now then
+  return false
+end
 local shift = 2 ^ (8 * PREFIX - uri_bits)
 local answers = {}
 for at = 1, #digests, DIGEST + FINGERPRINT do
@@ -10,4 +13,4 @@ for at = 1, #digests, DIGEST + FINGERPRINT do
   local same = entry and string.sub(entry, ROW + 1) == fingerprint
   answers[#answers + 1] = same and '1' or '0'
 end
-return table.concat(answers)
+return {now, table.concat(answers)}

@@ -1,10 +1,11 @@
 -- See `scripts.read`.
-local base = string.sub(KEYS[1], 1, -5)
-local state = redis.call('HMGET', KEYS[1], 'generation', 'epoch', 'born')
-if state[1] ~= generation or (state[3] or '') ~= born then
+local state = redis.call('HMGET', KEYS[1], 'generation', 'epoch', 'born', 'rows')
+local epoch = tonumber(state[2] or 0)
+if state[1] ~= generation or (state[3] or '') ~= born or is_lost(seen, epoch, true) then
   return false
 end
-local answer = {tonumber(state[2]), redis.call('GETRANGE', base .. 'dead', ROW * dead_known, -1)}
+local answer = {moment_of(epoch), tonumber(state[4]),
+                redis.call('GETRANGE', base .. 'dead', ROW * dead_known, -1)}
 local left, size_of = tonumber(limit), tonumber(width)
 local prefix = base .. 'bucket:' .. generation .. ':'
 local blocks = base .. 'vectors:%d'

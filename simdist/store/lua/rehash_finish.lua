@@ -6,5 +6,5 @@ end
 redis.call('HSET', KEYS[1], 'generation', state[1], 'fitted', state[4], 'next', 0,
            'retired', state[5])
 redis.call('HDEL', KEYS[1], 'next_fitted', 'filled', 'fill')
-redis.call('HINCRBY', KEYS[1], 'epoch', 1)
+change(tip)
 return 1

@@ -2,7 +2,6 @@
 local base = string.sub(KEYS[1], 1, -5)
 local state = redis.call('HMGET', KEYS[1], 'generation', 'next', 'rows')
 if state[1] == generation and state[2] == '0' then
-  local next = state[1] + 1
-  redis.call('SET', base .. 'family:' .. next, family)
-  redis.call('HSET', KEYS[1], 'next', next, 'next_fitted', images, 'filled', 0, 'fill', state[3])
+  redis.call('SET', base .. 'family:' .. following, family)
+  redis.call('HSET', KEYS[1], 'next', following, 'next_fitted', images, 'filled', 0, 'fill', state[3])
 end

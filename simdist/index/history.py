@@ -1,0 +1,98 @@
+"""What a process knows of a partition's past, by which it notices that Redis lost some of it.
+
+A failover or a restored backup may take back changes that were confirmed, and their row numbers are
+given out again: what was read before then belongs to images that are not there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeVar
+
+from simdist.errors import CollectionError, StoreError
+from simdist.store import Store, layout, scripts
+from simdist.store.scripts import Answer, Seen
+
+T = TypeVar("T")
+
+
+class History:
+    """The past of one partition, as far as this process has seen it.
+
+    Attributes:
+        seen: what its writes and lookups have seen; searches have a moment of their own.
+    """
+
+    def __init__(self, store: Store, collection: str, keys: layout.Keys, *, uri_bits: int) -> None:
+        """Nothing is asked of Redis yet."""
+        self._store = store
+        self._collection = collection
+        self._keys = keys
+        self._uri_bits = uri_bits
+        # The partition's mark, once it is known.
+        self._born: bytes | None = None
+        self._moment = b""
+
+    @property
+    def born(self) -> bytes:
+        """By which the partition is told from one that was made in its place."""
+        if self._born is None:
+            self.generations()
+        return self._born or b""
+
+    @property
+    def seen(self) -> Seen:
+        """What is known by now."""
+        return Seen(self.born, self._moment)
+
+    def at(self, moment: bytes) -> Seen:
+        """The partition's mark with a moment that somebody else has seen."""
+        return replace(self.seen, moment=moment)
+
+    def generations(self) -> tuple[int, int, int]:
+        """The generation of the tables, and of those that are being filled, 0 for none; next row.
+
+        Raises:
+            CollectionError: the collection is gone, or was made anew.
+        """
+        fields = ("generation", "next", "rows", "born")
+        generation, following, row, born = self._store.call("HMGET", self._keys.meta, *fields)
+        if generation is None:
+            raise CollectionError(f"the collection {self._collection!r} is gone: ingest it again")
+        if self._born is None:
+            self._born = born or b""
+        if (born or b"") != self._born:
+            # Rows, hash families and records that are known here are those of another.
+            raise CollectionError(
+                f"the collection {self._collection!r} was lost, and made anew meanwhile: run the "
+                "same command again"
+            )
+        return int(generation), int(following), int(row)
+
+    def note(self, answer: Answer[T] | None) -> T:
+        """What a script answers to `seen`, of which the moment is noted.
+
+        Raises:
+            StoreError: what was seen is lost. It is said once: then another past begins.
+            CollectionError: the collection is gone, or was made anew.
+        """
+        if answer is None:
+            self.generations()
+            self._moment = b""
+            raise StoreError(
+                f"Redis has lost changes of the collection {self._collection!r} that it had "
+                "confirmed (by a failover, or a backup that was restored): run the same command "
+                "again"
+            )
+        self._moment = answer.moment
+        return answer.value
+
+    def check(self) -> None:
+        """Check that all that was seen is part of what Redis has; one round trip.
+
+        Raises:
+            StoreError, CollectionError: as `note`.
+        """
+        meta = self._keys.meta
+        seen = self.seen
+        self.note(scripts.known(self._store, meta, seen, uri_bits=self._uri_bits, digests=b""))

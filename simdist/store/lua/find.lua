@@ -1,0 +1,8 @@
+-- See `scripts.find`.
+if not now_for(born, '') then
+  return false
+end
+local shift = 2 ^ (8 * PREFIX - uri_bits)
+local hash = base .. 'uris:' .. math.floor(struct.unpack('>I' .. PREFIX, digest) / shift)
+local entry = redis.call('HGET', hash, string.sub(digest, PREFIX + 1))
+return entry and {read_row(struct.unpack('<I4', entry), tonumber(width))} or {}
