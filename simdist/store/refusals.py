@@ -96,7 +96,10 @@ def _unreachable(address: str, error: Exception, *, cluster: bool) -> StoreError
         )
     message = f"cannot reach Redis at {address}{_about_tls(address, cause)}"
     if address.startswith("unix://"):
-        return StoreError(f"{message}: if it was simdist's own, run the same command again")
+        return StoreError(
+            f"{message}: if it was simdist's own and the disk is full, make room; then run the "
+            "same command again (valkey.log in the data folder says why it ended)"
+        )
     return StoreError(
         f"{message}: start it, then run the same command again, or correct its URL or "
         f"{REDIS_URL_VARIABLE}; without one simdist starts a server of its own",

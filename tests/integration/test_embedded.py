@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import psutil
 import pytest
@@ -24,9 +26,10 @@ from simdist.store.embedded import (
     LOG,
     PID_FILE,
     SOCKET_FILE,
-    USERS_LOCK,
     embedded_server,
 )
+from simdist.store.keeper import SOCKET, USERS_LOCK
+from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -74,6 +77,26 @@ def start_user(data: Path) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("unix://")
     return process
+
+
+def keeper_of(data: Path) -> psutil.Process:
+    [keeper] = [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(data) in part for part in process.info["cmdline"] or [])
+        and any(part.endswith("keeper.py") for part in process.info["cmdline"])
+    ]
+    return keeper
+
+
+def can_lock(file: TextIO) -> bool:
+    """Whether nobody else has it for himself alone."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return True
 
 
 def finish(process: subprocess.Popen[str]) -> None:
@@ -141,13 +164,7 @@ def test_a_user_arriving_while_the_last_one_leaves(tmp_path: Path) -> None:
 
 def test_a_dead_keeper_is_replaced(tmp_path: Path) -> None:
     user = start_user(tmp_path)
-    [keeper] = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if any(str(tmp_path) in part for part in process.info["cmdline"] or [])
-        and any(part.endswith("keeper.py") for part in process.info["cmdline"])
-    ]
-    keeper.kill()
+    keeper_of(tmp_path).kill()
     pid = server_pid(tmp_path)
     finish(user)
     assert alive(pid)
@@ -224,3 +241,116 @@ def test_a_server_that_is_busy_is_stopped_all_the_same(tmp_path: Path) -> None:
         store = connect(url)
         assert store.call("GET", "kept") == b"1"
         store.close()
+
+
+def in_a_container(*command: str) -> list[str]:
+    """A command in mount and network namespaces of its own, where /tmp is empty."""
+    script = 'mount -t tmpfs tmpfs /tmp && exec "$@"'
+    return ["unshare", "--mount", "--net", "bash", "-c", script, "bash", *command]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_a_container_that_shares_the_folder_shares_the_server(
+    tmp_path: Path, *, long: bool
+) -> None:
+    # In a folder that the container sees, too.
+    data = ROOT / "bench" / "out" / tmp_path.name / ("long " * 25 if long else "short")
+    with embedded_server(data) as url:
+        store = connect(url)
+        pid = server_pid(data)
+        program = [sys.executable, "-c", CHILD, str(data)]
+        subprocess.run(
+            in_a_container(*program), input="", stdout=subprocess.DEVNULL, text=True, check=True
+        )
+        assert store.call("GET", "visits") == b"1"
+        assert server_pid(data) == pid
+        store.close()
+    assert eventually(lambda: not alive(pid))
+    shutil.rmtree(ROOT / "bench" / "out" / tmp_path.name)
+
+
+def test_whoever_cannot_reach_the_server_does_not_start_a_second_one(tmp_path: Path) -> None:
+    """A cleaner has removed its socket, or it runs on another host."""
+    with embedded_server(tmp_path) as url:
+        store = connect(url)
+        pid = server_pid(tmp_path)
+        (tmp_path / SOCKET).unlink()
+        with (
+            pytest.raises(StoreError, match="in use by a server that cannot be reached from here"),
+            embedded_server(tmp_path),
+        ):
+            pass
+        # Nor once its keeper is dead.
+        keeper_of(tmp_path).kill()
+        with pytest.raises(StoreError, match="cannot be reached"), embedded_server(tmp_path):
+            pass
+        assert server_pid(tmp_path) == pid
+        store.close()
+    os.kill(pid, signal.SIGTERM)
+    assert eventually(lambda: not alive(pid))
+
+
+def test_a_server_whose_socket_is_gone_is_stopped_all_the_same(tmp_path: Path) -> None:
+    with embedded_server(tmp_path):
+        pid = server_pid(tmp_path)
+        (tmp_path / SOCKET).unlink()
+    assert eventually(lambda: not alive(pid))
+    finish(start_user(tmp_path))
+
+
+def test_a_server_that_stands_still_is_killed_and_nobody_waits_for_it_for_ever(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with embedded_server(tmp_path) as url:
+        store = connect(url)
+        store.call("SET", "kept", 1)
+        store.close()
+        pid = server_pid(tmp_path)
+        os.kill(pid, signal.SIGSTOP)
+    with (tmp_path / USERS_LOCK).open("w") as users:
+        assert eventually(lambda: not can_lock(users))
+    with embedded_server(tmp_path) as url:
+        store = connect(url)
+        assert store.call("GET", "kept") == b"1"
+        store.close()
+    assert f"waiting for the server of {tmp_path} to stop" in caplog.text
+    assert not alive(pid)
+
+
+def test_a_full_disk_takes_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", tmp_path], check=True)
+    try:
+        data = tmp_path / "data"
+        acknowledged = fill(data)
+        assert acknowledged > 100
+        # It says so each time, and what is there can be read.
+        assert fill(data, "more") < 10
+        (tmp_path / "other").unlink()
+        with embedded_server(data) as url:
+            store = connect(url)
+            assert [n for n in range(acknowledged) if not store.call("EXISTS", f"key {n}")] == []
+            pid = server_pid(data)
+            store.close()
+        assert eventually(lambda: not alive(pid))
+    finally:
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
+
+
+def fill(data: Path, name: str = "key") -> int:
+    """Write until the disk is full, which is said; returns how many writes were acknowledged."""
+    other = data.parent / "other"
+    if not other.exists():
+        other.write_bytes(bytes(1 << 20))
+    done = 0
+    with (
+        pytest.raises(StoreError, match="the disk is full, make room"),
+        embedded_server(data) as url,
+    ):
+        store = connect(url)
+        try:
+            while True:
+                store.call("SET", f"{name} {done}", os.urandom(10_000))
+                done += 1
+        finally:
+            store.close()
+    return done
