@@ -16,7 +16,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from simdist.errors import ImageError, SourceError
+from simdist.errors import ImageError, SourceError, UsageError
 from simdist.images.limits import MAX_BYTES
 from simdist.sources import objects
 from simdist.sources.access import Access
@@ -107,6 +107,8 @@ def root_uri(location: str) -> str:
     Raises:
         UsageError: it names something else.
     """
+    if not location:
+        raise UsageError("an empty text names no place whose pictures are to be shown")
     if objects.is_object(location):
         return objects.Address.parse(location).uri
     return file_uri(uri_path(location) if "://" in location else Path(location).expanduser())

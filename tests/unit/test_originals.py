@@ -176,6 +176,12 @@ def test_of_a_list_what_lies_below_its_folder_is_shown(folder: Path, label: str)
             read(ref, folder.parent)
 
 
+@pytest.mark.parametrize("place", ["", "http://example.org/photos", "s3://"])
+def test_a_root_that_names_no_place_is_refused(place: str) -> None:
+    with pytest.raises(UsageError):
+        root_uri(place)
+
+
 # Archives.
 
 
