@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from simdist.errors import Remedy, UsageError
 from simdist.search.searcher import CACHE_MEMORY, MAX_STALENESS
 from simdist.settings import DEFAULT_COLLECTION, REDIS_URL_VARIABLE, Settings
+from simdist.sources.originals import root_uri
 
 # The name of the Serve application.
 APPLICATION = "simdist"
@@ -116,6 +117,8 @@ class ServiceConfig:
         deadline: seconds that a request may take, its body included.
         rate: requests a second that a token may send to a worker, on average.
         loopback: it can be reached from this machine only, and so needs no tokens.
+        thumbnails_from: folders and prefixes, absolute or as URIs, from which pictures are shown
+            that no ingest has read there.
         fetch_loopback: let it fetch addresses of its own machine: for tests.
     """
 
@@ -132,6 +135,7 @@ class ServiceConfig:
     rate: float = 200.0
     tokens: Tokens = Tokens()
     loopback: bool = False
+    thumbnails_from: tuple[str, ...] = ()
     fetch_loopback: bool = False
 
     def __post_init__(self) -> None:
@@ -140,6 +144,10 @@ class ServiceConfig:
             raise UsageError("workers are a number, or the least and the most: 2:16")
         if not self.collections:
             raise UsageError("name a collection to serve")
+        for place in self.thumbnails_from:
+            root_uri(place)
+            if "://" not in place and not Path(place).is_absolute():
+                raise UsageError(f"{place} is neither an absolute path nor a URI")
         if not self.loopback:
             require_tokens(self.tokens)
             if self.fetch_loopback:

@@ -28,9 +28,11 @@ from simdist.errors import (
 from simdist.images.decoding import decode
 from simdist.index.collection import Collection
 from simdist.index.images import Added, IndexedImage
+from simdist.index.origin import Origin
 from simdist.search.question import Hit, Question
 from simdist.search.searcher import Searcher
-from simdist.sources import ImageRef, is_web_address, read_bytes
+from simdist.sources import Access, ImageRef, is_web_address
+from simdist.sources.originals import Original, read_original, root_uri
 from simdist.sources.web import fetch
 from simdist.store import connect
 
@@ -68,6 +70,7 @@ class QueryWorker:
         self.metrics = ServiceMetrics(name)
         self._embedder = embedder
         self._model: tuple[str, Preprocessing] | None = None
+        self._roots = [root_uri(place) for place in config.thumbnails_from]
         self._store = connect(config.redis_url)
         self._searchers: dict[str, Searcher] = {}
         # One thread: a searcher is for one, and on one core two would only take turns.
@@ -138,15 +141,22 @@ class QueryWorker:
             raise UnknownImageError(f"no such image is indexed in {opened.name!r}")
         return found
 
-    async def read(self, uri: str) -> bytes:
-        """The bytes of an indexed image, from where it was indexed.
+    async def original(self, digest: bytes, collection: str | None) -> bytes:
+        """The bytes of an indexed image, from where it was indexed, by `layout.uri_digest`.
 
         Raises:
-            SourceError, ImageError, UsageError: it cannot be read from there.
+            UnknownImageError: it is not indexed.
+            SourceError, ImageError, UsageError: it cannot be read from there, or may not be.
         """
-        if is_web_address(uri):
-            return await self.fetch(uri)
-        return await self._in(self._fetching, lambda: read_bytes(uri), stage="fetch")
+        opened = self.collection(collection)
+        origin = await self._in(self._reading, lambda: Origin.find(opened, digest), stage="look up")
+        if origin is None:
+            raise UnknownImageError(f"no such image is indexed in {opened.name!r}")
+        if is_web_address(origin.uri):
+            return await self.fetch(origin.uri)
+        original = Original(origin.uri, origin.place, origin.has)
+        read = partial(read_original, original, roots=self._roots, access=Access.resolve())
+        return await self._in(self._fetching, read, stage="fetch")
 
     async def fetch(self, url: str) -> bytes:
         """Fetch an image from a public address, safely."""

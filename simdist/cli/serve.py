@@ -57,6 +57,14 @@ def serve(
             "[env var: SIMDIST_TOKENS_FILE; SIMDIST_READ_TOKENS, SIMDIST_WRITE_TOKENS].",
         ),
     ] = None,
+    thumbnails_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PREFIX",
+            help="Folder or s3://, gs://, az:// prefix whose pictures are shown although no ingest "
+            "has read them there: those of lists and saved embeddings. Repeatable.",
+        ),
+    ] = None,
     model: options.OwnModel = None,
     weights: options.Weights = None,
     redis: options.RedisUrl = None,
@@ -66,6 +74,7 @@ def serve(
     from cluster.service.app import Address, check_address, run
     from cluster.service.config import FETCH_LOOPBACK_VARIABLE, ServiceConfig, Tokens
     from simdist.index.collection import Collection
+    from simdist.sources.originals import root_uri
     from simdist.store import open_store
 
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
@@ -89,6 +98,7 @@ def serve(
             cache_memory=memory,
             tokens=known,
             loopback=address.loopback,
+            thumbnails_from=tuple(root_uri(place) for place in thumbnails_from or []),
             fetch_loopback=os.environ.get(FETCH_LOOPBACK_VARIABLE) == "1",
         )
         run(config, address, settings=settings, on_ready=lambda: _say_ready(address, names))

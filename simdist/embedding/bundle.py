@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from simdist.embedding.backbones import BACKBONES, Preprocessing
@@ -51,6 +53,23 @@ def check_out(out: Path) -> None:
         )
     if not out.absolute().parent.is_dir():
         raise ModelError(f"there is no folder {out.absolute().parent}: make it first")
+
+
+@contextmanager
+def whole(out: Path) -> Iterator[Path]:
+    """A folder to write a bundle into: it becomes `out` at the end, and is gone after an error.
+
+    Raises:
+        ModelError: a bundle cannot be written there.
+    """
+    check_out(out)
+    # A name of its own: what has any other name is somebody's.
+    with TemporaryDirectory(prefix=f"{out.name}.", dir=out.absolute().parent) as made:
+        folder = Path(made) / out.name
+        folder.mkdir()
+        yield folder
+        check_out(out)
+        folder.rename(out)
 
 
 def write(folder: Path, card: Card, weights: Mapping[str, Tensor]) -> None:

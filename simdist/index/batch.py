@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simdist.hashing.family import Buckets
+from simdist.sources.place import Place
 from simdist.sources.reference import ImageRef
 from simdist.store import layout
 from simdist.store.scripts import Images, NewImages
@@ -43,7 +44,8 @@ class Batch:
         uris = [ref.uri.encode() for ref in refs]
         digests = layout.digests(uris, [ref.fingerprint for ref in refs])
         labels, metadata = [ref.label for ref in refs], [ref.metadata for ref in refs]
-        return cls(packed, digests, layout.pack_records(uris, labels, metadata))
+        places = [Place.pack(ref) for ref in refs]
+        return cls(packed, digests, layout.pack_records(uris, labels, metadata, places))
 
     def commands(
         self, left: NDArray[np.intp], buckets: Buckets, *, uri_bits: int, row: int

@@ -272,8 +272,11 @@ class Partition:
             for vector, record in pairs
         ]
 
-    def find(self, digest: bytes) -> tuple[NDArray[np.uint8], bytes] | None:
-        """The stored vector and the record of an image, by `layout.uri_digest`, as `rows`.
+    def find(self, digest: bytes) -> tuple[NDArray[np.uint8], bytes, bytes] | None:
+        """What is stored of an image, by `layout.uri_digest`; None if it is not indexed.
+
+        Returns:
+            Its vector, (width,) bytes, its record, and its fingerprint's digest.
 
         Raises:
             CollectionError: the partition is gone, or was made anew.
@@ -290,8 +293,8 @@ class Partition:
             self.history.generations()
         if not reply:
             return None
-        vector, record = reply
-        return np.frombuffer(vector, np.uint8), record
+        vector, record, fingerprint = reply
+        return np.frombuffer(vector, np.uint8), record, fingerprint
 
     def images(self, first: int = 0, end: int | None = None) -> Iterator[Block]:
         """All images with rows from `first` on, before `end` (by default all), in batches."""

@@ -28,6 +28,8 @@ URI_COLUMNS = ("uri", "url", "image_url", "path")
 LABEL_COLUMN = "label"
 MAX_ADDRESS = 8192
 
+# The fingerprint of what is not asked for.
+_LISTED = "listed"
 # What stays as it is in a web address: all that means something there.
 _WEB = "%:/?#[]@!$&'()*+,;=~"
 
@@ -94,7 +96,10 @@ def listed_image(
     if name is not None or extra:
         said = json.dumps([name, extra], sort_keys=True).encode()
         fingerprint += "-" + hashlib.blake2b(said, digest_size=8).hexdigest()
-    ref = ImageRef(found.uri, fingerprint, found.size, name, extra)
+    version = None if found.fingerprint == _LISTED else found.fingerprint
+    ref = ImageRef(
+        found.uri, fingerprint, found.size, name, extra, depth=found.depth, version=version
+    )
     if flaw := ref.flaw():
         raise SourceError(flaw)
     return ref
@@ -109,10 +114,10 @@ def _named(source: Found, text: str) -> Found:
         raise SourceError("its address holds bytes that cannot be printed, or is not UTF-8")
     scheme = text.partition("://")[0].lower() if "://" in text else ""
     if scheme in ("http", "https"):
-        return Found(_web(text), "listed", 0)
+        return Found(_web(text), _LISTED, 0, depth=0)
     if objects.is_object(text):
         archive, mark, member = text.partition(MEMBER)
-        return Found(objects.Address.parse(archive).uri + mark + member, "listed", 0)
+        return Found(objects.Address.parse(archive).uri + mark + member, _LISTED, 0, depth=0)
     if scheme not in ("", "file"):
         raise SourceError(f"simdist does not read {scheme}:// addresses")
     return _in_store(source, text) if objects.is_object(source.uri) else _here(source, text)
@@ -135,18 +140,21 @@ def _in_store(source: Found, text: str) -> Found:
     key = posixpath.normpath(posixpath.join(posixpath.dirname(address.key), text))
     if key.startswith(".."):
         raise SourceError("it lies outside the bucket")
-    return Found(objects.Address(address.scheme, address.bucket, key).uri, "listed", 0)
+    return Found(objects.Address(address.scheme, address.bucket, key).uri, _LISTED, 0, depth=0)
 
 
 def _here(source: Found, text: str) -> Found:
     if text.startswith("file:"):
         archive, mark, member = text.partition(MEMBER)
         if mark:
-            return Found(file_uri(uri_path(archive)) + mark + member, "listed", 0)
+            return Found(file_uri(uri_path(archive)) + mark + member, _LISTED, 0, depth=0)
         path = uri_path(text)
     else:
         path = Path(os.path.abspath(uri_path(source.uri).parent / Path(text).expanduser()))
-    entry = folder.describe(path)
+    # A list may come from anywhere: what it names elsewhere is nothing that the user has named.
+    beside = uri_path(source.uri).parent
+    depth = len(path.relative_to(beside).parts) if path.is_relative_to(beside) else 0
+    entry = folder.describe(path, depth=depth)
     if isinstance(entry, ListingFailure):
         raise SourceError(f"cannot read {path}: {entry.reason}")
     return entry

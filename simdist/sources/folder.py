@@ -95,9 +95,10 @@ def _walk(
         subfolders.sort()
         if deepest is not None and len(Path(folder).parts) >= deepest:
             subfolders.clear()
+        depth = len(Path(folder).parts) - len(root.parts) + 1
         for name in sorted(names):
             if wanted(path := Path(folder, name)):
-                yield describe(path)
+                yield describe(path, depth=depth)
     yield from failures
 
 
@@ -105,15 +106,20 @@ def _is_image_name(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES
 
 
-def describe(path: Path) -> Found | ListingFailure:
-    """What the file system says of a file."""
+def describe(path: Path, *, depth: int = 1) -> Found | ListingFailure:
+    """What the file system says of a file, `depth` parts below what is listed."""
     try:
         details = path.stat()
     except OSError as error:
         return _failure(path, error)
     if not stat.S_ISREG(details.st_mode):
         return ListingFailure(file_uri(path), "not a regular file")
-    return Found(file_uri(path), f"{details.st_size}-{details.st_mtime_ns}", details.st_size)
+    return Found(file_uri(path), version_of(details), details.st_size, depth)
+
+
+def version_of(details: os.stat_result) -> str:
+    """A file's fingerprint."""
+    return f"{details.st_size}-{details.st_mtime_ns}"
 
 
 def _image(entry: Found | ListingFailure) -> ImageRef | ListingFailure:

@@ -33,6 +33,9 @@ class ImageRef:
         label: what it shows: the name of its folder, or what its list says; or None.
         metadata: a JSON object: what else its list or its archive says of it.
         offset: where it is in its archive: its first byte, or its row; or None.
+        depth: how many of the last parts of its file's path lie below the folder, the bucket or the
+            file's folder that was listed; 0 if it lies elsewhere.
+        version: its file's own fingerprint, where `fingerprint` may have more in it; or None.
     """
 
     uri: str
@@ -41,6 +44,8 @@ class ImageRef:
     label: str | None
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     offset: int | None = None
+    depth: int = 0
+    version: str | None = None
 
     def flaw(self) -> str | None:
         """Why an index cannot hold this; None if it can."""
@@ -66,11 +71,15 @@ class ListingFailure:
 
 @dataclass(frozen=True)
 class Found:
-    """A file or an object that a listing met: an image, an archive or a list."""
+    """A file or an object that a listing met: an image, an archive or a list.
+
+    `depth` is as in `ImageRef`; what is named itself lies in its own folder.
+    """
 
     uri: str
     fingerprint: str
     size: int
+    depth: int = 1
 
     @property
     def name(self) -> str:
@@ -85,7 +94,7 @@ class Found:
     def image(self) -> ImageRef:
         """It as an image, whose label is the name of its folder."""
         folder = self.name.rpartition("/")[0].rpartition("/")[2]
-        return ImageRef(self.uri, self.fingerprint, self.size, folder or None)
+        return ImageRef(self.uri, self.fingerprint, self.size, folder or None, depth=self.depth)
 
     def member(self, name: str) -> str:
         """The URI of something in it."""

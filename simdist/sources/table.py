@@ -66,6 +66,7 @@ def table_images(
                     label=None if name is None or name == "" else str(name),
                     metadata=plain(fields),
                     offset=number,
+                    depth=source.depth,
                 )
                 continue
             try:
@@ -97,6 +98,18 @@ def _image_column(schema: pa.Schema, uri: str) -> str | None:
             f"name the one with the images {IMAGE_COLUMN!r}"
         )
     return IMAGE_COLUMN if IMAGE_COLUMN in found else next(iter(found), None)
+
+
+def image_column(table: ParquetFile, uri: str) -> str:
+    """The column that holds a file's images.
+
+    Raises:
+        SourceError: there is none.
+    """
+    holder = _image_column(table.schema_arrow, uri)
+    if holder is None:
+        raise SourceError(f"{uri} holds no images any more; ingest it again")
+    return holder
 
 
 def _holds_bytes(kind: pa.DataType) -> bool:

@@ -46,6 +46,7 @@ class _Sample:
                 label=self.label,
                 metadata=self.metadata,
                 offset=image.offset_data,
+                depth=tar.depth,
             )
 
 

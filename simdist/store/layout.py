@@ -55,7 +55,7 @@ from numpy.typing import NDArray
 
 from simdist.errors import StoreError
 
-VERSION = 5
+VERSION = 6
 COLLECTIONS = "simdist:collections"
 
 ROW_DTYPE = np.dtype("<u4")
@@ -70,8 +70,8 @@ FINGERPRINT, _MURMUR = 8, 16
 # Bytes that tell a change from any other, and of how many changes they are kept.
 TIP, TIPS = 8, 1 << 16
 
-# length of the URI, length of the label + 1 (0: no label)
-_HEADER = struct.Struct("<HH")
+# length of the URI, length of the label + 1 (0: no label), length of the place
+_HEADER = struct.Struct("<HHB")
 # How deep metadata is shown.
 _MAX_DEPTH = 64
 # Added to the length of a dead row's record.
@@ -199,36 +199,46 @@ def digests(uris: Sequence[bytes], fingerprints: Sequence[str]) -> NDArray[np.ui
     return np.hstack([name_bytes[:, : PREFIX + FIELD], print_bytes[:, :FINGERPRINT]])
 
 
+def fingerprint_digest(fingerprint: str) -> bytes:
+    """The 8 bytes of `digests` that stand for a fingerprint."""
+    return mmh3_x64_128_digest(fingerprint.encode())[:FINGERPRINT]
+
+
 @dataclass(frozen=True)
 class Record:
-    """What is stored of one image beside its vector."""
+    """What is stored of one image beside its vector; `place` is `simdist.sources.place`'s."""
 
     uri: str
     label: str | None
     metadata: Mapping[str, Any]
+    place: bytes = b""
 
 
 def pack_records(
-    uris: Sequence[bytes], labels: Sequence[str | None], metadata: Sequence[Mapping[str, Any]]
+    uris: Sequence[bytes],
+    labels: Sequence[str | None],
+    metadata: Sequence[Mapping[str, Any]],
+    places: Sequence[bytes],
 ) -> list[bytes]:
-    """Records: each a header, the URI, the label, metadata as JSON (nothing where there is none).
+    """Records: each a header, the URI, the place, the label, metadata as JSON (or nothing).
 
     Args:
         uris: encoded.
+        places: of at most 255 bytes.
     """
     return [
-        _HEADER.pack(len(uri), 0) + uri
+        _HEADER.pack(len(uri), 0, len(place)) + uri + place
         if label is None and not extra
-        else _pack_record(uri, label, extra)
-        for uri, label, extra in zip(uris, labels, metadata, strict=True)
+        else _pack_record(uri, label, extra, place)
+        for uri, label, extra, place in zip(uris, labels, metadata, places, strict=True)
     ]
 
 
-def _pack_record(uri: bytes, label: str | None, metadata: Mapping[str, Any]) -> bytes:
+def _pack_record(uri: bytes, label: str | None, metadata: Mapping[str, Any], place: bytes) -> bytes:
     label_bytes = label.encode() if label is not None else b""
     extra = json.dumps(metadata, separators=(",", ":")).encode() if metadata else b""
     label_mark = len(label_bytes) + 1 if label is not None else 0
-    return _HEADER.pack(len(uri), label_mark) + uri + label_bytes + extra
+    return _HEADER.pack(len(uri), label_mark, len(place)) + uri + place + label_bytes + extra
 
 
 def unpack_records(block: bytes) -> list[bytes]:
@@ -256,13 +266,15 @@ def unpack_record(record: bytes) -> Record:
         StoreError: it is damaged.
     """
     try:
-        uri_size, label_mark = _HEADER.unpack_from(record)
-        label_at = _HEADER.size + uri_size
+        uri_size, label_mark, place_size = _HEADER.unpack_from(record)
+        place_at = _HEADER.size + uri_size
+        label_at = place_at + place_size
         extra_at = label_at + max(label_mark - 1, 0)
         return Record(
-            uri=record[_HEADER.size : label_at].decode(),
+            uri=record[_HEADER.size : place_at].decode(),
             label=record[label_at:extra_at].decode() if label_mark else None,
             metadata=_metadata(record[extra_at:]) if len(record) > extra_at else {},
+            place=record[place_at:label_at],
         )
     # `ValueError`: it is not UTF-8, or not JSON.
     except (struct.error, ValueError) as error:

@@ -193,7 +193,7 @@ def rows(store: Store, meta: str, seen: Seen, *, width: int, rows: bytes) -> lis
 def find(
     store: Store, meta: str, *, born: bytes, uri_bits: int, width: int, digest: bytes
 ) -> list[bytes] | None:
-    """The stored vector and the record of an image; nothing if it is not there.
+    """An image's stored vector, record and fingerprint's digest; nothing if it is not there.
 
     Args:
         width: bytes of a stored vector.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,10 +54,8 @@ def convert(export: Path, out: Path, *, arch: str, trust: bool) -> Model:
             "something else with them: it cannot be converted"
         )
     model = Model(arch, weights, preprocessing, head.TAP, classes)
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    save_bundle(model, partial, about={"converted_from": export.name})
-    partial.rename(out)
+    with bundle.whole(out) as folder:
+        save_bundle(model, folder, about={"converted_from": export.name})
     return model
 
 

@@ -14,7 +14,7 @@ from simdist.errors import ImageError, OutputError, SourceError, UsageError
 from simdist.images.limits import Pixels
 from simdist.sources import Access, ImageRef, read_many
 
-_PIXELS, _BAD = "pixels.npy", "bad.json"
+PIXELS, BAD = "pixels.npy", "bad.json"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def decoded(
     Raises:
         OutputError: the file cannot be written.
     """
-    path, notes = folder / _PIXELS, folder / _BAD
+    path, notes = folder / PIXELS, folder / BAD
     if not notes.is_file():
         try:
             bad = _decode(refs, path, preprocessing, access, on_progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from simdist.errors import ModelError, Remedy, SourceError
 from simdist.sources import ImageRef, Source
 from simdist.training.job import TrainingOptions
 from simdist.training.learner import Data
-from simdist.training.pixels import decoded
+from simdist.training.pixels import BAD, PIXELS, decoded
 from simdist.training.split import Split, split
 
+CHECKPOINT = "checkpoint.pt"
 _SETTINGS = "settings.json"
 
 
@@ -112,7 +114,7 @@ def _work_folder(out: Path, settings: dict[str, Any]) -> Path:
                     f"({', '.join(other)}): run that command again to go on with it, or delete "
                     "the folder"
                 )
-        elif any(path.suffix != ".partial" for path in work.iterdir()):
+        elif any(path != notes.with_suffix(".partial") for path in work.iterdir()):
             raise ModelError(f"{work} is in the way: it is not an unfinished training; move it")
         else:
             partial = notes.with_suffix(".partial")
@@ -121,6 +123,16 @@ def _work_folder(out: Path, settings: dict[str, Any]) -> Path:
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise ModelError(f"cannot work in {work}: {error}; delete it, and try again") from error
     return work
+
+
+def remove_work(work: Path) -> None:
+    """Remove what a training has written into its folder, and the folder if no more is in it."""
+    (work / PIXELS).unlink(missing_ok=True)
+    for path in (work / CHECKPOINT, work / BAD, work / _SETTINGS):
+        path.unlink(missing_ok=True)
+        path.with_suffix(".partial").unlink(missing_ok=True)
+    with suppress(OSError):
+        work.rmdir()
 
 
 def _check_good(used: Sequence[ImageRef], border: int, bad: Mapping[int, str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import platform
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -26,13 +25,11 @@ from simdist.training.learner import (
     make_learner,
 )
 from simdist.training.loss import add_proxies, without_proxies
-from simdist.training.preparation import Preparation, prepare
+from simdist.training.preparation import CHECKPOINT, Preparation, prepare, remove_work
 from simdist.training.report import write_report
 
 if TYPE_CHECKING:
     from torch import nn
-
-_CHECKPOINT = "checkpoint.pt"
 
 
 def train(
@@ -93,7 +90,7 @@ def _learn(
         batch=options.batch,
         device=device,
     )
-    checkpoint = prepared.work / _CHECKPOINT
+    checkpoint = prepared.work / CHECKPOINT
     if checkpoint.is_file():
         state = Checkpoint.read(checkpoint)
     else:
@@ -125,24 +122,21 @@ def _write(
         classes=parts.classes,
     )
     trained = Trained(out, model.id, parts, tuple(state.epochs), best, prepared.left_out)
-    finished = prepared.work / "bundle"
-    shutil.rmtree(finished, ignore_errors=True)
     about = _about(prepared, trained, options, learning_rate=state.learning_rate, device=device)
-    save_bundle(model, finished, about=about)
-    for name in ("training", "validation", "test"):
-        _write_list(finished / f"{name}.csv", getattr(parts, name))
-    write_report(
-        finished,
-        model,
-        prepared.data,
-        prepared.used,
-        trained=trained,
-        losses=state.losses,
-        device=device,
-    )
-    bundle.check_out(out)
-    finished.rename(out)
-    shutil.rmtree(prepared.work)
+    with bundle.whole(out) as folder:
+        save_bundle(model, folder, about=about)
+        for name in ("training", "validation", "test"):
+            _write_list(folder / f"{name}.csv", getattr(parts, name))
+        write_report(
+            folder,
+            model,
+            prepared.data,
+            prepared.used,
+            trained=trained,
+            losses=state.losses,
+            device=device,
+        )
+    remove_work(prepared.work)
     return trained
 
 

@@ -79,7 +79,9 @@ def test_script_arguments_are_in_the_order_of_the_hashes(
             *[len(members) - 4][: len(members) > 4],
         ]
         assert np.frombuffer(b"".join(images.vectors), np.uint8)[::8].tolist() == members.tolist()
-        whole = layout.pack_records(encoded, [None] * len(uris), [{}] * len(uris))
+        whole = layout.pack_records(
+            encoded, [None] * len(uris), [{}] * len(uris), [b""] * len(uris)
+        )
         assert images.records == b"".join(whole)
         assert np.frombuffer(images.lengths, layout.ROW_DTYPE).tolist() == [
             len(one) for one in whole

@@ -79,6 +79,14 @@ def test_a_bundle_embeds_as_the_exported_learner_does(export: Path, tmp_path: Pa
     assert np.allclose(rows, theirs, atol=1e-5)
 
 
+def test_a_folder_with_a_name_like_its_own_is_left_alone(export: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle.partial").mkdir()
+    (tmp_path / "bundle.partial" / "diary.txt").write_text("dear")
+    convert(export, tmp_path / "bundle", arch="resnet18", trust=True)
+    assert (tmp_path / "bundle.partial" / "diary.txt").read_text() == "dear"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle.partial"]
+
+
 class Hostile:
     """Unpickled, it makes a folder."""
 

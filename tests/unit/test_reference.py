@@ -38,7 +38,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 def stored(ref: ImageRef) -> layout.Record:
     """What comes back of what is stored of an image."""
-    packed = layout.pack_records([ref.uri.encode()], [ref.label], [ref.metadata])
+    packed = layout.pack_records([ref.uri.encode()], [ref.label], [ref.metadata], [b""])
     return layout.unpack_record(packed[0])
 
 
@@ -118,12 +118,12 @@ def test_an_image_of_an_archive_that_cannot_be_stored_is_a_failure(tmp_path: Pat
 def test_what_an_earlier_version_stored_is_shown_all_the_same(depth: int) -> None:
     """A surrogate of its own and endless nesting, which an answer cannot hold."""
     packed = '{"a":' * depth + '"caf\\udce9"' + "}" * depth
-    record = b"\x01\x00\x00\x00u" + packed.encode()
+    record = b"\x01\x00\x00\x00\x00u" + packed.encode()
     shown = layout.unpack_record(record).metadata
     json.dumps(shown, ensure_ascii=False).encode()
     assert len(json.dumps(shown)) < 10 * MAX_DEPTH
 
 
 def test_a_surrogate_of_its_own_is_shown_as_a_question_mark() -> None:
-    record = b'\x01\x00\x00\x00u{"a":["caf\\udce9"],"\\udce9":"\\ud83d\\udc1f"}'
+    record = b'\x01\x00\x00\x00\x00u{"a":["caf\\udce9"],"\\udce9":"\\ud83d\\udc1f"}'
     assert layout.unpack_record(record).metadata == {"a": ["caf?"], "?": "\N{FISH}"}

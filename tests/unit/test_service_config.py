@@ -177,3 +177,15 @@ def test_a_bad_serve_config_file_is_refused(
     monkeypatch.delenv(REDIS_URL_VARIABLE, raising=False)
     with pytest.raises(UsageError, match=reason):
         ServiceConfig.of(arguments)
+
+
+@pytest.mark.parametrize("place", ["/data/photos", "file:///data/photos/", "s3://bucket/photos"])
+def test_places_whose_pictures_are_shown(place: str) -> None:
+    config = ServiceConfig("redis://h", loopback=True, thumbnails_from=(place,))
+    assert config.thumbnails_from == (place,)
+
+
+@pytest.mark.parametrize("place", ["photos", "", "http://example.org/photos", "s3://"])
+def test_a_place_that_cannot_be_shown_is_refused(place: str) -> None:
+    with pytest.raises(UsageError, match=r"neither an absolute path|names? no|does not name"):
+        ServiceConfig("redis://h", loopback=True, thumbnails_from=(place,))

@@ -51,7 +51,7 @@ def test_a_ref_says_what_the_listing_knows(tmp_path: Path) -> None:
     touch(path)
     os.utime(path, ns=(5, 7_000_000_001))
     (ref,) = list_folder(tmp_path)
-    assert ref == ImageRef(path.as_uri(), "1-7000000001", 1, "cats")
+    assert ref == ImageRef(path.as_uri(), "1-7000000001", 1, "cats", depth=2)
 
 
 @pytest.mark.parametrize("change", ["size", "time"])

@@ -177,6 +177,14 @@ def test_an_unfinished_training_is_not_resumed_with_other_settings(
         run(photos, out)
 
 
+def test_a_folder_of_half_written_files_is_left_alone(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "bundle.training").mkdir()
+    (tmp_path / "bundle.training" / "film.partial").write_text("dear")
+    with pytest.raises(ModelError, match="in the way: it is not an unfinished training"):
+        run(photos, tmp_path / "bundle")
+    assert [path.name for path in (tmp_path / "bundle.training").iterdir()] == ["film.partial"]
+
+
 @pytest.mark.parametrize("thing", ["a file", "a bundle", "an empty folder"])
 def test_nothing_is_overwritten(thing: str, photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
@@ -200,6 +208,18 @@ def test_an_unrelated_folder_is_left_alone(photos: Path, tmp_path: Path) -> None
     with pytest.raises(ModelError, match="in the way: it is not an unfinished training"):
         run(photos, tmp_path / "bundle")
     assert [path.name for path in (tmp_path / "bundle.training").iterdir()] == ["diary.txt"]
+
+
+def test_what_somebody_keeps_in_its_folder_is_left_alone(few: Path, tmp_path: Path) -> None:
+    work = tmp_path / "bundle.training"
+
+    def note(progress: Progress) -> None:
+        (work / "bundle").mkdir(exist_ok=True)
+        (work / "bundle" / "diary.txt").write_text("dear")
+
+    run(few, tmp_path / "bundle", QUICK, on_progress=note)
+    assert [path.name for path in work.rglob("*")] == ["bundle", "diary.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "bundle.training", "few"]
 
 
 @pytest.fixture

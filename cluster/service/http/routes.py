@@ -55,6 +55,7 @@ from simdist.errors import (
 from simdist.index.collection import Collection
 from simdist.index.tuning import stored_tunings
 from simdist.search.question import Hit
+from simdist.sources.originals import OriginalError
 
 _TAGS = [
     {"name": "search", "description": "Find similar images."},
@@ -171,8 +172,10 @@ def _reading_routes(worker: QueryWorker) -> APIRouter:
         made = thumbnails.get(key)
         if made is None:
             try:
-                data = await worker.read(stored.uri)
+                data = await worker.original(bytes.fromhex(image_id), collection)
                 made = await worker.decoded(lambda: thumbnail(data))
+            except OriginalError as error:
+                raise ProblemError(404, str(error)) from error
             except (SourceError, ImageError, UsageError) as error:
                 raise ProblemError(
                     404, "the image can no longer be read from its source"

@@ -5,4 +5,8 @@ end
 local shift = 2 ^ (8 * PREFIX - uri_bits)
 local hash = base .. 'uris:' .. math.floor(struct.unpack('>I' .. PREFIX, digest) / shift)
 local entry = redis.call('HGET', hash, string.sub(digest, PREFIX + 1))
-return entry and {read_row(struct.unpack('<I4', entry), tonumber(width))} or {}
+if not entry then
+  return {}
+end
+local vector, record = read_row(struct.unpack('<I4', entry), tonumber(width))
+return {vector, record, string.sub(entry, ROW + 1)}
