@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import sys
 from typing import Annotated
 
@@ -74,6 +76,9 @@ def main() -> None:
     """Run the command line; an error is one sentence on stderr, and the exit code says its kind."""
     # Typer handles neither of these before the commands run, so the flag is looked for here.
     debug = "--debug" in sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the terminal cannot show must not end the command.
+        sys.stdout.reconfigure(errors="backslashreplace")
     with noted_interrupts() as interrupts:
         _run(interrupts, debug=debug)
 
@@ -98,6 +103,9 @@ def _run(interrupts: Interrupts, *, debug: bool) -> None:
         if interrupts.came:
             _complain(STOPPED)
             sys.exit(INTERRUPTED)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            _complain(f"the disk is full ({error}): make room, then run the same command again")
+            sys.exit(1)
         _complain(f"{type(error).__name__}: {error}; this is a defect: report it with --debug")
         sys.exit(1)
 

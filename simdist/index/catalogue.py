@@ -56,6 +56,7 @@ def ensure(store: Store, name: str, entry: Entry) -> Entry:
         UsageError, CollectionError: as `find`; or a number of partitions that no collection has.
     """
     store.require_memory()
+    store.warn_of_forgetting()
     if not 1 <= entry.partitions <= MAX_PARTITIONS:
         raise UsageError(f"a collection has 1 to {MAX_PARTITIONS} partitions")
     born: dict[str, Argument] = {"born": secrets.token_hex(8)}

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.cluster import RedisCluster
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from simdist.errors import StoreError, UsageError
@@ -24,8 +26,14 @@ CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
 # How long replicas that are asked for may take to confirm a write.
 REPLICA_SECONDS = 5.0
+# How long a failover may take to make a primary of the server that is written to.
+PRIMARY_SECONDS = 10.0
+_PAUSE_SECONDS = 0.2
 
 Argument = bytes | str | int
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,11 +54,13 @@ class Store:
         client: redis-py's client, with its connection pools.
         eviction: the policy by which the server drops keys when its memory is full; empty where it
             drops none of simdist's.
+        forgetful: it keeps no append-only file.
     """
 
     url: str
     client: redis.Redis | RedisCluster
     eviction: str = ""
+    forgetful: bool = False
 
     def require_memory(self) -> None:
         """Check that what is written is kept, also when the server's memory is full.
@@ -65,6 +75,15 @@ class Store:
                 "run the same command again"
             )
 
+    def warn_of_forgetting(self) -> None:
+        """Say so if the server, when it ends, loses what it has been given since its last save."""
+        if self.forgetful:
+            _log.warning(
+                "Redis at %s loses what it has been given when it ends (appendonly no): set "
+                "appendonly yes there, or run the same ingest again after each restart",
+                hide_password(self.url),
+            )
+
     def call(self, *command: Argument) -> Any:
         """Send one command and return its answer, strings as bytes.
 
@@ -72,7 +91,9 @@ class Store:
             StoreError: the server cannot be reached or refuses.
         """
         with self._explained():
-            return self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+            return self._patiently(
+                lambda: self.client.execute_command(*command)  # type: ignore[no-untyped-call]
+            )
 
     def call_many(self, commands: Iterable[Sequence[Argument]]) -> list[Any]:
         """Send many commands in one round trip (to each node of a cluster); not atomic.
@@ -103,10 +124,9 @@ class Store:
         """
         rest = (len(keys), *keys, *arguments)
         with self._explained():
-            try:
-                answer, confirmed = self._send(keys[0], replicas, ("EVALSHA", script.digest, *rest))
-            except NoScriptError:
-                answer, confirmed = self._send(keys[0], replicas, ("EVAL", script.source, *rest))
+            answer, confirmed = self._patiently(
+                lambda: self._send_script(keys[0], replicas, script, rest)
+            )
         if confirmed < replicas:
             raise StoreError(
                 f"the images are written to Redis at {hide_password(self.url)}, but {confirmed} "
@@ -126,6 +146,29 @@ class Store:
             # Its own `close` leaves the pools that it made for the nodes open.
             self.client.disconnect_connection_pools()  # type: ignore[no-untyped-call]
         self.client.close()
+
+    def _patiently(self, send: Callable[[], T]) -> T:
+        """Send; to a server that has become a replica, some seconds long, on new connections.
+
+        A name may lead to the new primary, or this server become the primary again.
+        """
+        deadline = time.monotonic() + PRIMARY_SECONDS
+        while True:
+            try:
+                return send()
+            except ReadOnlyError:
+                if time.monotonic() > deadline or isinstance(self.client, RedisCluster):
+                    raise
+                self.client.connection_pool.disconnect()
+                time.sleep(_PAUSE_SECONDS)
+
+    def _send_script(
+        self, key: str, replicas: int, script: Script, rest: Sequence[Argument]
+    ) -> tuple[Any, int]:
+        try:
+            return self._send(key, replicas, ("EVALSHA", script.digest, *rest))
+        except NoScriptError:
+            return self._send(key, replicas, ("EVAL", script.source, *rest))
 
     def _send(self, key: str, replicas: int, command: Sequence[Argument]) -> tuple[Any, int]:
         """Send a command; returns its answer, and how many replicas confirm it if that is asked."""
@@ -208,7 +251,7 @@ def connect(url: str) -> Store:
         store.close()
         raise
     if not server.get("cluster_enabled"):
-        return replace(store, eviction=_eviction(server))
+        return replace(store, eviction=_eviction(server), forgetful=_is_forgetful(server))
     store.close()
     if url.startswith("unix://"):
         raise UsageError(
@@ -221,14 +264,19 @@ def connect(url: str) -> Store:
 def _whole_cluster(url: str, options: Mapping[str, Any]) -> Store:
     with explained(url, cluster=True):
         store = Store(url, RedisCluster.from_url(url, **options))
-        policies = [_eviction(node.info("memory")) for node in store.primaries()]
-    return replace(store, eviction=next(filter(None, policies), ""))
+        servers = [node.info() for node in store.primaries()]
+    eviction = next(filter(None, map(_eviction, servers)), "")
+    return replace(store, eviction=eviction, forgetful=any(map(_is_forgetful, servers)))
 
 
 def _eviction(server: Mapping[str, Any]) -> str:
     """The policy of a server, by its INFO, if it drops keys that nobody said may expire."""
     policy = str(server.get("maxmemory_policy", ""))
     return policy if policy.startswith("allkeys-") else ""
+
+
+def _is_forgetful(server: Mapping[str, Any]) -> bool:
+    return not server.get("aof_enabled", 1)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from redis.exceptions import (
     MaxConnectionsError,
     NoPermissionError,
     OutOfMemoryError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
@@ -60,21 +61,33 @@ def explained(url: str, *, cluster: bool) -> Iterator[None]:
         raise _unreachable(address, error, cluster=True) from error
     except (AskError, TryAgainError) as error:
         raise _moving(address) from error
-    except NoPermissionError as error:
-        raise _forbidden(address, error) from error
-    except OutOfMemoryError as error:
-        raise StoreError(
-            f"Redis at {address} is out of memory: raise its maxmemory, then run the same "
-            "command again"
-        ) from error
     except ResponseError as error:
-        if "non local key in a cluster node" in str(error):
-            raise _moving(address) from error
-        if _FORBIDDEN_IN_SCRIPT.search(str(error)):
-            raise _forbidden(address, error) from error
-        raise StoreError(f"Redis at {address} refused a command: {error}") from error
+        raise _refused(address, error) from error
     except RedisError as error:
         raise StoreError(f"Redis at {address} failed: {error}") from error
+
+
+def _refused(address: str, error: ResponseError) -> StoreError:
+    said = str(error)
+    if isinstance(error, NoPermissionError) or _FORBIDDEN_IN_SCRIPT.search(said):
+        return _forbidden(address, error)
+    if isinstance(error, OutOfMemoryError):
+        return StoreError(
+            f"Redis at {address} is out of memory: raise its maxmemory, then run the same "
+            "command again"
+        )
+    if isinstance(error, ReadOnlyError):
+        return StoreError(
+            f"Redis at {address} is a replica, which takes no writes: give the primary's address"
+        )
+    if said.startswith("MISCONF"):
+        return StoreError(
+            f"Redis at {address} takes no writes, for it cannot write to its disk: make room there "
+            "(its log says what is wrong), then run the same command again"
+        )
+    if "non local key in a cluster node" in said:
+        return _moving(address)
+    return StoreError(f"Redis at {address} refused a command: {said}")
 
 
 def _unreachable(address: str, error: Exception, *, cluster: bool) -> StoreError:

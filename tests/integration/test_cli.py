@@ -264,6 +264,39 @@ class TestServers:
         assert result.returncode == 1
 
 
+@pytest.mark.slow
+def test_output_for_which_there_is_no_room(tmp_path: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "simdist", "status"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=os.environ | {"SIMDIST_DATA_DIR": str(tmp_path)},
+            check=False,
+        )
+    assert result.returncode == 1
+    assert "the disk is full" in result.stderr
+    assert "defect" not in result.stderr
+
+
+@pytest.mark.slow
+def test_a_terminal_that_cannot_show_a_name_shows_its_number(tmp_path: Path) -> None:
+    env = os.environ | {"SIMDIST_DATA_DIR": str(tmp_path), "PYTHONIOENCODING": "ascii"}
+    with embedded_server(tmp_path) as url:
+        store = connect(url)
+        Collection.create(store, "photos", model="caf\u00e9", model_id="caf\u00e9", dim=4)
+        store.close()
+        result = subprocess.run(
+            [sys.executable, "-m", "simdist", "status"],
+            capture_output=True,
+            text=True,
+            env=env,
+            check=True,
+        )
+    assert "caf\\xe9" in result.stdout
+
+
 def test_help_and_version(cli: CommandLine) -> None:
     result = cli.run("--help")
     assert result.code == 0
