@@ -24,6 +24,8 @@ from redis.retry import Retry
 from simdist.store import Store, connect
 
 SLOTS = 16384
+# The folder of a server's file.
+APPEND_ONLY = "appendonlydir"
 # Of servers with users: simdist's own, and one that may do everything.
 USER, TESTER = "simdist", "tester"
 
@@ -77,6 +79,18 @@ class Server:
         """Let it die where it stands."""
         self.process.kill()
         self.process.wait()
+
+    def back_up(self, to: Path) -> None:
+        """Copy its append-only file, with all that it has answered for."""
+        wait_until_written(self)
+        shutil.rmtree(to, ignore_errors=True)
+        shutil.copytree(self.folder / APPEND_ONLY, to)
+
+    def die_and_restore(self, backup: Path) -> None:
+        """It dies, and has what it had then; it does not run."""
+        self.kill()
+        shutil.rmtree(self.folder / APPEND_ONLY)
+        shutil.copytree(backup, self.folder / APPEND_ONLY)
 
     @contextmanager
     def frozen(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -44,6 +45,9 @@ class Kind(StrEnum):
     S3_SLOW = "S3 takes a second longer"
     REDIS_KILLED = "Redis is killed, then started again"
     REDIS_PAUSED = "Redis stands still"
+    REDIS_BACK = "Redis goes back to what it had"
+    REDIS_FULL = "Redis has no memory left"
+    DISK_FULL = "Redis has no disk left, and dies of it"
     DRIVER_KILLED = "the driver is killed"
     DRIVER_STOPPED = "the driver gets Ctrl-C"
 
@@ -123,6 +127,30 @@ def _fault(kind: Kind, after: int, dice: random.Random) -> Fault:
     return Fault(kind, after, delay, lasts=dice.uniform(0.1, 3), choice=dice.random())
 
 
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A file system of its own, of 64 MB."""
+    folder.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", folder], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextmanager
+def filled_disk(folder: Path) -> Iterator[None]:
+    """Whoever writes there meanwhile finds no room."""
+    filler = folder / "filler"
+    with filler.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(1 << 16)):
+            pass
+    try:
+        yield
+    finally:
+        filler.unlink()
+
+
 class Strikes:
     """Strikes a run with a round's faults, each in a thread of its own."""
 
@@ -168,6 +196,8 @@ class Rig:
     cluster: Cluster
     redis: Server
     s3: FlakyProxy
+    # When Redis last went back in time.
+    went_back: float = 0.0
     tried: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
 
@@ -205,6 +235,22 @@ class Rig:
         elif kind is Kind.REDIS_PAUSED:
             with self.redis.frozen():
                 yield
+        elif kind is Kind.REDIS_BACK:
+            backup = self.redis.folder / "backup"
+            self.redis.back_up(backup)
+            yield
+            self.redis.die_and_restore(backup)
+            self.redis.start()
+            self.went_back = time.monotonic()
+        elif kind is Kind.REDIS_FULL:
+            self.redis.ask("CONFIG", "SET", "maxmemory", self.redis.ask("INFO")["used_memory"])
+            yield
+            self.redis.ask("CONFIG", "SET", "maxmemory", 0)
+        elif kind is Kind.DISK_FULL:
+            with filled_disk(self.redis.folder):
+                yield
+            if self.redis.process.poll() is not None:
+                self.redis.start()
         else:
             self.s3.mood = MOODS[kind]
             yield

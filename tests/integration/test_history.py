@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,10 +29,8 @@ from tests.servers import (
     running_cluster,
     valkey,
     wait_until_caught_up,
-    wait_until_written,
 )
 
-FILE = "appendonlydir"
 OLD, LOST = 900, 200
 on_each_server = pytest.mark.parametrize(
     "past",
@@ -56,16 +53,12 @@ class Past:
     def remember(self) -> None:
         """Copy the append-only files, as a backup does."""
         for node in self.nodes:
-            wait_until_written(node)
-            shutil.rmtree(self.kept / str(node.port), ignore_errors=True)
-            shutil.copytree(node.folder / FILE, self.kept / str(node.port))
+            node.back_up(self.kept / str(node.port))
 
     def go_back(self) -> None:
         """All servers die, and start with what was remembered."""
         for node in self.nodes:
-            node.kill()
-            shutil.rmtree(node.folder / FILE)
-            shutil.copytree(self.kept / str(node.port), node.folder / FILE)
+            node.die_and_restore(self.kept / str(node.port))
         for node in self.nodes:
             node.start()
         if len(self.nodes) > 1:
