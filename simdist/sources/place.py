@@ -12,6 +12,8 @@ from simdist.sources.reference import ImageRef
 _MEMBER = struct.Struct("<BQI")
 _VERSION = 8
 _DEEPEST = 255
+# By their depth: most images are files, and a batch of them takes a tenth of a microsecond each.
+_WHOLE_FILES = (b"", *(bytes((depth,)) for depth in range(1, _DEEPEST + 1)))
 
 
 @dataclass(frozen=True)
@@ -33,14 +35,12 @@ class Place:
     @staticmethod
     def pack(ref: ImageRef) -> bytes:
         """Of a listed image; empty where nobody has read it, or could say that it has changed."""
-        depth = min(ref.depth, _DEEPEST)
+        depth = ref.depth if ref.depth < _DEEPEST else _DEEPEST
         if ref.version is not None:
             return bytes((depth,)) + version_digest(ref.version)
-        if not depth:
-            return b""
         # The row of a Parquet file is in the URI.
-        if ref.offset is None or not ref.size:
-            return bytes((depth,))
+        if not depth or ref.offset is None or not ref.size:
+            return _WHOLE_FILES[depth]
         return _MEMBER.pack(depth, ref.offset, ref.size)
 
     @classmethod
