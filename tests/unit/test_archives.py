@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,14 @@ from simdist.sources import (
     Selection,
     files,
     open_source,
+    parquet,
     read_bytes,
     read_many,
     reading,
     reference,
-    table,
 )
+from simdist.sources.parquet import ImageColumn
+from simdist.sources.reference import Found
 from simdist.sources.source import Entry
 from tests.archives import dataset_of, parquet_of, shard_of, tar_of
 from tests.conftest import PHOTOS
@@ -244,30 +247,34 @@ def test_bytes_alone_are_images_too(place: Place) -> None:
         read_bytes(f"{uri}#3")
 
 
-def test_a_row_group_is_read_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyarrow.parquet import ParquetFile
-
+def test_rows_are_read_once_in_about_their_order(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two shards at a time, and the second may be the first to be read."""
     uri = place.put("a.parquet", dataset_of(FISH))
     refs, _ = split(open_source(uri).entries)
-    groups = []
-    read = ParquetFile.read_row_group
+    opened = []
+    begin = ImageColumn.__init__
 
-    def noted(self: ParquetFile, group: int, **options: object) -> object:
-        groups.append(group)
-        return read(self, group, **options)
+    def noted(self: ImageColumn, source: Found, group: int, *rest: Any) -> None:
+        opened.append(group)
+        begin(self, source, group, *rest)
 
-    monkeypatch.setattr(ParquetFile, "read_row_group", noted)
+    monkeypatch.setattr(ImageColumn, "__init__", noted)
     access = open_source(uri).access
-    for ref in refs:
+    for ref in [refs[1], refs[0], *refs[2:]]:
         [data] = read_many([ref], access)
         assert isinstance(data, bytes)
-    assert groups == [0, 1, 2]
+    assert opened == [0, 1, 2]
+    # What is no longer held is read again.
+    monkeypatch.setattr(parquet, "MAX_KEPT", 1)
+    assert list(read_many(refs[::-1], access)) == [photo.read_bytes() for photo in FISH[::-1]]
 
 
 def test_a_row_group_that_is_too_large_is_refused(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "MAX_ROW_GROUP", 1000)
+    monkeypatch.setattr(parquet, "MAX_ROW_GROUP", 1000)
     _, fetched = everything(place.put("a.parquet", dataset_of(FISH)))
     assert all("smaller row groups" in str(data) for data in fetched)
 
