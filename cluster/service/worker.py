@@ -37,10 +37,11 @@ from simdist.store import connect
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
-# Threads that wait for Redis; for web addresses, folders and object stores, however slow those
-# are; and that decode.
+# Threads that wait for Redis; for web addresses, however slow those are; for folders and object
+# stores, which others chose; and that decode.
 _READERS = 16
 _FETCHERS = 16
+_FILES = 8
 _DECODERS = 2
 # Seconds between two attempts to reach an embedder that is not there.
 _PAUSE = 0.2
@@ -74,6 +75,7 @@ class QueryWorker:
         self._searching = ThreadPoolExecutor(1, thread_name_prefix="simdist-search")
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="simdist-read")
         self._fetching = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="simdist-fetch")
+        self._files = ThreadPoolExecutor(_FILES, thread_name_prefix="simdist-files")
         self._decoding = ThreadPoolExecutor(_DECODERS, thread_name_prefix="simdist-decode")
         for collection in config.collections:
             try:
@@ -146,14 +148,22 @@ class QueryWorker:
         """
         if is_web_address(uri):
             return await self.fetch(uri)
-        return await self._in(self._fetching, lambda: read_bytes(uri), stage="fetch")
+        return await self._in(self._files, lambda: read_bytes(uri), stage="fetch")
 
     async def fetch(self, url: str) -> bytes:
-        """Fetch an image from a public address, safely."""
-        loopback = self.config.fetch_loopback
-        return await self._in(
-            self._fetching, lambda: fetch(url, allow_loopback=loopback), stage="fetch"
-        )
+        """Fetch an image from a public address, safely, in the time of a request.
+
+        Raises:
+            FetchError: it is refused, or cannot be had by then.
+        """
+        ends_at = time.monotonic() + self.config.deadline
+
+        def get() -> bytes:
+            # Less what it has waited for a thread.
+            left = max(ends_at - time.monotonic(), 0)
+            return fetch(url, allow_loopback=self.config.fetch_loopback, seconds=left)
+
+        return await self._in(self._fetching, get, stage="fetch")
 
     async def decoded(self, work: Callable[[], T]) -> T:
         """Run work on pixels where it delays no search."""
