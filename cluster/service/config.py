@@ -114,7 +114,9 @@ class ServiceConfig:
         max_staleness: seconds that an answer may be behind the collection.
         queue: requests that a worker has at once; more are answered 503.
         deadline: seconds that a request may take, its body included.
-        rate: requests a second that a token may send to a worker, on average.
+        rate: requests a second that a token may send to a worker, on average; an image counts as
+            several, and so does each search of a batch.
+        max_pixels: of an image to search by or to add; an ingest takes larger ones.
         loopback: it can be reached from this machine only, and so needs no tokens.
         fetch_loopback: let it fetch addresses of its own machine: for tests.
     """
@@ -130,6 +132,7 @@ class ServiceConfig:
     queue: int = 64
     deadline: float = 10.0
     rate: float = 200.0
+    max_pixels: int = 25_000_000
     tokens: Tokens = Tokens()
     loopback: bool = False
     fetch_loopback: bool = False
