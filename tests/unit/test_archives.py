@@ -22,6 +22,7 @@ from simdist.sources import (
     read_many,
     reading,
     reference,
+    tar,
 )
 from simdist.sources.parquet import ImageColumn
 from simdist.sources.reference import Found
@@ -222,6 +223,20 @@ def test_another_archive_of_the_same_name_is_other_content(place: Place) -> None
 
 
 # Parquet.
+
+
+def test_a_key_has_so_many_images_and_notes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are held in memory until the next key."""
+    monkeypatch.setattr(tar, "MAX_IMAGES", 2)
+    monkeypatch.setattr(tar, "MAX_NOTE", 100)
+    members = {"k.jpg": b"1", "k.b.jpg": b"2", "k.c.jpg": b"3", "k.txt": b"x" * 60}
+    uri = place.put("a.tar", tar_of(members | {"k.json": b" " * 40 + b"{}", "l.jpg": b"4"}))
+    refs, failures = split(open_source(uri).entries)
+    assert [ref.uri for ref in refs] == [f"{uri}#{name}" for name in ("k.jpg", "k.b.jpg", "l.jpg")]
+    assert failures == {
+        f"{uri}#k.c.jpg": "its key has more than 2 images",
+        f"{uri}#k.json": "it has 42 bytes; at most 100 are kept with an image",
+    }
 
 
 def test_a_dataset_gives_images_labels_and_metadata(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
+
+from tests.archives import tar_of
 
 pytestmark = pytest.mark.slow
 
@@ -133,3 +136,16 @@ def test_a_few_kilobytes_of_parquet_never_become_gigabytes(
     write(path)
     assert path.stat().st_size < 100_000
     assert read(how, path).startswith(expected)
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_of_gigabytes_is_not_read(tmp_path: Path, kind: bytes) -> None:
+    """What comes before it is listed; the file has the bytes, but not on the disk."""
+    path, size = tmp_path / "bomb.tar", 4 << 30
+    header = tarfile.TarInfo("pax")
+    header.type, header.size = kind, size
+    data = tar_of({"a.jpg": b"1"})[:1024] + header.tobuf(tarfile.USTAR_FORMAT)
+    with path.open("wb") as file:
+        file.write(data)
+        file.truncate(len(data) + size)
+    assert read("list", path) == "listed 1 1\n"
