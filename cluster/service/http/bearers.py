@@ -15,7 +15,7 @@ from cluster.service.http.problems import RETRY_AFTER, ProblemError
 from cluster.service.turns import ASKED_BY
 
 # What an image costs, to be fetched or not; all else costs 1, and of a batch each search.
-IMAGE_COST = 5
+IMAGE_COST = 2
 # The part of a worker's requests that are one bearer's at most, where there are several.
 _SHARE = 4
 # Where a request's scope has them.
