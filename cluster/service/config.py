@@ -115,7 +115,9 @@ class ServiceConfig:
         max_staleness: seconds that an answer may be behind the collection.
         queue: requests that a worker has at once; more are answered 503.
         deadline: seconds that a request may take, its body included.
-        rate: requests a second that a token may send to a worker, on average.
+        rate: requests a second that a token may send to a worker, on average; an image counts as
+            several, and so does each search of a batch.
+        max_pixels: of an image to search by or to add; an ingest takes larger ones.
         loopback: it can be reached from this machine only, and so needs no tokens.
         thumbnails_from: folders and prefixes, absolute or as URIs, from which pictures are shown
             that no ingest has read there.
@@ -133,6 +135,7 @@ class ServiceConfig:
     queue: int = 64
     deadline: float = 10.0
     rate: float = 200.0
+    max_pixels: int = 25_000_000
     tokens: Tokens = Tokens()
     loopback: bool = False
     thumbnails_from: tuple[str, ...] = ()

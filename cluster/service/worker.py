@@ -17,6 +17,7 @@ from PIL import Image
 
 from cluster.service.config import ServiceConfig
 from cluster.service.metrics import ServiceMetrics
+from cluster.service.turns import Turns
 from simdist.embedding import Preprocessing
 from simdist.errors import (
     BusyError,
@@ -39,11 +40,13 @@ from simdist.store import connect
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
-# Threads that wait for Redis; for web addresses, folders and object stores, however slow those
-# are; and that decode.
+# Threads that wait for Redis; for web addresses, however slow those are; for folders and object
+# stores, which others chose; and that decode. Of those for strangers' addresses and images, one
+# bearer holds so many.
 _READERS = 16
-_FETCHERS = 16
-_DECODERS = 2
+_FETCHERS, _FETCHERS_EACH = 32, 16
+_FILES = 8
+_DECODERS, _DECODERS_EACH = 3, 2
 # Seconds between two attempts to reach an embedder that is not there.
 _PAUSE = 0.2
 
@@ -76,8 +79,9 @@ class QueryWorker:
         # One thread: a searcher is for one, and on one core two would only take turns.
         self._searching = ThreadPoolExecutor(1, thread_name_prefix="simdist-search")
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="simdist-read")
-        self._fetching = ThreadPoolExecutor(_FETCHERS, thread_name_prefix="simdist-fetch")
-        self._decoding = ThreadPoolExecutor(_DECODERS, thread_name_prefix="simdist-decode")
+        self._fetching = Turns(_FETCHERS, each=_FETCHERS_EACH, name="simdist-fetch")
+        self._files = ThreadPoolExecutor(_FILES, thread_name_prefix="simdist-files")
+        self._decoding = Turns(_DECODERS, each=_DECODERS_EACH, name="simdist-decode")
         for collection in config.collections:
             try:
                 searcher = self._searcher(collection)
@@ -156,14 +160,22 @@ class QueryWorker:
             return await self.fetch(origin.uri)
         original = Original(origin.uri, origin.place, origin.has)
         read = partial(read_original, original, roots=self._roots, access=Access.resolve())
-        return await self._in(self._fetching, read, stage="fetch")
+        return await self._in(self._files, read, stage="fetch")
 
     async def fetch(self, url: str) -> bytes:
-        """Fetch an image from a public address, safely."""
-        loopback = self.config.fetch_loopback
-        return await self._in(
-            self._fetching, lambda: fetch(url, allow_loopback=loopback), stage="fetch"
-        )
+        """Fetch an image from a public address, safely, in the time of a request.
+
+        Raises:
+            FetchError: it is refused, or cannot be had by then.
+        """
+        ends_at = time.monotonic() + self.config.deadline
+
+        def get() -> bytes:
+            # Less what it has waited for a thread.
+            left = max(ends_at - time.monotonic(), 0)
+            return fetch(url, allow_loopback=self.config.fetch_loopback, seconds=left)
+
+        return await self._in(self._fetching, get, stage="fetch")
 
     async def decoded(self, work: Callable[[], T]) -> T:
         """Run work on pixels where it delays no search."""
@@ -234,7 +246,9 @@ class QueryWorker:
                     self._model = await self._embedder.model.remote()
                 model_id, preprocessing = self._model
                 opened.require_model(model_id)
-                pixels = await self.decoded(partial(preprocessing.pixels, data))
+                most = self.config.max_pixels
+                decode_it = partial(preprocessing.pixels, data, max_pixels=most)
+                pixels = await self.decoded(decode_it)
                 started = time.perf_counter()
                 vector: NDArray[np.float32] = await self._embedder.embed.remote(pixels)
                 self.metrics.stage("embed", time.perf_counter() - started)
@@ -267,10 +281,12 @@ class QueryWorker:
             raise BusyError(f"no answer within {self.config.deadline:g} s; try again") from error
 
     async def _in(
-        self, pool: ThreadPoolExecutor, work: Callable[[], T], *, stage: str | None = None
+        self, pool: ThreadPoolExecutor | Turns, work: Callable[[], T], *, stage: str | None = None
     ) -> T:
         started = time.perf_counter()
         try:
+            if isinstance(pool, Turns):
+                return await pool.run(work)
             return await asyncio.get_running_loop().run_in_executor(pool, work)
         finally:
             if stage is not None:

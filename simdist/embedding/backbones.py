@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from simdist.embedding import torchvision_networks
 from simdist.errors import UsageError
-from simdist.images.limits import Pixels
+from simdist.images.limits import MAX_PIXELS, Pixels
 from simdist.images.resizing import Resize
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Preprocessing:
     std: tuple[float, float, float]
     resize: Resize = Resize.squash
 
-    def pixels(self, data: bytes) -> Pixels:
+    def pixels(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
         """An image's bytes -> (size, size, 3) uint8, RGB.
 
         Raises:
@@ -38,7 +38,7 @@ class Preprocessing:
         """
         from simdist.images.decoding import decode
 
-        return decode(data, size=self.size, resize=self.resize)
+        return decode(data, size=self.size, resize=self.resize, max_pixels=max_pixels)
 
     def as_json(self) -> dict[str, object]:
         """The fields, as a bundle's card has them, and as they make up a model's id."""

@@ -47,7 +47,9 @@ def _silence_libtiff() -> None:
 _silence_libtiff()
 
 
-def decode(data: bytes, *, size: int, resize: Resize = Resize.squash) -> Pixels:
+def decode(
+    data: bytes, *, size: int, resize: Resize = Resize.squash, max_pixels: int = MAX_PIXELS
+) -> Pixels:
     """Decode an image to the square that a backbone takes.
 
     The first frame is taken, the EXIF orientation applied, transparency laid over white, 16-bit
@@ -58,6 +60,7 @@ def decode(data: bytes, *, size: int, resize: Resize = Resize.squash) -> Pixels:
         data: the file's bytes, at most `MAX_BYTES`.
         size: width and height of the result, in pixels.
         resize: what becomes of a picture that is not square.
+        max_pixels: of the picture.
 
     Returns:
         (size, size, 3) uint8, RGB.
@@ -66,7 +69,7 @@ def decode(data: bytes, *, size: int, resize: Resize = Resize.squash) -> Pixels:
         ImageError: empty, too large, of a format not in `FORMATS`, or damaged.
     """
     with _errors():
-        picture = _open(data)
+        picture = _open(data, max_pixels)
         pixels = None
         if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):
             pixels = square(data, *picture.size, size=size, resize=resize)
@@ -110,7 +113,7 @@ def _errors() -> Iterator[None]:
         raise ImageError(f"damaged image: {_first_line(error)}") from error
 
 
-def _open(data: bytes) -> Image.Image:
+def _open(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Check what can be checked before a pixel is decoded."""
     if not data:
         raise ImageError("the file is empty")
@@ -125,8 +128,8 @@ def _open(data: bytes) -> Image.Image:
     width, height = picture.size
     if not width * height:
         raise ImageError("it has no pixels")
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{width} x {height} is more than {MAX_PIXELS:,} pixels")
+    if width * height > max_pixels:
+        raise ImageError(f"{width} x {height} is more than {max_pixels:,} pixels")
     if isinstance(picture, JpegImageFile):
         check_scans(data)
     return picture

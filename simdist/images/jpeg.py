@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from simdist.images.limits import Pixels
     from simdist.images.resizing import Resize
 
-# Encoders write up to a dozen. Each scan passes over all pixels, and 100 bytes are enough for one:
+# Encoders write up to a dozen. Each scan passes over all pixels, and few bytes are enough for one:
 # without a limit a file of 64 MB keeps a decoder busy for hours.
-MAX_SCANS = 100
+MAX_SCANS = 30
 _SCAN, _END = b"\xda", b"\xd9"
 # In a scan's data neither a stuffed zero nor a restart marker ends it.
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")

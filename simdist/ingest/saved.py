@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 
 import numpy as np
@@ -12,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from simdist.errors import SourceError
 from simdist.index.collection import Collection
 from simdist.ingest.committer import Committer
+from simdist.ingest.failures import Failure
 from simdist.ingest.progress import Count, Progress, Summary
 from simdist.sources import Access
 from simdist.sources.saved import SavedBatch, read_saved
@@ -41,7 +43,8 @@ def ingest_saved(
         force: replace also what the collection has.
 
     Raises:
-        SourceError: the location cannot be read, or says of no model.
+        SourceError: the location cannot be read, says of no model, or begins with rows that all
+            hold nothing; a single such row is a failure.
         ModelMismatchError: another model made the collection's embeddings.
         StoreError: the store was lost.
     """
@@ -51,11 +54,17 @@ def ingest_saved(
     if first is None:
         on_progress(Progress(listing_done=True))
         return Summary()
+    if not first.refs:
+        raise SourceError(f"none of its first rows can be indexed: {first.failures[0].reason}")
     collection = _collection(store, name, first, expect, partitions)
     committer = Committer(collection, source=location, force=force, start=start)
     # A BLAS with more threads spins between its calls: with two, writing takes twice as long.
     with threadpool_limits(limits=1, user_api="blas"):
         for batch in chain([first], batches):
+            committer.fail([Failure.of(f.uri, "list", f.reason) for f in batch.failures])
+            count = replace(count, listed=count.listed + len(batch.failures))
+            if not batch.refs:
+                continue
             collection.require_model(batch.model)
             known = np.zeros(len(batch.refs), np.bool_)
             if not force:
@@ -72,7 +81,7 @@ def ingest_saved(
 def _of_a_model(batches: Iterator[SavedBatch]) -> Iterator[SavedBatch]:
     """The same, as long as they say which model made them."""
     for batch in batches:
-        if not batch.model:
+        if batch.refs and not batch.model:
             raise SourceError(
                 "these embeddings do not say which model made them: write its name into a column "
                 "'model'"

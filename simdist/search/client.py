@@ -24,13 +24,13 @@ from simdist.errors import (
 from simdist.search.question import WAYS, Hit, Question
 
 TIMEOUT = 60.0
-# A service that is busy or lacks a part for the moment says 503: requests are sent again then, all
-# of which may be, after 0.5, 1, 2 and 4 seconds.
+# A service says 503 when it lacks room or a part, and 429 to who asks too much: requests are sent
+# again then, all of which may be, after 0.5, 1, 2 and 4 seconds.
 _RETRIES = Retry(
     total=4,
     connect=0,
     read=0,
-    status_forcelist={503},
+    status_forcelist={429, 503},
     allowed_methods=None,
     backoff_factor=0.5,
     respect_retry_after_header=False,

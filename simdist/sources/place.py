@@ -35,7 +35,7 @@ class Place:
     @staticmethod
     def pack(ref: ImageRef) -> bytes:
         """Of a listed image; empty where nobody has read it, or could say that it has changed."""
-        depth = ref.depth if ref.depth < _DEEPEST else _DEEPEST
+        depth = min(_DEEPEST, ref.depth)
         if ref.version is not None:
             return bytes((depth,)) + version_digest(ref.version)
         # The row of a Parquet file is in the URI.

@@ -60,7 +60,7 @@ def read_bytes(uri: str, *, access: Access | None = None) -> bytes:
         UsageError: it names nothing that simdist reads.
     """
     if is_web_address(uri):
-        return fetch(uri)
+        return fetch(uri, any_port=True)
     access = access or Access.resolve()
     if MEMBER in uri:
         return _read_member(uri, access)
@@ -159,13 +159,13 @@ def _read_run(run: Sequence[ImageRef], access: Access) -> Sequence[Outcome]:
 def _fetch_patiently(uri: str) -> bytes:
     for attempt in range(1, ATTEMPTS):
         try:
-            return fetch(uri)
+            return fetch(uri, any_port=True)
         except FetchError as error:
             if not error.passing:
                 raise
         # Jitter, or all that were refused together would come back together.
         time.sleep(BACKOFF * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
-    return fetch(uri)
+    return fetch(uri, any_port=True)
 
 
 def _read_member(uri: str, access: Access) -> bytes:

@@ -10,14 +10,13 @@ import io
 import json
 import os
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
@@ -34,16 +33,17 @@ from simdist.sources import (
 )
 from simdist.sources.files import find, open_file
 from simdist.sources.object_listing import PAGE, list_objects
-from simdist.sources.reference import Found
-from simdist.sources.table import MAX_ROW_GROUP, open_parquet
+from simdist.sources.parquet import batches, open_parquet
+from simdist.sources.reference import Found, ListingFailure
+from simdist.sources.saved_rows import SavedRow, saved_rows, usual_length
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MAX_DIM = 65_536
-# Rows decoded at once, and bytes of vectors that are held at most, about.
+# Rows decoded at once; bytes of vectors, and of what is said of them, that are held at most, about.
 _DECODED = 2048
 _HELD_BYTES = 1 << 27
+_HELD_NOTES = 1 << 24
 
 _SUFFIX = ".parquet"
 _OPTIONAL = ("label", "model", "fingerprint", "metadata")
@@ -53,12 +53,17 @@ _OPTIONAL = ("label", "model", "fingerprint", "metadata")
 class SavedBatch:
     """Some embeddings of one model: `vectors` are the (n, dim) float32 embeddings of `refs`.
 
-    `model` is the model's id; empty where the file does not say it.
+    Attributes:
+        model: the model's id; empty where the file does not say it.
+        failures: rows before or among them that hold none.
+        notes: characters of their texts in the file.
     """
 
     model: str
     refs: tuple[ImageRef, ...]
     vectors: NDArray[np.float32]
+    failures: tuple[ListingFailure, ...] = ()
+    notes: int = 0
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,8 @@ def is_saved(location: str, access: Access) -> bool:
 def read_saved(location: str, access: Access) -> Iterator[SavedBatch]:
     """Read embeddings, about as many at a time as are sorted together, see `tables`.
 
-    A vector may hold anything but nulls: checking it is the reader's.
+    A vector may hold anything but nulls: checking it is the reader's. A row without one, one of
+    another length than the file's others, or that names no image, is a failure of that row.
 
     Raises:
         SourceError: a file cannot be read, or holds no embeddings; what came before it is yielded.
@@ -178,13 +184,16 @@ def read_saved(location: str, access: Access) -> Iterator[SavedBatch]:
 def _fits(held: Sequence[SavedBatch], batch: SavedBatch) -> bool:
     """Whether a batch is of the same kind as those held, and there is room for it."""
     rows, dim = sum(len(some.refs) for some in held) + len(batch.refs), batch.vectors.shape[1]
+    notes = sum(some.notes for some in held) + batch.notes
     same = (batch.model, dim) == (held[0].model, held[0].vectors.shape[1])
-    return same and rows <= SORTED and 4 * rows * dim <= _HELD_BYTES
+    return same and rows <= SORTED and 4 * rows * dim <= _HELD_BYTES and notes <= _HELD_NOTES
 
 
 def _joined(held: Sequence[SavedBatch]) -> SavedBatch:
     refs = tuple(ref for batch in held for ref in batch.refs)
-    return SavedBatch(held[0].model, refs, np.concatenate([batch.vectors for batch in held]))
+    failures = tuple(failure for batch in held for failure in batch.failures)
+    vectors = np.concatenate([batch.vectors for batch in held])
+    return SavedBatch(held[0].model, refs, vectors, failures)
 
 
 def _files(location: str, access: Access, *, limit: int | None = None) -> Iterator[Found]:
@@ -211,8 +220,6 @@ def _files(location: str, access: Access, *, limit: int | None = None) -> Iterat
 
 
 def _read_file(found: Found, access: Access) -> Iterator[SavedBatch]:
-    import pyarrow as pa
-
     with open_file(found, access) as file:
         table = open_parquet(found.uri, file)
         names = table.schema_arrow.names
@@ -221,74 +228,39 @@ def _read_file(found: Found, access: Access) -> Iterator[SavedBatch]:
                 f"{found.uri} holds no embeddings: it needs a column 'uri' and a column 'vector', "
                 "lists of floats"
             )
-        meta = table.metadata
-        sizes = [meta.row_group(group).total_byte_size for group in range(meta.num_row_groups)]
-        largest = max(sizes, default=0)
-        if largest > MAX_ROW_GROUP:
-            raise SourceError(
-                f"{found.uri}: a row group has {largest:,} bytes, at most {MAX_ROW_GROUP:,} are "
-                "read: write it again with smaller row groups"
-            )
         columns = ["uri", "vector", *(name for name in _OPTIONAL if name in names)]
-        try:
-            for batch in table.iter_batches(_DECODED, columns=columns):
-                yield from _batches(batch, found.uri)
-        except (pa.ArrowException, OSError) as error:
-            raise SourceError(f"{found.uri} is damaged: its rows cannot be read") from error
+        row = dim = 0
+        for batch in batches(found.uri, file, table, columns, rows=_DECODED):
+            dim = dim or usual_length(batch.column("vector"))
+            yield from _parted(saved_rows(batch, found.uri, row, dim), dim)
+            row += len(batch)
 
 
-def _batches(batch: pa.RecordBatch, uri: str) -> Iterator[SavedBatch]:
-    """A batch, parted where the model changes."""
-    vectors = _vectors(batch.column("vector"), uri)
-    others = batch.drop_columns("vector").to_pylist()
-    refs = [_ref(fields, vector, uri) for fields, vector in zip(others, vectors, strict=True)]
-    models = [str(fields.get("model") or "") for fields in others]
-    start = 0
-    for stop in range(1, len(models) + 1):
-        if stop == len(models) or models[stop] != models[start]:
-            yield SavedBatch(models[start], tuple(refs[start:stop]), vectors[start:stop])
-            start = stop
+def _parted(rows: Iterable[SavedRow], dim: int) -> Iterator[SavedBatch]:
+    """Rows as batches, parted where the model changes, or much is said of them."""
+    some: list[SavedRow] = []
+    failures: list[ListingFailure] = []
+    model, notes = "", 0
+    for row in rows:
+        if row.failure:
+            failures.append(row.failure)
+            continue
+        if some and (row.model != model or notes + row.notes > _HELD_NOTES):
+            yield _batch(model, some, failures, dim)
+            some, failures, notes = [], [], 0
+        some.append(row)
+        model, notes = row.model, notes + row.notes
+    if some or failures:
+        yield _batch(model, some, failures, dim)
 
 
-def _vectors(column: Any, uri: str) -> NDArray[np.float32]:
-    """(n, dim) float32."""
-    flat = column.flatten()
-    count = len(column)
-    dim = len(flat) // count if count else 0
-    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
-    if column.null_count or flat.null_count or (lengths != dim).any() or not 0 < dim <= MAX_DIM:
-        raise SourceError(
-            f"{uri}: its vectors must all be there, and be of one length, at most {MAX_DIM:,}"
-        )
-    values: NDArray[np.float32] = flat.to_numpy(zero_copy_only=False).astype(np.float32)
-    return values.reshape(count, dim)
-
-
-def _ref(fields: Mapping[str, Any], vector: NDArray[np.float32], uri: str) -> ImageRef:
-    name = fields["uri"]
-    if not isinstance(name, str) or not name or not name.isascii():
-        raise SourceError(f"{uri}: {name!r} is not a URI: write it in ASCII, percent-encoded")
-    fingerprint = fields.get("fingerprint") or blake2b(vector.tobytes(), digest_size=16).hexdigest()
-    label = fields.get("label")
-    return ImageRef(
-        uri=name,
-        fingerprint=str(fingerprint),
-        size=0,
-        label=None if label is None else str(label),
-        metadata=_metadata(fields.get("metadata"), uri),
-    )
-
-
-def _metadata(text: Any, uri: str) -> Mapping[str, Any]:
-    if text is None or text == "":
-        return {}
-    try:
-        value = json.loads(text)
-    except (TypeError, ValueError, RecursionError):
-        value = None
-    if not isinstance(value, dict):
-        raise SourceError(f"{uri}: 'metadata' must be a JSON object, as text, or null")
-    return value
+def _batch(
+    model: str, rows: Sequence[SavedRow], failures: Sequence[ListingFailure], dim: int
+) -> SavedBatch:
+    vectors = [row.vector for row in rows if row.vector is not None]
+    refs = tuple(row.ref for row in rows if row.ref is not None)
+    stacked = np.stack(vectors) if vectors else np.empty((0, dim), np.float32)
+    return SavedBatch(model, refs, stacked, tuple(failures), sum(row.notes for row in rows))
 
 
 def _table(refs: Sequence[ImageRef], vectors: NDArray[np.float32], model: str) -> pa.Table:

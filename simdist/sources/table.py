@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
 
 from simdist.errors import SourceError
@@ -18,6 +18,7 @@ from simdist.sources.columns import (
     plain,
 )
 from simdist.sources.files import find, open_file
+from simdist.sources.parquet import ImageColumn, batches, open_parquet, rows_of
 from simdist.sources.reference import (
     MEMBER,
     Found,
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from pyarrow.parquet import ParquetFile
 
 IMAGE_COLUMN = "image"  # the one that is taken where several hold bytes
-# Of a row group's images; they are read together.
-MAX_ROW_GROUP = 1024 * 1024 * 1024
 
 _ROWS = 1000
 _READ_AHEAD = 1024 * 1024
@@ -56,7 +55,10 @@ def table_images(
         names = [name for name in schema.names if name != holder]
         uri = columns.uri_in(names, source.uri) if holder is None else None
         label = columns.label_in(names, source.uri)
-        for number, fields in enumerate(_rows(table, names, source.uri)):
+        for number, fields in enumerate(_rows(source.uri, file, table, names)):
+            if isinstance(fields, str):
+                yield ListingFailure(f"{source.uri}{MEMBER}{number}", f"row {number}: {fields}")
+                continue
             name = fields.pop(label, None) if label else None
             if uri is None:
                 yield ImageRef(
@@ -70,24 +72,10 @@ def table_images(
                 )
                 continue
             try:
-                yield listed_image(source, str(fields.pop(uri) or ""), label=name, metadata=fields)
+                address = str(fields.pop(uri, None) or "")
+                yield listed_image(source, address, label=name, metadata=fields)
             except Misnamed as error:
                 yield ListingFailure(f"{source.uri}{MEMBER}{number}", f"row {number}: {error}")
-
-
-def open_parquet(uri: str, file: Any) -> ParquetFile:
-    """An open file as a Parquet file.
-
-    Raises:
-        SourceError: it is none, or damaged.
-    """
-    import pyarrow as pa
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        return ParquetFile(file)
-    except pa.ArrowException as error:
-        raise SourceError(f"{uri} is not a Parquet file that can be read") from error
 
 
 def _image_column(schema: pa.Schema, uri: str) -> str | None:
@@ -120,17 +108,11 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
-def _rows(table: ParquetFile, names: Sequence[str], uri: str) -> Iterator[dict[str, Any]]:
-    import pyarrow as pa
-
+def _rows(uri: str, file: Any, table: ParquetFile, names: Sequence[str]) -> Iterator[Any]:
     if not names:
-        yield from ({} for _ in range(table.metadata.num_rows))
-        return
-    try:
-        for batch in table.iter_batches(_ROWS, columns=list(names)):
-            yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise SourceError(f"{uri} is damaged: its rows cannot be read") from error
+        return iter({} for _ in range(table.metadata.num_rows))
+    read = batches(uri, file, table, names, rows=_ROWS)
+    return chain.from_iterable(map(rows_of, read))
 
 
 _reading = threading.Lock()
@@ -158,7 +140,11 @@ def _image(uri: str, fingerprint: str, row: int, access: Access) -> bytes | Exce
         return SourceError(f"{uri} has fewer rows than when it was listed; ingest it again")
     before = ends[group - 1] if group else 0
     try:
-        value = _images(source, group, access)[row - before].as_py()
+        images = _images(source, group, access)
+        if row - before < images.first:
+            _images.cache_clear()
+            images = _images(source, group, access)
+        value = images[row - before]
     except SourceError as error:
         return error
     if isinstance(value, Mapping):
@@ -176,24 +162,12 @@ def _layout(uri: str, fingerprint: str, access: Access) -> tuple[Found, tuple[in
         return source, tuple(accumulate(rows))
 
 
-# Shards come in the order of the rows, so that the row group of the last one is that of the next.
+# Shards come about in the order of the rows: the row group of the last one is that of the next.
 @lru_cache(maxsize=1)
-def _images(source: Found, group: int, access: Access) -> pa.ChunkedArray:
+def _images(source: Found, group: int, access: Access) -> ImageColumn:
     """The column of images of a row group."""
-    import pyarrow as pa
-
     with open_file(source, access, read_ahead=_READ_AHEAD) as file:
-        table = open_parquet(source.uri, file)
-        holder = _image_column(table.schema_arrow, source.uri)
-        if holder is None:
-            raise SourceError(f"{source.uri} holds no images any more; ingest it again")
-        size = table.metadata.row_group(group).total_byte_size
-        if size > MAX_ROW_GROUP:
-            raise SourceError(
-                f"{source.uri}: a row group has {size:,} bytes, at most {MAX_ROW_GROUP:,} are "
-                "read: write it again with smaller row groups"
-            )
-        try:
-            return table.read_row_group(group, columns=[holder]).column(holder)
-        except (pa.ArrowException, OSError) as error:
-            raise SourceError(f"{source.uri} is damaged in row group {group}") from error
+        holder = _image_column(open_parquet(source.uri, file).schema_arrow, source.uri)
+    if holder is None:
+        raise SourceError(f"{source.uri} holds no images any more; ingest it again")
+    return ImageColumn(source, group, access, holder)

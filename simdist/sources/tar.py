@@ -24,6 +24,10 @@ from simdist.sources.reference import (
     ListingFailure,
 )
 
+# Bytes of one header of a member, such as a long name: they are read at once.
+MAX_HEADER = 1024 * 1024
+MAX_IMAGES = 1000  # of a key: they wait for what is said of them
+
 _BLOCK = 512
 _NAME = re.compile(r"((?:.*/)?[^./][^./]*)\.([^/]+)", re.DOTALL)
 
@@ -36,6 +40,7 @@ class _Sample:
     images: list[tarfile.TarInfo] = field(default_factory=list)
     label: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    notes: int = 0  # bytes of what is said
 
     def refs(self, tar: Found) -> Iterator[ImageRef]:
         for image in self.images:
@@ -77,10 +82,22 @@ def tar_images(tar: Found, access: Access) -> Iterator[ImageRef | ListingFailure
         yield from sample.refs(tar)
 
 
+class _Headers:
+    """A file of which headers are read; those that are too large are refused."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.tell, self._file = file.seek, file.tell, file
+
+    def read(self, size: int) -> bytes:
+        if size > MAX_HEADER:
+            raise tarfile.ReadError("a header that is too large")
+        return self._file.read(size)
+
+
 def _members(tar: Found, file: BinaryIO) -> Iterator[tarfile.TarInfo | ListingFailure]:
     end = 0
     try:
-        archive = tarfile.TarFile(fileobj=file)
+        archive = tarfile.TarFile(fileobj=_Headers(file))  # type: ignore[arg-type]
         # Only from here on: a file that does not begin as an archive is none.
         archive.ignore_zeros = True
         while (member := archive.next()) is not None:
@@ -115,10 +132,13 @@ def _take(sample: _Sample, member: tarfile.TarInfo, kind: str, file: BinaryIO) -
     if "." + kind.rpartition(".")[2] in SUFFIXES:
         if member.issparse():
             return "a sparse member, which cannot be read"
+        if len(sample.images) == MAX_IMAGES:
+            return f"its key has more than {MAX_IMAGES:,} images"
         sample.images.append(member)
     elif kind in ("cls", "json", "txt"):
-        if member.size > MAX_NOTE:
+        if sample.notes + member.size > MAX_NOTE:
             return f"it has {member.size:,} bytes; at most {MAX_NOTE:,} are kept with an image"
+        sample.notes += member.size
         file.seek(member.offset_data)
         try:
             _note(sample, kind, file.read(member.size).decode().strip())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from simdist.errors import FetchError
@@ -22,15 +23,23 @@ _BUSY = (408, 429, 500, 502, 503, 504)
 logging.getLogger("requests_hardened").addHandler(logging.NullHandler())
 
 
-def fetch(url: str, *, allow_loopback: bool = False) -> bytes:
+def fetch(
+    url: str,
+    *,
+    allow_loopback: bool = False,
+    any_port: bool = False,
+    seconds: float | None = None,
+) -> bytes:
     """Fetch an image from a public web address.
 
-    The name is resolved once and only a public address is connected to, at every redirect anew
-    (`requests-hardened`); proxies and credentials of the environment are not used.
+    The name is resolved once and only a public address is connected to, and none of this machine,
+    at every redirect anew; proxies and credentials of the environment are not used.
 
     Args:
         url: an http or https address.
-        allow_loopback: let addresses of this machine pass; for tests.
+        allow_loopback: let loopback addresses pass; for tests.
+        any_port: let other ports than 80 and 443 pass.
+        seconds: for all of it, looking up names included; by default `TOTAL_SECONDS`.
 
     Returns:
         At most `MAX_BYTES` bytes.
@@ -44,16 +53,18 @@ def fetch(url: str, *, allow_loopback: bool = False) -> bytes:
 
     from simdist.sources.deadline import Deadline
 
+    seconds = TOTAL_SECONDS if seconds is None else seconds
+    until = time.monotonic() + seconds
     try:
         with (
-            _session(allow_loopback=allow_loopback) as session,
-            Deadline(session, TOTAL_SECONDS),
+            _session(allow_loopback=allow_loopback, any_port=any_port, until=until) as session,
+            Deadline(session, seconds),
             session.get(url, stream=True) as response,
         ):
             response.raise_for_status()
             return _read(response)
     except FetchError as error:
-        raise FetchError(f"cannot fetch {url}: {error}") from error
+        raise FetchError(f"cannot fetch {url}: {error}", passing=error.passing) from error
     except InvalidIPAddress as error:
         raise FetchError(
             f"{url} does not lead to a public address; save the image and give its path instead"
@@ -73,7 +84,7 @@ def fetch(url: str, *, allow_loopback: bool = False) -> bytes:
         ) from error
 
 
-def _session(*, allow_loopback: bool) -> requests.Session:
+def _session(*, allow_loopback: bool, any_port: bool, until: float) -> requests.Session:
     """A session that connects to public addresses only."""
     from requests_hardened import Config, HTTPSession
 
@@ -88,7 +99,9 @@ def _session(*, allow_loopback: bool) -> requests.Session:
     )
     session: requests.Session = HTTPSession(config)
     for scheme in ("http", "https"):
-        adapter = PublicAdapter(scheme == "https", allow_loopback=allow_loopback)
+        adapter = PublicAdapter(
+            scheme == "https", allow_loopback=allow_loopback, any_port=any_port, until=until
+        )
         session.mount(f"{scheme}://", adapter)
     session.trust_env = False
     session.max_redirects = MAX_REDIRECTS

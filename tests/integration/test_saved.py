@@ -89,6 +89,28 @@ def test_rows_that_cannot_be_stored_are_failures(store: Store, tmp_path: Path) -
     assert reasons == ["its URI has ", "its label ha", "its metadata"]
 
 
+def test_rows_that_hold_no_embedding_are_failures(store: Store, tmp_path: Path) -> None:
+    uris = [f"s3://elsewhere/{i}.jpg" for i in range(300)]
+    uris[7] = "s3://elsewhere/käse.jpg"
+    vectors = np.random.default_rng(0).random((300, 4), np.float32).tolist()
+    vectors[8] = vectors[8][:3]
+    table = {"uri": uris, "vector": vectors, "model": ["clip"] * 300}
+    parquet.write_table(pa.table(table), tmp_path / "a.parquet")
+    summary, last = index(store, tmp_path)
+    assert (summary.listed, summary.added, summary.failed) == (300, 298, 2)
+    assert last.listing_done
+    found = kept(Collection.open(store, "saved"))
+    assert {one.failure.stage for one in found} == {"list"}
+    assert [one.failure.uri.partition("#")[2] for one in found] == ["7", "8"]
+
+
+def test_a_file_whose_first_rows_all_hold_nothing_is_refused(store: Store, tmp_path: Path) -> None:
+    table = {"uri": ["ä"] * 3, "vector": [[1.0]] * 3, "model": ["clip"] * 3}
+    parquet.write_table(pa.table(table), tmp_path / "a.parquet")
+    with pytest.raises(SourceError, match="none of its first rows can be indexed: row 0"):
+        index(store, tmp_path)
+
+
 def test_a_file_without_rows(store: Store, tmp_path: Path) -> None:
     save(tmp_path / "none.parquet", np.empty((0, 4), np.float32))
     summary, last = index(store, tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,12 +17,15 @@ from simdist.sources import (
     Selection,
     files,
     open_source,
+    parquet,
     read_bytes,
     read_many,
     reading,
     reference,
-    table,
+    tar,
 )
+from simdist.sources.parquet import ImageColumn
+from simdist.sources.reference import Found
 from simdist.sources.source import Entry
 from tests.archives import dataset_of, parquet_of, shard_of, tar_of
 from tests.conftest import PHOTOS
@@ -221,6 +225,20 @@ def test_another_archive_of_the_same_name_is_other_content(place: Place) -> None
 # Parquet.
 
 
+def test_a_key_has_so_many_images_and_notes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are held in memory until the next key."""
+    monkeypatch.setattr(tar, "MAX_IMAGES", 2)
+    monkeypatch.setattr(tar, "MAX_NOTE", 100)
+    members = {"k.jpg": b"1", "k.b.jpg": b"2", "k.c.jpg": b"3", "k.txt": b"x" * 60}
+    uri = place.put("a.tar", tar_of(members | {"k.json": b" " * 40 + b"{}", "l.jpg": b"4"}))
+    refs, failures = split(open_source(uri).entries)
+    assert [ref.uri for ref in refs] == [f"{uri}#{name}" for name in ("k.jpg", "k.b.jpg", "l.jpg")]
+    assert failures == {
+        f"{uri}#k.c.jpg": "its key has more than 2 images",
+        f"{uri}#k.json": "it has 42 bytes; at most 100 are kept with an image",
+    }
+
+
 def test_a_dataset_gives_images_labels_and_metadata(place: Place) -> None:
     uri = place.put("a.parquet", dataset_of(FISH))
     refs, fetched = everything(uri)
@@ -244,30 +262,34 @@ def test_bytes_alone_are_images_too(place: Place) -> None:
         read_bytes(f"{uri}#3")
 
 
-def test_a_row_group_is_read_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pyarrow.parquet import ParquetFile
-
+def test_rows_are_read_once_in_about_their_order(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two shards at a time, and the second may be the first to be read."""
     uri = place.put("a.parquet", dataset_of(FISH))
     refs, _ = split(open_source(uri).entries)
-    groups = []
-    read = ParquetFile.read_row_group
+    opened = []
+    begin = ImageColumn.__init__
 
-    def noted(self: ParquetFile, group: int, **options: object) -> object:
-        groups.append(group)
-        return read(self, group, **options)
+    def noted(self: ImageColumn, source: Found, group: int, *rest: Any) -> None:
+        opened.append(group)
+        begin(self, source, group, *rest)
 
-    monkeypatch.setattr(ParquetFile, "read_row_group", noted)
+    monkeypatch.setattr(ImageColumn, "__init__", noted)
     access = open_source(uri).access
-    for ref in refs:
+    for ref in [refs[1], refs[0], *refs[2:]]:
         [data] = read_many([ref], access)
         assert isinstance(data, bytes)
-    assert groups == [0, 1, 2]
+    assert opened == [0, 1, 2]
+    # What is no longer held is read again.
+    monkeypatch.setattr(parquet, "MAX_KEPT", 1)
+    assert list(read_many(refs[::-1], access)) == [photo.read_bytes() for photo in FISH[::-1]]
 
 
 def test_a_row_group_that_is_too_large_is_refused(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(table, "MAX_ROW_GROUP", 1000)
+    monkeypatch.setattr(parquet, "MAX_ROW_GROUP", 1000)
     _, fetched = everything(place.put("a.parquet", dataset_of(FISH)))
     assert all("smaller row groups" in str(data) for data in fetched)
 

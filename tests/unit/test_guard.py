@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from itertools import product
 from typing import Any
@@ -18,9 +19,11 @@ from starlette.types import Message, Receive, Scope, Send
 
 from cluster.service.config import ServiceConfig, Tokens, token_digest
 from cluster.service.http import guard
+from cluster.service.http.bearers import charge
 from cluster.service.http.guard import Guard
 from cluster.service.http.problems import ProblemError
 from cluster.service.metrics import ServiceMetrics, exposition
+from cluster.service.turns import ASKED_BY, Turns
 
 READ, WRITE = "a-token-that-may-read", "a-token-that-may-write"
 TOKENS = Tokens((token_digest(READ),), (token_digest(WRITE),))
@@ -41,6 +44,7 @@ class Site:
             Route("/v1/images", self._show, methods=["GET", "POST", "DELETE", "PUT"]),
             Route("/v1/search", self._read, methods=["POST"]),
             Route("/v1/wait", self._wait),
+            Route("/v1/cost/{cost:int}", self._cost),
         ]
         self.config = ServiceConfig(redis_url="redis://nowhere", loopback=True, **settings)
         self.metrics = ServiceMetrics("one")
@@ -63,6 +67,10 @@ class Site:
         self.passed.append("waits")
         await self.go_on.wait()
         return PlainTextResponse("waited")
+
+    async def _cost(self, request: Request) -> Response:
+        charge(request, request.path_params["cost"] - 1)
+        return PlainTextResponse("paid")
 
     def client(self, root_path: str = "") -> httpx.AsyncClient:
         transport = httpx.ASGITransport(self.app, root_path=root_path)
@@ -253,6 +261,80 @@ def test_a_token_that_asks_too_often_waits() -> None:
             assert (await client.get("/v1/images", headers=other)).status_code == 200
             await asyncio.sleep(0.5)
             assert (await client.get("/v1/images", headers=BEARER)).status_code == 200
+
+    within(work)
+
+
+def test_what_costs_more_is_counted_as_more() -> None:
+    async def work() -> None:
+        async with Site(tokens=TOKENS, rate=5).client() as client:
+            # Two seconds' worth: a request that costs it all leaves nothing, for half a minute.
+            assert (await client.get("/v1/cost/150", headers=BEARER)).text == "paid"
+            for path in ("/v1/cost/1", "/v1/images"):
+                problem(await client.get(path, headers=BEARER), 429)
+            assert (await client.get("/v1/cost/5", headers=WRITER)).text == "paid"
+            assert (await client.get("/v1/cost/10", headers=WRITER)).text == "paid"
+            problem(await client.get("/v1/images", headers=WRITER), 429)
+
+    within(work)
+
+
+def test_one_token_holds_a_quarter_of_the_places() -> None:
+    async def work() -> None:
+        site = Site(tokens=TOKENS, queue=12)
+        async with site.client() as client:
+            waiting = [
+                asyncio.create_task(client.get("/v1/wait", headers=BEARER)) for _ in range(3)
+            ]
+            while len(site.passed) < 3:
+                await asyncio.sleep(0.01)
+            answer = await client.get("/v1/images", headers=BEARER)
+            assert "has 3 requests under way" in problem(answer, 429)["detail"]
+            assert answer.headers["retry-after"] == "1"
+            assert (await client.get("/v1/images", headers=WRITER)).text == "shown"
+            site.go_on.set()
+            await asyncio.gather(*waiting)
+            assert (await client.get("/v1/images", headers=BEARER)).text == "shown"
+
+    within(work)
+
+
+def test_a_token_that_is_the_only_one_may_have_all_places() -> None:
+    async def work() -> None:
+        site = Site(tokens=Tokens(read=TOKENS.read), queue=12)
+        async with site.client() as client:
+            waiting = [
+                asyncio.create_task(client.get("/v1/wait", headers=BEARER)) for _ in range(12)
+            ]
+            while len(site.passed) < 12:
+                await asyncio.sleep(0.01)
+            problem(await client.get("/v1/images", headers=BEARER), 503)
+            site.go_on.set()
+            await asyncio.gather(*waiting)
+
+    within(work)
+
+
+def test_no_bearer_holds_all_threads() -> None:
+    """Not even by requests that are given up: their threads are busy all the same."""
+    release = threading.Event()
+
+    async def ask(turns: Turns, bearer: str) -> None:
+        ASKED_BY.set(bearer)
+        await turns.run(lambda: release.wait(10))
+
+    async def work() -> None:
+        turns = Turns(3, each=2, name="test")
+        many = [asyncio.create_task(ask(turns, "one")) for _ in range(20)]
+        await asyncio.sleep(0.05)
+        for task in many[:10]:
+            task.cancel()
+        await asyncio.sleep(0.05)
+        ASKED_BY.set("other")
+        assert await turns.run(lambda: "answered") == "answered"
+        release.set()
+        done = await asyncio.gather(*many, return_exceptions=True)
+        assert done.count(None) == 10
 
     within(work)
 

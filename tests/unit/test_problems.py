@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel
 
+from cluster.service.http.bodies import parsed
+from cluster.service.http.models import BatchRequest, SearchRequest
 from cluster.service.http.problems import ProblemError
 from simdist import errors
 from simdist.errors import SimdistError
@@ -77,3 +81,24 @@ def test_the_answer_is_as_rfc_9457_has_it() -> None:
         "errors": [{"field": "n", "detail": "too large"}],
     }
     assert "errors" not in ProblemError(404, "no such image").as_json()
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "most"),
+    [
+        (SearchRequest, {"vector": ["a"] * 60_000}, 1),
+        (BatchRequest, {"queries": [{"vector": ["a"] * 10_000}] * 64}, 64),
+    ],
+)
+def test_a_body_is_not_told_all_that_is_wrong_with_it(
+    model: type[BaseModel], body: dict[str, object], most: int
+) -> None:
+    with pytest.raises(RequestValidationError) as caught:
+        parsed(model, json.dumps(body).encode())
+    assert 1 <= len(caught.value.errors()) <= most
+
+
+def test_a_body_that_is_something_else_is_told_no_details() -> None:
+    body = {str(number): number for number in range(100_000)}
+    with pytest.raises(ProblemError, match="100,000 things are wrong with it"):
+        parsed(SearchRequest, json.dumps(body).encode())

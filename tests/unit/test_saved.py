@@ -134,23 +134,44 @@ def test_files_without_embeddings(tmp_path: Path) -> None:
         everything(tmp_path)
 
 
+ROW: dict[str, Any] = {"uri": "a", "vector": [1.0, 2.0], "metadata": None}
+NO_UTF8 = pa.Array.from_buffers(
+    pa.string(), 1, [None, pa.py_buffer(np.array([0, 2], np.int32)), pa.py_buffer(b"\xff\xfe")]
+)
 BAD: dict[str, tuple[Mapping[str, Any], str]] = {
-    "lengths": ({"uri": ["a", "b"], "vector": [[1.0], [1.0, 2.0]]}, "of one length"),
-    "null": ({"uri": ["a", "b"], "vector": [[1.0], None]}, "of one length"),
-    "null inside": ({"uri": ["a"], "vector": [[1.0, None]]}, "of one length"),
-    "empty": ({"uri": ["a"], "vector": pa.array([[]], pa.list_(pa.float32()))}, "of one length"),
-    "no uri": ({"uri": [None, "a"], "vector": [[1.0], [2.0]]}, "is not a URI"),
-    "spelled": ({"uri": ["file:///ä.jpg"], "vector": [[1.0]]}, "is not a URI"),
-    "metadata": ({"uri": ["a"], "vector": [[1.0]], "metadata": ["[1]"]}, "must be a JSON object"),
-    "no JSON": ({"uri": ["a"], "vector": [[1.0]], "metadata": ["{"]}, "must be a JSON object"),
+    "shorter": ({"vector": [1.0]}, "is not 2 numbers"),
+    "longer": ({"vector": [1.0, 2.0, 3.0]}, "is not 2 numbers"),
+    "null": ({"vector": None}, "is not 2 numbers"),
+    "null inside": ({"vector": [1.0, None]}, "is not 2 numbers"),
+    "empty": ({"vector": []}, "is not 2 numbers"),
+    "no uri": ({"uri": None}, "is not a URI"),
+    "spelled": ({"uri": "file:///ä.jpg"}, "'file:///ä.jpg' is not a URI"),
+    "metadata": ({"metadata": "[1]"}, "must be a JSON object"),
+    "no JSON": ({"metadata": "{"}, "must be a JSON object"),
+    "large": ({"metadata": "{" + " " * (1 << 24) + "}"}, "at most 16,777,216"),
+    "no UTF-8": ({"uri": NO_UTF8}, "cannot be read"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_wrong_options_are_refused(tmp_path: Path, case: str) -> None:
-    columns, message = BAD[case]
-    with pytest.raises(SourceError, match=message):
-        everything(write(tmp_path / "bad.parquet", **columns))
+@pytest.mark.parametrize("at", [0, 2, 4])
+def test_a_row_that_holds_no_embedding_costs_no_other(tmp_path: Path, case: str, at: int) -> None:
+    fields, reason = BAD[case]
+    rows = [ROW | {"uri": f"s3://a/{i}", "metadata": '{"n": 1}'} for i in range(5)]
+    rows[at] |= {name: value for name, value in fields.items() if value is not NO_UTF8}
+    columns = {name: pa.array([row[name] for row in rows]) for name in ROW}
+    if fields.get("uri") is NO_UTF8:
+        good = columns["uri"]
+        columns["uri"] = pa.concat_arrays([good[:at], NO_UTF8, good[at + 1 :]])
+    batches = everything(write(tmp_path / "some.parquet", **columns))
+    assert [ref.uri for batch in batches for ref in batch.refs] == [
+        f"s3://a/{i}" for i in range(5) if i != at
+    ]
+    assert np.vstack([batch.vectors for batch in batches]).tolist() == [[1.0, 2.0]] * 4
+    [failure] = [failure for batch in batches for failure in batch.failures]
+    assert failure.uri.endswith(f"some.parquet#{at}")
+    assert failure.reason.startswith(f"row {at}: ")
+    assert reason in failure.reason
 
 
 def test_a_damaged_file(tmp_path: Path) -> None:

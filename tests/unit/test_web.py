@@ -3,6 +3,8 @@ from __future__ import annotations
 import base64
 import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -63,15 +65,18 @@ def test_a_redirect_may_not_lead_to_this_machine(
     """What a name's address is, is asked anew at every hop: public first, loopback second."""
     from requests_hardened import ip_filter_adapter
 
+    from simdist.sources import public
+
     def pretend(host: str, port: int, *, allow_loopback: bool) -> str:
         return "127.0.0.1" if host == "public.example" else check(host, port, allow_loopback=False)
 
     check = ip_filter_adapter.filter_host
     monkeypatch.setattr(ip_filter_adapter, "filter_host", pretend)
+    monkeypatch.setattr(public, "_is_own", lambda _: False)
     url = f"http://public.example:{site.server_port}"
-    assert fetch(f"{url}/photo") == PHOTO
+    assert fetch(f"{url}/photo", any_port=True) == PHOTO
     with pytest.raises(FetchError, match="does not lead to a public address"):
-        fetch(f"{url}/to?{site.url}/photo")
+        fetch(f"{url}/to?{site.url}/photo", any_port=True)
     assert site.requests.count("/photo") == 1
 
 
@@ -101,6 +106,87 @@ def test_a_server_that_trickles_is_left_when_the_time_is_up(
     monkeypatch.setattr(web, "TOTAL_SECONDS", 0.3)
     with pytest.raises(FetchError, match=r"cannot fetch .* took more than 0\.3 seconds"):
         get(site, page)
+
+
+def test_a_fetch_takes_no_longer_than_its_caller_has(site: Server) -> None:
+    with pytest.raises(FetchError, match=r"took more than 0\.3 seconds"):
+        fetch(f"{site.url}/slow-body", allow_loopback=True, seconds=0.3)
+
+
+# A network of its own, where this machine has a public address, and a name server that is silent.
+_APART = """
+mount --bind {folder}/resolv.conf /etc/resolv.conf
+ip link set lo up
+ip addr add 93.184.216.34/32 dev lo
+ip -6 addr add 2606:2800:220:1::1/128 dev lo
+exec {python} {folder}/apart.py
+"""
+
+
+def apart(folder: Path, code: str) -> str:
+    """What Python code prints in a network of its own."""
+    (folder / "resolv.conf").write_text("nameserver 127.0.0.1\n")
+    (folder / "apart.py").write_text(code)
+    script = _APART.format(folder=folder, python=sys.executable)
+    command = ["unshare", "--map-root-user", "--net", "--mount", "sh", "-ec", script]
+    if subprocess.run([*command[:4], "true"], capture_output=True, check=False).returncode:
+        pytest.skip("this machine gives no network of one's own")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("host", ["93.184.216.34", "[2606:2800:220:1::1]"])
+def test_public_addresses_of_this_machine_are_refused(tmp_path: Path, host: str) -> None:
+    code = f"""
+import socket
+from simdist.errors import FetchError
+from simdist.sources.web import fetch
+from tests.web_site import PHOTO
+listener = socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True)
+listener.settimeout(0.2)
+try:
+    fetch("http://{host}/", seconds=1)
+except FetchError as error:
+    print(error)
+try:
+    listener.accept()
+    print("it was asked")
+except TimeoutError:
+    pass
+"""
+    said = apart(tmp_path, code)
+    assert "does not lead to a public address" in said
+    assert "it was asked" not in said
+
+
+def test_a_name_server_that_is_silent_is_left_when_the_time_is_up(tmp_path: Path) -> None:
+    code = """
+import socket
+from simdist.errors import FetchError
+from simdist.sources.web import fetch
+silent = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+silent.bind(("127.0.0.1", 53))
+for _ in range(3):
+    try:
+        fetch("http://photos.example/a.jpg", seconds=0.3)
+    except FetchError as error:
+        print(error)
+print(len(silent.recv(512)) > 0)
+"""
+    *said, asked = apart(tmp_path, code).splitlines()
+    assert len(said) == 3
+    assert all("in time" in line or "took more than" in line for line in said)
+    assert asked == "True"
+
+
+@pytest.mark.parametrize("url", ["http://93.184.216.34:22/", "https://93.184.216.34:80000/x"])
+def test_other_ports_than_those_of_the_web_are_refused(url: str) -> None:
+    with pytest.raises(
+        FetchError, match="only 80 and 443" if ":22" in url else "check the address"
+    ):
+        fetch(url, seconds=0.5)
 
 
 def test_a_silent_server_is_left_after_the_time_for_one_read(

@@ -12,6 +12,9 @@ from pydantic import BaseModel, ValidationError
 from cluster.service.http.problems import ProblemError
 
 IMAGE_TYPES = ("image/*", "application/octet-stream")
+# That a body can have and be told about: each takes a kilobyte of memory, and a body could have a
+# million.
+MAX_ERRORS = 100
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -37,10 +40,15 @@ def parsed(model: type[M], body: bytes, options: BaseModel | None = None) -> M:
 
     Raises:
         RequestValidationError: it is no JSON, or not such a model.
+        ProblemError: it is nothing like that.
     """
     try:
         found = model.model_validate_json(body, strict=True)
     except ValidationError as error:
+        if error.error_count() > MAX_ERRORS:
+            raise ProblemError(
+                422, f"{error.error_count():,} things are wrong with it; see /v1/openapi.json"
+            ) from None
         raise RequestValidationError(
             error.errors(include_url=False, include_context=False)
         ) from None

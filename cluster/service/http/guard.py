@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import MutableMapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.service.config import ServiceConfig, token_digest
+from cluster.service.http.bearers import BEARERS, Bearers
 from cluster.service.http.bodies import is_json
 from cluster.service.http.headers import HEADERS, PAGE_POLICY, POLICY
 from cluster.service.http.problems import RETRY_AFTER, ProblemError
@@ -48,14 +49,6 @@ _READ_ONLY = ProblemError(403, "this token may read only; adding and deleting ta
 FAILED = ProblemError(500, "the service failed; this is a defect: tell its operator")
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class _Bucket:
-    """A token bucket: what a bearer may still send."""
-
-    left: float
-    filled_at: float = field(default_factory=time.monotonic)
 
 
 @dataclass
@@ -102,7 +95,7 @@ class Guard:
         self._app = app
         self._config = config
         self._metrics = metrics
-        self._buckets: dict[str, _Bucket] = {}
+        self._bearers = Bearers(config)
         self._under_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,11 +145,20 @@ class Guard:
         self._check_site(headers, scope)
         if is_open(path):
             return await self._app(scope, receive, send)
-        self._admit(headers, scope, path)
+        bearer = self._admit(headers, scope, path)
+        self._bearers.charge(bearer, 1)
         if self._under_way >= self._config.queue:
             raise ProblemError(503, "the service is busy; try again soon", headers=RETRY_AFTER)
         limit = MAX_JSON if is_json(headers) else MAX_UPLOAD
         self._check_length(headers, limit)
+        scope[BEARERS] = self._bearers
+        with self._bearers.holding(bearer):
+            await self._answer(scope, receive, send, progress, limit)
+
+    async def _answer(
+        self, scope: Scope, receive: Receive, send: Send, progress: _Progress, limit: int
+    ) -> None:
+        """Let the application answer, within the deadline."""
         self._under_way += 1
         self._metrics.under_way(self._under_way)
         try:
@@ -187,12 +189,12 @@ class Guard:
         if scope["method"] not in _READING and site not in _OWN_SITES:
             raise ProblemError(403, "a page of another site may only read")
 
-    def _admit(self, headers: Headers, scope: Scope, path: str) -> None:
-        """Check the token, and that its bearer does not ask too often."""
+    def _admit(self, headers: Headers, scope: Scope, path: str) -> str:
+        """Check the token; returns whose request it is."""
         tokens = self._config.tokens
         scope[_MAY_WRITE] = not tokens
         if not tokens:
-            return
+            return ""
         kind, _, token = headers.get("authorization", "").partition(" ")
         given = token_digest(token.strip())
         # All are compared, so that the time says nothing about which one came close.
@@ -210,20 +212,7 @@ class Guard:
         )
         if not (reads_only or scope[_MAY_WRITE]):
             raise _READ_ONLY
-        self._count(given)
-
-    def _count(self, bearer: str) -> None:
-        rate = self._config.rate
-        bucket = self._buckets.setdefault(bearer, _Bucket(2 * rate))
-        now = time.monotonic()
-        # Two seconds' worth may come at once.
-        bucket.left = min(2 * rate, bucket.left + (now - bucket.filled_at) * rate)
-        bucket.filled_at = now
-        if bucket.left < 1:
-            raise ProblemError(
-                429, f"more than {rate:g} requests a second for this token", headers=RETRY_AFTER
-            )
-        bucket.left -= 1
+        return given
 
     @staticmethod
     def _check_length(headers: Headers, limit: int) -> None:

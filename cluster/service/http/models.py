@@ -10,6 +10,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    FailFast,
     Field,
     JsonValue,
     field_validator,
@@ -92,7 +93,7 @@ class SearchRequest(SearchOptions):
 
     model_config = ConfigDict(json_schema_extra=_describe_ways)
 
-    vector: list[float] = Field(
+    vector: Annotated[list[float], FailFast()] = Field(
         default=[],
         min_length=1,
         max_length=_MAX_DIM,

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 
 import simdist
 from cluster.service import metrics as service_metrics
+from cluster.service.http.bearers import IMAGE_COST, charge
 from cluster.service.http.bodies import image, is_json, parsed
 from cluster.service.http.errors import answer_errors
 from cluster.service.http.guard import Guard, require_write
@@ -54,7 +55,7 @@ from simdist.errors import (
 )
 from simdist.index.collection import Collection
 from simdist.index.tuning import stored_tunings
-from simdist.search.question import Hit
+from simdist.search.question import Hit, Question
 from simdist.sources.originals import OriginalError
 
 _TAGS = [
@@ -110,6 +111,7 @@ def _search_routes(worker: QueryWorker) -> APIRouter:
             question = parsed(SearchRequest, await request.body(), options).asked()
         else:
             question = options.question(image=await image(request))
+        charge(request, _cost(question) - 1)
         hits = await worker.ask(question)
         return _json(_search_answer(worker, question.collection, hits))
 
@@ -120,6 +122,7 @@ def _search_routes(worker: QueryWorker) -> APIRouter:
             raise ProblemError(415, "send application/json")
         batch = parsed(BatchRequest, await request.body())
         questions = [query.asked() for query in batch.queries]
+        charge(request, sum(map(_cost, questions)) - 1)
         found = await worker.ask_many(questions)
         results = [
             _search_answer(worker, question.collection, hits)
@@ -209,12 +212,14 @@ def _writing_routes(worker: QueryWorker) -> APIRouter:
                 raise ProblemError(422, "uri: it is for an image in the body; give its url only")
             given = parsed(AddRequest, await request.body(), options)
             uri, metadata = given.url, given.metadata
+            charge(request, IMAGE_COST - 1)
             data = await worker.fetch(uri)
             label, collection = given.label, given.collection
         else:
             data = await image(request)
             if options.uri is None:
                 raise ProblemError(422, "uri: say what the image is to be known by")
+            charge(request, IMAGE_COST - 1)
             uri, metadata = options.uri, {}
             label, collection = options.label, options.collection
         added = await worker.add(uri, data, label=label, metadata=metadata, collection=collection)
@@ -273,6 +278,10 @@ def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
         )
 
     return routes
+
+
+def _cost(question: Question) -> int:
+    return 1 if question.url is None and question.image is None else IMAGE_COST
 
 
 def _describe(collection: Collection) -> CollectionAnswer:
