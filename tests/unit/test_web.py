@@ -15,6 +15,7 @@ import pytest
 from simdist.errors import FetchError
 from simdist.sources import read_bytes, web
 from simdist.sources.web import fetch
+from tests.conftest import ROOT
 from tests.web_site import PHOTO, Server, raw_server, serve
 
 
