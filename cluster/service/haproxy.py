@@ -70,7 +70,8 @@ _DEFAULTS = re.compile(r"^defaults\n", re.MULTILINE)
 def launcher(folder: Path) -> Path:
     """Write the program that Ray Serve is to start in place of HAProxy; returns its path."""
     program = folder / "haproxy"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {__spec__.name} "$@"\n')
+    # -P: nothing is imported from the folder in which the service was started.
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m {__spec__.name} "$@"\n')
     program.chmod(0o700)
     return program
 
