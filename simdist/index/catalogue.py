@@ -65,7 +65,26 @@ def ensure(store: Store, name: str, entry: Entry) -> Entry:
     fields = born | {"version": layout.VERSION} | asdict(entry)
     meta = scripts.create(store, layout.Keys(_checked_name(name)).meta, fields)
     store.call("SADD", layout.COLLECTIONS, name)
-    return _entry(name, meta)
+    found = _entry(name, meta)
+    keep_searchable(store, name, found.partitions)
+    return found
+
+
+def keep_searchable(store: Store, name: str, partitions: int) -> None:
+    """Let the servers have the scripts of a search, by running them for nothing.
+
+    A user who only searches may run what is there, but not bring it; and a server forgets its
+    scripts when it is started again.
+
+    Raises:
+        StoreError: they are not there, and this user may not bring them.
+    """
+    for partition in range(partitions):
+        meta = layout.Keys(name, partition).meta
+        scripts.rows(store, meta, width=0, rows=b"")
+        scripts.read(
+            store, meta, generation=0, dead_known=0, limit=0, width=0, born=b"", wanted=b""
+        )
 
 
 def names(store: Store) -> list[str]:

@@ -10,14 +10,14 @@ from typing import Any
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.cluster import RedisCluster
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, RedisError
 from redis.retry import Retry
 
 from simdist.errors import StoreError, UsageError
 from simdist.settings import Settings, redis_password
 from simdist.store import layout
 from simdist.store.embedded import embedded_server
-from simdist.store.refusals import explained, hide_password
+from simdist.store.refusals import explained, hide_password, missing_script
 
 MINIMUM_VERSION = 7
 CONNECT_SECONDS = 5.0
@@ -106,7 +106,11 @@ class Store:
             try:
                 answer, confirmed = self._send(keys[0], replicas, ("EVALSHA", script.digest, *rest))
             except NoScriptError:
-                answer, confirmed = self._send(keys[0], replicas, ("EVAL", script.source, *rest))
+                try:
+                    command = ("EVAL", script.source, *rest)
+                    answer, confirmed = self._send(keys[0], replicas, command)
+                except NoPermissionError as error:
+                    raise missing_script(self.url, script.name) from error
         if confirmed < replicas:
             raise StoreError(
                 f"the images are written to Redis at {hide_password(self.url)}, but {confirmed} "
