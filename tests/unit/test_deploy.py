@@ -24,6 +24,7 @@ from ray.serve.schema import ServeDeploySchema
 from ray.serve.scripts import deploy
 
 from cluster.service.config import READ_TOKENS_VARIABLE, ServiceConfig
+from cluster.service.haproxy import PROGRAM_VARIABLE
 from simdist.settings import REDIS_URL_VARIABLE
 from tests.command_line import tool
 from tests.conftest import ROOT
@@ -71,9 +72,10 @@ class TestAllFiles:
     def test_images_are_pinned(self) -> None:
         """And simdist's own are of this version."""
         text = "\n".join(path.read_text() for path in FILES)
-        images = set(
-            re.findall(r"(?:^FROM|\bimage:|--tag|-t) +([\w./-]+:[\w.-]+)", text, re.MULTILINE)
-        )
+        text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+        named = r"(?:^ARG PYTHON_IMAGE=|(?:\bimage:|--tag|-t) +)([\w./-]+:[\w.-]+)"
+        images = set(re.findall(named, text, re.MULTILINE))
+        assert set(re.findall(r"^FROM (\S+:\S+)", text, re.MULTILINE)) == set()
         assert {image.rpartition(":")[0] for image in images} == {
             *("python", "simdist", "valkey/valkey")
         }
@@ -101,6 +103,7 @@ class TestImage:
         ignored = (ROOT / ".dockerignore").read_text().splitlines()
         copied = re.findall(r"^COPY (?!--from)(.+) \S+$", self.DOCKERFILE, re.MULTILINE)
         sources = {source for line in copied for source in line.split()}
+        sources -= {"--chmod=755"}
         assert sources >= {"simdist", "cluster", "constraints.txt", "pyproject.toml"}
         assert "*" in ignored
         for source in sources:
@@ -112,6 +115,14 @@ class TestImage:
         assert len(installs) == 4
         assert all("-c constraints.txt" in install for install in installs)
         assert {"torch", "torchvision"} < PINS.keys()
+
+    def test_haproxy_is_started_as_the_service_starts_it(self) -> None:
+        """Else its statistics, and metrics without a token, would be open to all."""
+        [place] = re.findall(
+            r"^COPY --chmod=755 deploy/haproxy.sh (\S+)$", self.DOCKERFILE, re.MULTILINE
+        )
+        assert f"{PROGRAM_VARIABLE}={place}" in self.DOCKERFILE
+        assert os.access(DEPLOY / "haproxy.sh", os.X_OK)
 
     def test_it_does_not_run_as_root(self) -> None:
         stages = re.split(r"^FROM ", self.DOCKERFILE, flags=re.MULTILINE)[1:]
@@ -138,6 +149,17 @@ class TestCompose:
         files = ("-f", "compose.yaml", "-f", "compose.gpu.yaml")
         command = (tool("docker-compose"), *files, "config")
         subprocess.run(command, cwd=DEPLOY, check=True, capture_output=True)
+
+    def test_containers_are_locked(self) -> None:
+        for name, service in self.SERVICES.items():
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"]
+            assert service["security_opt"] == ["no-new-privileges:true"]
+            assert service["pids_limit"] > 0
+            assert service["mem_limit"]
+            if name != "redis":
+                written = {place.partition(":")[0] for place in service["tmpfs"]}
+                assert written == {"/tmp", "/home/simdist"}  # noqa: S108
 
     def test_only_the_service_is_published(self) -> None:
         published = {
