@@ -18,6 +18,8 @@ import pytest
 import yaml
 from click import UsageError as ClickUsageError
 from compose_spec import PyCompose
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
@@ -42,6 +44,17 @@ PINS = dict(
     for line in (ROOT / "constraints.txt").read_text().splitlines()
     if not line.startswith("#")
 )
+
+
+def locked(text: str) -> Iterator[tuple[str, str]]:
+    """Names and versions in a file of requirements, each of which has a hash."""
+    for entry in re.findall(r"^\S.*?$(?:\n +.*$)*", text, re.MULTILINE):
+        found = re.match(r"([\w.-]+)==(\S+) \\\n +--hash=sha256:[0-9a-f]{64}\b", entry)
+        assert found, entry
+        yield found[1], found[2]
+
+
+LOCKED = dict(locked((ROOT / "requirements.lock").read_text()))
 
 
 def read(name: str) -> Any:
@@ -99,22 +112,52 @@ class TestImage:
         )
         assert (done.returncode, done.stdout) == (0, "")
 
+    def test_the_lock_has_all_that_simdist_needs_as_the_constraints_have_it(self) -> None:
+        """`make lock` writes it."""
+        wanted, seen = ["simdist", "setuptools"], set[str]()
+        while wanted:
+            name = wanted.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for line in metadata.requires(name) or ():
+                requirement = Requirement(line)
+                extras = {"extra": ""} if name != "ray" else {"extra": "serve"}
+                if requirement.marker is None or requirement.marker.evaluate(extras):
+                    wanted.append(canonicalize_name(requirement.name))
+        assert seen - {"simdist"} <= LOCKED.keys()
+        pins = {canonicalize_name(name): version for name, version in PINS.items()}
+        assert {name: pins[name] for name in LOCKED} == LOCKED
+
     def test_copied_files_exist_and_are_not_ignored(self) -> None:
         ignored = (ROOT / ".dockerignore").read_text().splitlines()
         copied = re.findall(r"^COPY (?!--from)(.+) \S+$", self.DOCKERFILE, re.MULTILINE)
         sources = {source for line in copied for source in line.split()}
         sources -= {"--chmod=755"}
-        assert sources >= {"simdist", "cluster", "constraints.txt", "pyproject.toml"}
+        assert sources >= {"simdist", "cluster", "requirements.lock", "pyproject.toml"}
         assert "*" in ignored
         for source in sources:
             assert (ROOT / source).exists()
             assert f"!{source}" in ignored
 
-    def test_everything_is_installed_by_the_constraints(self) -> None:
-        installs = re.findall(r"pip install .*", self.DOCKERFILE)
-        assert len(installs) == 4
-        assert all("-c constraints.txt" in install for install in installs)
-        assert {"torch", "torchvision"} < PINS.keys()
+    def test_everything_is_installed_by_its_hash(self) -> None:
+        """But simdist itself, and torch's builds for CPUs, of an index that is named."""
+        installs = re.findall(r"pip install .*", self.DOCKERFILE.replace("\\\n", ""))
+        locked = [line for line in installs if "--require-hashes --no-deps -r " in line]
+        own = [line for line in installs if line == "pip install --no-deps --no-build-isolation ."]
+        [torch] = [line for line in installs if "$TORCH_INDEX" in line]
+        assert "-c constraints.txt --no-deps" in torch
+        assert (len(locked), len(own)) == (2, 2)
+
+    def test_builds_for_cpus_leave_out_what_only_gpus_need(self, tmp_path: Path) -> None:
+        [script] = re.findall(r"awk '(.*?)' requirements.lock", self.DOCKERFILE)
+        done = subprocess.run(
+            ["awk", script, ROOT / "requirements.lock"], check=True, capture_output=True, text=True
+        )
+        left_out = LOCKED.keys() - dict(locked(done.stdout)).keys()
+        assert {"torch", "torchvision", "triton", "nvidia-nccl-cu13"} < left_out
+        assert all(re.match("torch|triton$|nvidia-|cuda-", name) for name in left_out)
+        assert "--hash=sha256:" in done.stdout
 
     def test_haproxy_is_started_as_the_service_starts_it(self) -> None:
         """Else its statistics, and metrics without a token, would be open to all."""
