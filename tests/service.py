@@ -64,7 +64,7 @@ def _title(process: psutil.Process) -> str:
 
 @contextmanager
 def running_service(
-    redis_url: str, *arguments: str, folder: Path | None = None, **environment: str
+    redis_url: str, *arguments: str, folder: Path | str | None = None, **environment: str
 ) -> Iterator[Service]:
     """Start `simdist serve` with more arguments, wait until it is ready, stop it with Ctrl-C.
 

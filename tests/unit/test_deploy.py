@@ -126,7 +126,7 @@ class TestImage:
                 if requirement.marker is None or requirement.marker.evaluate(extras):
                     wanted.append(canonicalize_name(requirement.name))
         assert seen - {"simdist"} <= LOCKED.keys()
-        pins = {canonicalize_name(name): version for name, version in PINS.items()}
+        pins = {str(canonicalize_name(name)): version for name, version in PINS.items()}
         assert {name: pins[name] for name in LOCKED} == LOCKED
 
     def test_copied_files_exist_and_are_not_ignored(self) -> None:
