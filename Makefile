@@ -13,7 +13,7 @@ INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -c
 PYTEST = $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-fast test-rest test-long lint docs format bench-ingest bench-memory \
+.PHONY: help demo check test test-fast test-rest test-long lint docs lock audit format bench-ingest bench-memory \
 	bench-network bench-scaling bench-decoding bench-index bench-serve clean
 
 help: ## Show this list
@@ -57,6 +57,15 @@ lint: $(VENV)/.installed-test ## Check style, types, and what imports what
 
 docs: $(VENV)/.installed-test ## Write docs/commands.md from the code
 	@$(BIN)/python -m simdist.cli.reference > docs/commands.md
+
+lock: $(VENV)/bin/python $(BIN)/uv ## Write requirements.lock, what the image is made of, from constraints.txt
+	@$(UV) pip compile --quiet pyproject.toml -c constraints.txt --python $(BIN)/python --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --output-file requirements.lock
+
+audit: $(BIN)/uv ## Write what the image is made of to bench/out/sbom.json (CycloneDX), and ask what is known to be weak in it
+	@mkdir -p bench/out
+	@$(UV) tool run --from cyclonedx-bom==7.5.0 cyclonedx-py requirements requirements.lock -o bench/out/sbom.json
+	@$(UV) tool run --from pip-audit==2.10.1 pip-audit --strict --disable-pip --require-hashes -r requirements.lock
 
 format: $(VENV)/.installed-test ## Format the code
 	@$(BIN)/ruff check --fix-only --quiet .

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from simdist.errors import ClusterError, Remedy, UsageError
 from simdist.settings import Settings
 
+if TYPE_CHECKING:
+    from ray.job_config import JobConfig
+
 CONNECT_SECONDS = 5.0
+# A socket's name has at most 107 bytes, of which Ray's part and the private folder's take 80.
+_MAX_TEMPORARY = 27
+_TOKEN_VARIABLES = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_TOKEN")
 
 
 @contextmanager
 def ray_session(settings: Settings, *, cpus: int | None = None) -> Iterator[None]:
     """Have Ray at hand: the cluster at `settings.ray_address`, or one started on this machine.
 
-    What was started here is stopped at the end, also on an error or Ctrl-C. A Ray that this
-    process is connected to already is used as it is, and left alone.
+    What was started here is stopped at the end, also on an error or Ctrl-C; until then other users
+    of the machine can neither read its files nor talk to it. A Ray that this process is connected
+    to already is used as it is, and left alone.
 
     Args:
         cpus: logical CPUs of a Ray that is started here; by default those of the machine.
@@ -35,14 +46,60 @@ def ray_session(settings: Settings, *, cpus: int | None = None) -> Iterator[None
         yield
         return
     if settings.ray_address is None:
-        _start(None, cpus=cpus)
-    else:
-        _check_address(settings.ray_address)
-        _start(settings.ray_address)
+        with _private_folder() as folder, _own_token(folder):
+            _start(None, cpus=cpus, folder=folder)
+            try:
+                yield
+            finally:
+                ray.shutdown()
+        return
+    _check_address(settings.ray_address)
+    _start(settings.ray_address)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _private_folder() -> Iterator[Path]:
+    """A folder for what Ray writes: its own are open to all users of the machine, sockets too."""
+    parent = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if len(os.fsencode(parent)) > _MAX_TEMPORARY:
+        parent = "/tmp"  # noqa: S108 (the folder below has a name of its own, and is private)
+    # Ray's processes may write a little longer than it waits for them.
+    with tempfile.TemporaryDirectory(prefix="sd-", dir=parent, ignore_cleanup_errors=True) as name:
+        yield Path(name)
+
+
+@contextmanager
+def _own_token(folder: Path) -> Iterator[None]:
+    """Let the Ray that is started within ask for a token that only this user can read.
+
+    Ray's own would lie in the home directory, readable for all who may enter that.
+    """
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    before = {name: os.environ.pop(name, None) for name in _TOKEN_VARIABLES}
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    _read_token_again()
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
+        _read_token_again()
+
+
+def _read_token_again() -> None:
+    """Let Ray forget what it knows of the token and its mode from the environment."""
+    from ray import _raylet
+
+    vars(_raylet)["Config"].initialize("")
+    vars(_raylet)["AuthenticationTokenLoader"].instance().reset_cache()
 
 
 def _configure(*, joining: bool) -> None:
@@ -65,7 +122,7 @@ def _configure(*, joining: bool) -> None:
     logging.getLogger("ray").setLevel(logging.CRITICAL)
 
 
-def _start(address: str | None, *, cpus: int | None = None) -> None:
+def _start(address: str | None, *, cpus: int | None = None, folder: Path | None = None) -> None:
     import ray
 
     try:
@@ -76,12 +133,31 @@ def _start(address: str | None, *, cpus: int | None = None) -> None:
             include_dashboard=None if address else False,
             logging_level=logging.CRITICAL,
             log_to_driver=False,
+            job_config=_job_of_installed_code(),
+            # One below: Ray lets all users write to its folder.
+            _temp_dir=folder and str(folder / "ray"),
         )
     # Anything: where versions differ or a start-up fails Ray raises ValueError, RuntimeError, and
     # on a machine that is too busy a bare Exception.
     except Exception as error:
         ray.shutdown()
         raise _failed_start(address, error) from error
+
+
+def _job_of_installed_code() -> JobConfig:
+    """A job whose workers import what is installed, and nothing of the working folder.
+
+    Ray would let them look there first, and for the script that runs beside it: a `numpy.py` in a
+    folder of photographs would run in each of them.
+    """
+    from ray.job_config import JobConfig
+
+    class InstalledCode(JobConfig):
+        def _runtime_env_has_working_dir(self) -> bool:
+            """Ray's condition for leaving both folders out."""
+            return True
+
+    return InstalledCode()
 
 
 def _failed_start(address: str | None, error: Exception) -> ClusterError:

@@ -47,12 +47,23 @@ class Settings:
         ray_address: str | None = None,
         data_dir: Path | None = None,
     ) -> Settings:
-        """Fill in from the environment, then from the defaults, what is None here."""
-        folder = data_dir or os.environ.get(DATA_DIR_VARIABLE) or user_data_path("simdist")
+        """Fill in from the environment, then from the defaults, what is None here.
+
+        Raises:
+            UsageError: the data folder is to be in a home directory, and there is none.
+        """
+        try:
+            folder = data_dir or os.environ.get(DATA_DIR_VARIABLE) or user_data_path("simdist")
+            absolute = Path(folder).expanduser().absolute()
+        except RuntimeError as error:
+            raise UsageError(
+                f"the data folder would be in a home directory, and there is none: name one with "
+                f"{DATA_DIR_VARIABLE}"
+            ) from error
         return cls(
             redis_url=redis_url or os.environ.get(REDIS_URL_VARIABLE) or None,
             ray_address=ray_address or os.environ.get(RAY_ADDRESS_VARIABLE) or None,
-            data_dir=Path(folder).expanduser().absolute(),
+            data_dir=absolute,
         )
 
 

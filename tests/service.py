@@ -63,8 +63,14 @@ def _title(process: psutil.Process) -> str:
 
 
 @contextmanager
-def running_service(redis_url: str, *arguments: str, **environment: str) -> Iterator[Service]:
-    """Start `simdist serve` with more arguments, wait until it is ready, stop it with Ctrl-C."""
+def running_service(
+    redis_url: str, *arguments: str, folder: Path | str | None = None, **environment: str
+) -> Iterator[Service]:
+    """Start `simdist serve` with more arguments, wait until it is ready, stop it with Ctrl-C.
+
+    Args:
+        folder: its working folder; by default that of the tests.
+    """
     port = free_port()
     command = [sys.executable, "-m", "simdist", "serve", "--redis", redis_url, "--port", str(port)]
     if "--collection" not in arguments:
@@ -74,6 +80,7 @@ def running_service(redis_url: str, *arguments: str, **environment: str) -> Iter
     with TemporaryFile("w+") as output:
         process = subprocess.Popen(
             [*command, *arguments],
+            cwd=folder,
             env=kept | {"PYTHONUNBUFFERED": "1"} | environment,
             stdout=output,
             stderr=subprocess.STDOUT,

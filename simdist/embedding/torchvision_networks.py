@@ -6,6 +6,7 @@ import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from http.client import HTTPException
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 from urllib.error import URLError
@@ -55,6 +56,13 @@ def published_weights(name: str) -> Mapping[str, Tensor]:
     import torch.hub
     from torchvision.models import get_model_weights
 
+    # Without a home directory they would be kept in the working folder, and taken from there.
+    if not Path(torch.hub.get_dir()).is_absolute():
+        raise ModelError(
+            f"there is no home directory for the weights of {name}: set TORCH_HOME to a folder for "
+            "them, or give a file of weights",
+            remedy=Remedy.WEIGHTS,
+        )
     try:
         weights: Mapping[str, Tensor] = get_model_weights(name).DEFAULT.get_state_dict(
             progress=False, check_hash=True, weights_only=True

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from simdist.vectors.compiled import compiled
 
 Floats = NDArray[np.float32]
 
@@ -36,7 +37,7 @@ class Groups(NamedTuple):
     starts: NDArray[np.int64]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_MINIMA)
+@compiled(fastmath=_MINIMA)
 def _half_square(point: Floats) -> np.float32:
     total = np.float32(0)
     for i in range(len(point)):
@@ -44,7 +45,7 @@ def _half_square(point: Floats) -> np.float32:
     return np.float32(0.5) * total
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_MINIMA)
+@compiled(fastmath=_MINIMA)
 def _least(distances: Floats) -> np.float32:
     smallest: np.float32 = distances[0]
     for i in range(len(distances)):
@@ -52,7 +53,7 @@ def _least(distances: Floats) -> np.float32:
     return smallest
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _near_cells(point: Floats, distances: Floats, near: NDArray[np.int32]) -> int:
     """Fill `near` with the cells to look into, the nearest first; returns how many.
 
@@ -74,7 +75,7 @@ def _near_cells(point: Floats, distances: Floats, near: NDArray[np.int32]) -> in
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def nearest_in_cells(points: Floats, groups: Groups) -> NDArray[np.int64]:
     """`Cells.nearest`: all points near a cell are compared with its centroids at once."""
     count, cells = points.shape[0], groups.centres.shape[0]
@@ -118,7 +119,7 @@ def nearest_in_cells(points: Floats, groups: Groups) -> NDArray[np.int64]:
     return best
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_SUMS)
+@compiled(fastmath=_SUMS)
 def _distances(point: Floats, centres: Floats, halves: Floats, first: int, out: Floats) -> None:
     for i in range(out.shape[0]):
         total = np.float32(0)
@@ -127,7 +128,7 @@ def _distances(point: Floats, centres: Floats, halves: Floats, first: int, out: 
         out[i] = halves[first + i] - total
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_SUMS)
+@compiled(fastmath=_SUMS)
 def _products(values: Floats, columns: Floats, point: Floats) -> None:
     # Four rows at a time: the sums are loaded and stored a quarter as often. They are whole
     # numbers, and exact up to 2^24.
@@ -143,7 +144,7 @@ def _products(values: Floats, columns: Floats, point: Floats) -> None:
             point[j] += values[i] * columns[i, j]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def ranked_in_cells(  # noqa: PLR0917
     values: NDArray[np.int8],
     inverse_length: np.float32,

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from simdist.errors import CollectionError, MissingCollectionError, Remedy, UsageError
 from simdist.settings import MAX_PARTITIONS
-from simdist.store import Store, layout, table_scripts
+from simdist.store import Store, layout, scripts, table_scripts
 from simdist.store.connection import Argument
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -66,7 +66,28 @@ def ensure(store: Store, name: str, entry: Entry) -> Entry:
     fields = born | {"version": layout.VERSION} | asdict(entry)
     meta = table_scripts.create(store, layout.Keys(_checked_name(name)).meta, fields)
     store.call("SADD", layout.COLLECTIONS, name)
-    return _entry(name, meta)
+    found = _entry(name, meta)
+    keep_searchable(store, name, found.partitions)
+    return found
+
+
+def keep_searchable(store: Store, name: str, partitions: int) -> None:
+    """Let the servers have the scripts of a search, by running them for nothing.
+
+    A user who only searches may run what is there, but not bring it; and a server forgets its
+    scripts when it is started again.
+
+    Raises:
+        StoreError: they are not there, and this user may not bring them.
+    """
+    for partition in range(partitions):
+        meta = layout.Keys(name, partition).meta
+        # As nobody who knows the partition: they do nothing.
+        nobody = scripts.Seen(b"")
+        scripts.rows(store, meta, nobody, width=0, rows=b"")
+        scripts.read(store, meta, nobody, generation=0, dead_known=0, limit=0, width=0, wanted=b"")
+        digest = bytes(layout.PREFIX + layout.FIELD)
+        scripts.find(store, meta, born=b"", uri_bits=0, width=0, digest=digest)
 
 
 def names(store: Store) -> list[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 
+from simdist.errors import StoreError
 from simdist.index import catalogue
 from simdist.index.collection import Collection
 from simdist.index.partition import Partition
@@ -37,7 +39,12 @@ def describe_all(store: Store) -> list[Description]:
 
 
 def describe(collection: Collection) -> Description:
-    """One collection in figures; of several partitions, the first one's tables."""
+    """One collection in figures; of several partitions, the first one's tables.
+
+    On the way it is made searchable for users who may only do that, if this one may.
+    """
+    with suppress(StoreError):
+        catalogue.keep_searchable(collection.store, collection.name, len(collection.partitions))
     first = collection.partitions[0]
     family = first.hashing().family if first.is_fitted() else None
     return Description(

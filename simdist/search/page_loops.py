@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from simdist.vectors.codec import INVERSE_LENGTH
+from simdist.vectors.compiled import compiled
 
 _SUMS = {"reassoc", "contract", "nsz"}
 
@@ -34,7 +34,7 @@ class Pages(NamedTuple):
     inverse_lengths: NDArray[np.float32]
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_SUMS)
+@compiled(fastmath=_SUMS)
 def _cosine(
     query: NDArray[np.float32], values: NDArray[np.generic], inverse_length: np.float32
 ) -> np.float32:
@@ -44,7 +44,7 @@ def _cosine(
     return min(total * inverse_length, np.float32(1))
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _insert(
     row: np.uint32,
     score: np.float32,
@@ -73,7 +73,7 @@ def _insert(
     return last + 1
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def rank_pages(  # noqa: PLR0917
     query: NDArray[np.float32],
     first: NDArray[np.int32],
@@ -110,7 +110,7 @@ def rank_pages(  # noqa: PLR0917
     return found
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def append_rows(
     pages: Pages,
     chain: NDArray[np.int32],

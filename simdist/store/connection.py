@@ -12,14 +12,14 @@ from typing import Any, TypeVar
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.cluster import RedisCluster
-from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
+from redis.exceptions import NoPermissionError, NoScriptError, ReadOnlyError, RedisError
 from redis.retry import Retry
 
 from simdist.errors import StoreError, UsageError
 from simdist.settings import Settings, redis_password
 from simdist.store import layout
 from simdist.store.embedded import embedded_server
-from simdist.store.refusals import explained, hide_password
+from simdist.store.refusals import explained, hide_password, missing_script
 
 MINIMUM_VERSION = 7
 CONNECT_SECONDS = 5.0
@@ -168,7 +168,10 @@ class Store:
         try:
             return self._send(key, replicas, ("EVALSHA", script.digest, *rest))
         except NoScriptError:
-            return self._send(key, replicas, ("EVAL", script.source, *rest))
+            try:
+                return self._send(key, replicas, ("EVAL", script.source, *rest))
+            except NoPermissionError as error:
+                raise missing_script(self.url, script.name) from error
 
     def _send(self, key: str, replicas: int, command: Sequence[Argument]) -> tuple[Any, int]:
         """Send a command; returns its answer, and how many replicas confirm it if that is asked."""

@@ -148,3 +148,12 @@ def _forbidden(address: str, error: Exception) -> StoreError:
         f"Redis at {address} does not let this user do that ({error}): use one that may, or give "
         "it the rules of deploy/redis/users.acl"
     )
+
+
+def missing_script(url: str, name: str) -> StoreError:
+    """What is wrong where a user may run scripts that are there, but not bring one."""
+    return StoreError(
+        f"Redis at {hide_password(url)} does not let this user do that: it has forgotten simdist's "
+        f"script {name!r}, as it does when it is started again, and this user may not bring it. "
+        "`simdist status` as the user simdist brings the scripts of searches"
+    )

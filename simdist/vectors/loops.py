@@ -7,15 +7,16 @@ imports numba, which is heavy: import it within the functions that need it.
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
+
+from simdist.vectors.compiled import compiled
 
 # Sums in any order, as vector instructions need it.
 _SUMS = {"reassoc", "contract", "nsz"}
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _stage(row: NDArray[np.float32], stride: int) -> None:
     for start in range(0, row.shape[0], 2 * stride):
         left, right = row[start : start + stride], row[start + stride : start + 2 * stride]
@@ -23,7 +24,7 @@ def _stage(row: NDArray[np.float32], stride: int) -> None:
             left[i], right[i] = left[i] + right[i], left[i] - right[i]
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _two_stages(row: NDArray[np.float32], stride: int) -> None:
     quarter = stride // 2
     for start in range(0, row.shape[0], 2 * stride):
@@ -39,7 +40,7 @@ def _two_stages(row: NDArray[np.float32], stride: int) -> None:
 
 
 # Such short strides would not vectorise.
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def _last_three_stages(row: NDArray[np.float32]) -> None:
     eights = row.reshape(-1, 8)
     for i in range(eights.shape[0]):
@@ -51,7 +52,7 @@ def _last_three_stages(row: NDArray[np.float32]) -> None:
         eights[i, 4], eights[i, 5], eights[i, 6], eights[i, 7] = e + f, e - f, g + h, g - h
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def hadamard_rows(
     vectors: NDArray[np.float32], factors: NDArray[np.float32], starts: NDArray[np.int64]
 ) -> NDArray[np.float32]:
@@ -88,7 +89,7 @@ def hadamard_rows(
     return rows
 
 
-@numba.njit(nogil=True, cache=True, fastmath=_SUMS | {"nnan"})
+@compiled(fastmath=_SUMS | {"nnan"})
 def round_rows(
     rows: NDArray[np.float32], values: NDArray[np.int8], inverse_lengths: NDArray[np.float32]
 ) -> None:
@@ -116,7 +117,7 @@ def round_rows(
         inverse_lengths[n] = np.float32(1) / np.sqrt(square)
 
 
-@numba.njit(nogil=True, cache=True)
+@compiled()
 def restore_rows(
     values: NDArray[np.generic], inverse_lengths: NDArray[np.float32]
 ) -> NDArray[np.float32]:

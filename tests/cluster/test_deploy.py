@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 import simdist
+from cluster.service.haproxy import PROGRAM_VARIABLE
 from simdist.errors import ServiceError
 from simdist.settings import REDIS_URL_VARIABLE
 from tests.cluster.conftest import without_servers
@@ -86,16 +88,14 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             name: value.replace("/run/secrets", str(folder))
             for name, value in compose["environment"].items()
         } | {REDIS_URL_VARIABLE: redis.url}
-        haproxy = {
-            f"RAY_SERVE_HAPROXY_{name}_PORT": str(free_port()) for name in ("METRICS", "STATS")
-        }
-        environment = without_servers(**environment, **haproxy, PYTHONPATH=str(ROOT))
-        environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
-        ports = [free_port() for _ in range(5)]
-        service = _serve_config(folder)
-        (folder / "fish").symlink_to(PHOTOS / "fish")
-        # A short name: sockets lie in it.
+        # A short name: sockets lie in it, Ray's and HAProxy's.
         with TemporaryDirectory(prefix="sd-", dir="/tmp", ignore_cleanup_errors=True) as ray:
+            environment |= _haproxy(Path(ray) / "haproxy")
+            environment = without_servers(**environment, PYTHONPATH=str(ROOT))
+            environment["PATH"] = f"{BIN}{os.pathsep}{environment['PATH']}"
+            ports = [free_port() for _ in range(5)]
+            service = _serve_config(folder)
+            (folder / "fish").symlink_to(PHOTOS / "fish")
             # The last of two equal options counts.
             here = (
                 f"--temp-dir={ray} --num-cpus=3 --node-ip-address=127.0.0.1 "
@@ -122,6 +122,23 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
             finally:
                 stop_all(psutil.Process(process.pid))
                 process.wait()
+
+
+def _haproxy(folder: Path) -> dict[str, str]:
+    """What the image says of HAProxy, with another place for the program and for its files."""
+    text = (DEPLOY / "Dockerfile").read_text()
+    said = re.findall(r'(RAY_SERVE_HAPROXY_\w+)=(?:"(.*?)"|(\S+))', text)
+    variables = {name: quoted or plain for name, quoted, plain in said}
+    assert PROGRAM_VARIABLE in variables
+    return variables | {
+        PROGRAM_VARIABLE: str(DEPLOY / "haproxy.sh"),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(folder / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(folder / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(folder),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+    }
 
 
 def _serve_config(folder: Path) -> str:
@@ -156,6 +173,13 @@ def test_serve_ingest_search_and_watch(head: Head) -> None:
     head.run(deploy, tries=5)
     eventually(lambda: _answers(head.service + "/readyz"), seconds=SECONDS)
     assert requests.get(head.service + "/v1/collections", timeout=10).status_code == 401
+    # HAProxy is amended as `simdist serve` amends it: it shows nobody its figures.
+    for name in ("METRICS", "STATS"):
+        port = int(head.environment[f"RAY_SERVE_HAPROXY_{name}_PORT"])
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection(("127.0.0.1", port), 5)
+    haproxy = Path(head.environment["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
+    assert [path.stat().st_mode & 0o077 for path in haproxy.rglob("admin.sock")] == [0]
     missing = pytest.raises(ServiceError, match="there is no collection 'images'")
     with simdist.Client(head.service, token=READ) as client, missing:
         client.search(image=QUERIES / "fish.jpg")

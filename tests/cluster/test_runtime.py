@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import socket
+import subprocess
+import sys
 import threading
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -126,3 +132,60 @@ def test_a_placement_uses_the_given_numbers() -> None:
             0,
             True,
         )
+
+
+# Becomes another user, and says which of the files it gets at, and what the head of Ray answers.
+_STRANGER = """
+import json, os, sys
+from ray._raylet import GcsClient
+os.setgroups([]); os.setgid(65534); os.setuid(65534)
+address, *paths = sys.argv[1:]
+reached = [path for path in paths if os.path.lexists(path)]
+try:
+    answer = str(GcsClient(address).internal_kv_keys(b"", namespace=None, timeout=10))
+except Exception as error:
+    answer = type(error).__name__
+print(json.dumps([reached, answer]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become another user")
+def test_other_users_reach_neither_files_nor_ports_of_a_ray_that_was_started_here(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Whatever the environment says of tokens, for another cluster."""
+    import ray
+
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_TMPDIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with ray_session(settings(None), cpus=1):
+        node: Any = ray._private.worker._global_node
+        folder = Path(node.get_session_dir_path())
+        paths = [folder, *folder.rglob("*")]
+        stranger = subprocess.run(
+            [sys.executable, "-c", _STRANGER, node.gcs_address, *map(str, paths)],
+            env=os.environ | {"RAY_AUTH_MODE": "disabled"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert folder / "sockets/raylet" in paths
+    assert json.loads(stranger.stdout) == [[], "AuthenticationError"]
+    assert not folder.exists()
+    # Nor is there a token that outlives it, where others may read it.
+    assert not list(tmp_path.iterdir())
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
+def test_a_temporary_folder_with_a_long_name_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Sockets, whose names are limited, would not fit."""
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(long))
+    with ray_session(settings(None), cpus=1):
+        assert not list(long.iterdir())

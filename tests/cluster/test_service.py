@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,19 @@ class TestTheServiceItself:
     def test_health(self, service: Service) -> None:
         assert service.get("/healthz").json() == {"status": "ok"}
         assert service.get("/readyz").json() == {"status": "ready"}
+
+    def test_whoever_asks_whether_it_is_ready_costs_redis_next_to_nothing(
+        self, service: Service
+    ) -> None:
+        def pings() -> int:
+            return int(store.call("INFO", "commandstats")["cmdstat_ping"]["calls"])
+
+        with closing(connect(service.redis_url)) as store, requests.Session() as session:
+            service.get("/readyz")
+            before = pings()
+            for _ in range(400):
+                assert session.get(service.url + "/readyz", timeout=60).ok
+            assert pings() - before < 100
 
     def test_metrics(self, service: Service) -> None:
         service.post("/v1/search", json={"uri": HORSES})

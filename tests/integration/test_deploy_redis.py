@@ -126,6 +126,7 @@ def commands(server: Server) -> set[str]:
         *(("simdist", command) for command in ("GET other", "SET other 1", "DEL other", "BGSAVE")),
         *(("simdist", command) for command in ("CLIENT LIST", "MONITOR", "PUBLISH simdist: 1")),
         *(("search", command) for command in ("SET simdist:x 1", "DEL simdist:x", "GET other")),
+        *(("search", command) for command in ("EVAL return 0", "SCRIPT LOAD return")),
         *(("replication", command) for command in ("GET simdist:x", "CONFIG GET dir", "INFO")),
         *(("admin", command) for command in ("FLUSHALL", "FLUSHDB", "SWAPDB 0 1", "KEYS *")),
     ],
@@ -147,6 +148,28 @@ def test_a_script_may_do_no_more_than_its_user(deployed: DeployedServer, script:
         pytest.raises(StoreError, match="does not let this user do that"),
     ):
         store.call("EVAL", f"return redis.call({script})", 1, "simdist:x")
+
+
+def test_who_only_searches_is_told_who_brings_the_scripts(
+    deployed: DeployedServer, cli: CommandLine
+) -> None:
+    """A server that was started again has forgotten them."""
+    with closing(connect(deployed.url)) as store:
+        collection = create(store, "forgotten", partitions=2)
+        collection.add(vectors(300), [ref(i) for i in range(300)])
+    with closing(connect(deployed.url_of("search"))) as store:
+        searcher = Searcher(Collection.open(store, "forgotten"))
+        assert searcher.search(vectors(300)[7], n=1)[0].uri == ref(7).uri
+        deployed.ask("SCRIPT", "FLUSH")
+        fresh = Searcher(Collection.open(store, "forgotten"))
+        with pytest.raises(StoreError, match=r"`simdist status` as the user simdist brings"):
+            fresh.search(vectors(300)[7], n=1)
+        # It says what it can by itself.
+        assert cli.run("status", "--redis", deployed.url_of("search")).code == 0
+        with pytest.raises(StoreError):
+            fresh.search(vectors(300)[7], n=1)
+        assert cli.run("status", "--redis", deployed.url).code == 0
+        assert fresh.search(vectors(300)[7], n=1)[0].uri == ref(7).uri
 
 
 def test_who_is_refused_is_told_why(

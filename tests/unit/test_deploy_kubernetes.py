@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -132,10 +133,17 @@ def test_pods_are_as_restricted_wants_them(base: str) -> None:
         for container in spec["containers"]:
             assert container["securityContext"] == {
                 "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
                 "capabilities": {"drop": ["ALL"]},
             }
+            mounted = {place["mountPath"] for place in container["volumeMounts"]}
+            assert {"/tmp", "/home/simdist"} < mounted  # noqa: S108
         # What the autoscaler's second version asks for.
         assert spec["restartPolicy"] == "Never"
+    head, *workers = groups(of_ray(written(base)))
+    assert "automountServiceAccountToken" not in head["template"]["spec"]
+    for group in workers:
+        assert group["template"]["spec"]["automountServiceAccountToken"] is False
 
 
 def test_secrets_are_named_as_the_page_makes_them() -> None:
@@ -149,7 +157,8 @@ def test_secrets_are_named_as_the_page_makes_them() -> None:
         assert cluster(manifest)["authOptions"] == {"mode": "token", "secretName": "simdist-ray"}
         for group in groups(manifest):
             spec = group["template"]["spec"]
-            assert [volume["secret"]["secretName"] for volume in spec["volumes"]] == ["simdist"]
+            secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
+            assert [secret["secretName"] for secret in secrets] == ["simdist"]
             for variable in spec["containers"][0]["env"]:
                 if variable["name"].endswith("_FILE"):
                     assert Path(variable["value"]).name in made["simdist"]
@@ -177,6 +186,44 @@ def test_nobody_comes_in_who_is_not_named() -> None:
     # Beyond Ray's own pods, nobody reaches more than these ports.
     ports = [port["port"] for rule in policies["ray"]["ingress"][1:] for port in rule["ports"]]
     assert set(ports) == {8000, 8080, 8265}
+
+
+def test_pods_reach_public_addresses_only() -> None:
+    """But for their own kind, Redis and names; and the head's autoscaler the Kubernetes API."""
+    policies = {
+        manifest["metadata"]["name"]: manifest["spec"]
+        for manifest in written("base")
+        if manifest["kind"] == "NetworkPolicy"
+    }
+    blocks: dict[str, list[tuple[Any, list[Any]]]] = {}
+    for name, spec in policies.items():
+        for rule in spec.get("egress", ()):
+            ports = {port["port"] for port in rule["ports"]} if "ports" in rule else set()
+            for peer in rule.get("to", [{"everyone": ports}]):
+                assert "everyone" not in peer or name == "names", (name, rule)
+                if block := peer.get("ipBlock"):
+                    network = ip_network(block["cidr"])
+                    without = [ip_network(one) for one in block["except"]]
+                    assert {one.version for one in without} == {network.version}
+                    blocks.setdefault(name, []).append((network, without))
+                    assert ports == ({80, 443} if name == "ray" else {443, 6443})
+
+    def reached(name: str, address: str) -> bool:
+        ip = ip_address(address)
+        return any(
+            ip in network and not any(ip in one for one in without)
+            for network, without in blocks[name]
+        )
+
+    assert blocks.keys() == {"ray", "autoscaler"}
+    assert policies["autoscaler"]["podSelector"] == {"matchLabels": {"ray.io/node-type": "head"}}
+    for address in ("93.184.216.34", "2606:2800:220:1::1"):
+        assert reached("ray", address)
+    for address in ("169.254.169.254", "fe80::1", "fd00:ec2::254"):
+        assert not reached("ray", address)
+        assert not reached("autoscaler", address)
+    for address in ("10.96.0.1", "172.20.0.1", "192.168.1.1", "100.64.0.1", "127.0.0.1", "fd12::1"):
+        assert not reached("ray", address)
 
 
 def test_versions_of_charts_are_told_alike() -> None:
