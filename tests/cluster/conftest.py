@@ -12,11 +12,19 @@ from simdist.embedding import Embedder, Model, load_model
 from simdist.index.collection import Collection
 from simdist.sources import ImageRef, list_folder
 from simdist.store import connect
-from tests.conftest import PHOTOS
+from tests.conftest import PHOTOS, ROOT
 from tests.hostile import READ_TOKEN, WRITE_TOKEN
 from tests.index_contents import contents
 from tests.servers import running, valkey
 from tests.service import Service, index_photos, running_service
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _workers_find_the_tests() -> Iterator[None]:
+    """Ray's workers import the actors that tests define, though nothing of the working folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(scope="session")
