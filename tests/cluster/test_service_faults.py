@@ -131,13 +131,37 @@ def test_faults_under_load(redis: Server, photos: Path, embedder: Embedder, tmp_
         assert_good_again(load, "Redis stood still")
 
         shutil.copytree(PHOTOS / "tools", tmp_path / "tools")
+        tool = [json.dumps({"vector": embedder.embed_files([QUERIES / "tool.jpg"])[0].tolist()})]
+        redis.back_up(tmp_path / "backup")
         moment = time.monotonic()
-        ingest = ["ingest", str(tmp_path / "tools"), "--collection", COLLECTION]
-        ingest += ["--redis", redis.url, "--model", "efficientnet-lite0"]
-        subprocess.run([sys.executable, "-m", "simdist", *ingest], check=True, capture_output=True)
+        ingest(redis, tmp_path / "tools")
         assert [answer for answer in load.since(moment) if answer.status != 200] == []
         assert_good_again(load, "an ingest ran beside it")
+        # Of both workers, whichever answers.
+        assert all(tools_found(service, tool * 20))
+
+        redis.die_and_restore(tmp_path / "backup")
+        redis.start()
+        wait_until(answers_all)
+        assert_good_again(load, "Redis went back in time")
+        assert not any(tools_found(service, tool * 20))
+        ingest(redis, tmp_path / "tools")
+        assert_good_again(load, "the same ingest ran again")
+        assert all(tools_found(service, tool * 20))
     assert [answer for answer in load.answers if answer.fault] == []
+
+
+def ingest(redis: Server, folder: Path) -> None:
+    command = ["ingest", str(folder), "--collection", COLLECTION, "--redis", redis.url]
+    command += ["--model", "efficientnet-lite0"]
+    subprocess.run([sys.executable, "-m", "simdist", *command], check=True, capture_output=True)
+
+
+def tools_found(service: Service, bodies: list[str]) -> Iterator[bool]:
+    """For each question whether the best hit is one of the tools."""
+    for body in bodies:
+        answer = service.post("/v1/search", data=body, headers={"Content-Type": "application/json"})
+        yield "/tools/" in answer.json()["hits"][0]["uri"]
 
 
 def test_scaling_under_load_loses_nothing(redis: Server, photos: Path, embedder: Embedder) -> None:
