@@ -271,7 +271,18 @@ def test_a_state_dict_of_torch_is_read(untrained: Model, tmp_path: Path) -> None
     assert load_model("resnet34", weights=path).id == untrained.id
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {1: torch.zeros(1)}, torch.zeros(3)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        {"epoch": 3},
+        {1: torch.zeros(1)},
+        torch.zeros(3),
+        {"a": torch.eye(3).to_sparse()},
+        {"a": torch.zeros(3, device="meta")},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 def test_a_file_without_weights_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(ModelError, match="something other than a state dict"):
