@@ -46,7 +46,8 @@ def open_parquet(uri: str, file: Any) -> ParquetFile:
 
     try:
         return ParquetFile(file)
-    except pa.ArrowException as error:
+    # `OSError`: what it says of itself is damaged.
+    except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{uri} is not a Parquet file that can be read") from error
 
 
@@ -194,9 +195,13 @@ def _is_shared(chunk: Any) -> bool:
 
 def _size(array: pa.Array) -> int:
     """Bytes of an array whose texts are no longer numbers."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import types
 
+    if types.is_map(array.type):  # lists of pairs, which cannot be flattened as they are
+        pairs = pa.StructArray.from_arrays([array.keys, array.items], ["key", "value"])
+        array = pa.ListArray.from_arrays(array.offsets, pairs)
     kind = array.type
     if types.is_dictionary(kind):
         value = kind.value_type

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from simdist.errors import ImageError, SourceError
@@ -312,8 +313,19 @@ def test_columns_that_are_not_there(
 
 
 def test_a_file_that_is_not_parquet(place: Place) -> None:
-    with pytest.raises(SourceError, match="is not a Parquet file"):
-        open_source(place.put("a.parquet", b"PAR1 but not really"))
+    damaged = bytearray(dataset_of(FISH[:1]))
+    at = len(damaged) - 8 - int.from_bytes(damaged[-8:-4], "little")
+    damaged[at : at + 8] = b"\xff" * 8
+    for content in (b"PAR1 but not really", bytes(damaged)):
+        with pytest.raises(SourceError, match="is not a Parquet file"):
+            open_source(place.put("a.parquet", content))
+
+
+def test_columns_of_any_kind_are_metadata(place: Place) -> None:
+    tags = pa.array([[("a", 1), ("b", 2)], None, []], pa.map_(pa.string(), pa.int32()))
+    uri = place.put("a.parquet", parquet_of({"jpg": [b"1"] * 3, "tags": tags}))
+    refs, _ = everything(uri)
+    assert [ref.metadata for ref in refs] == [{"tags": [["a", 1], ["b", 2]]}, {}, {"tags": []}]
 
 
 def test_a_parquet_list_names_images(place: Place) -> None:
