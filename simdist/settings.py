@@ -52,7 +52,8 @@ class Settings:
         return cls(
             redis_url=redis_url or os.environ.get(REDIS_URL_VARIABLE) or None,
             ray_address=ray_address or os.environ.get(RAY_ADDRESS_VARIABLE) or None,
-            data_dir=Path(folder).expanduser().absolute(),
+            # pathlib's raises where there is no such user.
+            data_dir=Path(os.path.expanduser(folder)).absolute(),  # noqa: PTH111
         )
 
 

@@ -24,7 +24,7 @@ from simdist.sources.background import interruptibly
 from simdist.sources.files import open_file
 from simdist.sources.folder import version_of
 from simdist.sources.place import Place, version_digest
-from simdist.sources.reference import MEMBER, file_uri, uri_path
+from simdist.sources.reference import MEMBER, file_uri, local_path, uri_path
 from simdist.sources.table import image_column
 
 # Of a row group's images: bytes that may lie in one page, and that are decoded on the way to a row;
@@ -111,7 +111,7 @@ def root_uri(location: str) -> str:
         raise UsageError("an empty text names no place whose pictures are to be shown")
     if objects.is_object(location):
         return objects.Address.parse(location).uri
-    return file_uri(uri_path(location) if "://" in location else Path(location).expanduser())
+    return file_uri(local_path(location))
 
 
 def read_original(original: Original, *, roots: Sequence[str], access: Access) -> bytes:
