@@ -150,6 +150,8 @@ def test_a_file_that_is_not_a_card_is_refused(bundle: Path, content: str | bytes
         (["preprocessing", "size"], -224, "is not the card"),
         (["preprocessing", "size"], 10**9, "is not the card"),
         (["preprocessing", "size"], "wide", "is not the card"),
+        (["preprocessing", "size"], float("inf"), "is not the card"),
+        (["preprocessing", "mean"], [1, 2, 10**400], "is not the card"),
         (["preprocessing", "resize"], "stretch", "is not the card"),
         (["preprocessing", "mean"], [1, 2], "is not the card"),
         (["preprocessing", "mean"], [1, 2, float("nan")], "is not the card"),
