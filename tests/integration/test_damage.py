@@ -117,6 +117,9 @@ DAMAGE: dict[str, Callable[[Store, layout.Keys], object]] = {
     "a block of vectors cut to whole ones": lambda store, keys: cut(
         store, keys.vectors(2), by=3 * Collection.open(store, "test").partitions[0].codec.width
     ),
+    "a vector whose length is no number": lambda store, keys: store.call(
+        "SETRANGE", keys.vectors(1), 0, np.array([np.nan], "<f4").tobytes()
+    ),
     "a record that is not text": lambda store, keys: store.call(
         "SETRANGE", keys.records(1), 4 * layout.BLOCK + 8, b"\xff"
     ),
@@ -134,6 +137,23 @@ def test_damaged_contents_are_an_error_of_the_store(store: Store, damage: str) -
     DAMAGE[damage](store, collection.partitions[0].keys)
     with pytest.raises(StoreError, match="damaged"):
         everything(Collection.open(store, "test"))
+
+
+@pytest.mark.parametrize(
+    ("at", "number"), [(0, np.nan), (0, np.inf), (0, -1), (4, np.nan), (4, -np.inf)]
+)
+def test_a_vector_of_no_numbers_is_not_answered_from(store: Store, at: int, number: float) -> None:
+    """It would be the best hit of any search, or none could be sorted."""
+    collection = Collection.create(
+        store, "test", model="m", model_id="m-1", dim=DIM, dtype="float32"
+    )
+    collection.add(vectors(COUNT), [ref(i) for i in range(COUNT)])
+    packed = np.array([number], "<f4").tobytes()
+    store.call("SETRANGE", collection.partitions[0].keys.vectors(0), at, packed)
+    with pytest.raises(StoreError, match="damaged"):
+        everything(collection)
+    with pytest.raises(StoreError, match="damaged"):
+        list(collection.images())
 
 
 NO_JSON = ("{", "[1", "7", '["a"]', "[{}]", "[" * 3000, '{"wish": {}}', b"\xff")
