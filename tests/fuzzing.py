@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, Verbosity, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.foreign import KINDS, Parts
@@ -139,7 +139,6 @@ def main() -> None:
         deadline=None,
         database=None,
         derandomize=False,
-        verbosity=Verbosity.normal,
         suppress_health_check=list(HealthCheck),
         phases=(Phase.generate, Phase.shrink),
     )
