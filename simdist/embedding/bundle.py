@@ -149,7 +149,7 @@ def _read_card(path: Path) -> Card:
         )
     except OSError as error:
         raise ModelError(f"{path.parent} is not a model bundle: no readable {CARD}") from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} is not the card of a model bundle") from error
     if card.backbone not in BACKBONES:
         raise ModelError(

@@ -137,7 +137,19 @@ def _read_weights(path: Path) -> Mapping[str, Tensor]:
             f"{path} is not a file of weights: give a .safetensors file or a state dict (.pth)"
         ) from error
     if not isinstance(state, Mapping) or not all(
-        isinstance(key, str) and isinstance(value, torch.Tensor) for key, value in state.items()
+        isinstance(key, str) and _is_plain(value) for key, value in state.items()
     ):
         raise ModelError(f"{path} holds something other than a state dict of tensors")
     return state
+
+
+def _is_plain(value: object) -> bool:
+    """Whether it is a tensor that has its numbers with it, one after the other."""
+    import torch
+
+    return (
+        isinstance(value, torch.Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and not value.is_quantized
+    )

@@ -83,6 +83,7 @@ def unpack_reading(
         raise StoreError(
             f"the blocks of vectors are damaged: {len(matrix)} of {len(rows)} are there"
         )
+    codec.check(matrix)
     ends = list(accumulate((len(packed) // 4 for packed, *_ in buckets), initial=0))
     there = alive(matrix)
     intact = there.all()

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from simdist.errors import CollectionError, Remedy, UsageError
+from simdist.errors import CollectionError, Remedy, StoreError, UsageError
 from simdist.hashing import KMeansFamily
 from simdist.index.exact import OnProgress
 from simdist.index.growth import (
@@ -94,9 +94,12 @@ class _Job:
         self._on_progress = on_progress
         self._meta = collection.partitions[0].keys.meta
         stored = collection.store.call("HGET", self._meta, "asked")
-        asked = json.loads(stored) if stored else None
-        self._wish = Wish(**asked["wish"]) if asked else None
-        self._old: list[int] = asked["generations"] if asked else []
+        try:
+            asked = json.loads(stored) if stored else None
+            self._wish = Wish(**asked["wish"]) if asked else None
+            self._old = [int(number) for number in asked["generations"]] if asked else []
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise StoreError("the rebuild that was asked for is damaged") from error
 
     def begun_for(self, wish: Wish) -> bool:
         """Whether just this was asked for before, and has not been finished."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import CollectionError, Remedy
+from simdist.errors import CollectionError, Remedy, StoreError
 from simdist.hashing import HashFamily, KMeansFamily
 from simdist.index.exact import (
     OnProgress,
@@ -119,10 +119,19 @@ def most_probes(family: HashFamily) -> int:
 
 
 def stored_tunings(partitions: Sequence[Partition]) -> list[Tuning]:
-    """What was measured of the tables in use, and of those that are to follow them; one call."""
+    """What was measured of the tables in use, and of those that are to follow them; one call.
+
+    Raises:
+        StoreError: it is damaged.
+    """
     first = partitions[0]
     stored = first.store.call("HGET", first.keys.meta, "tuning")
-    return [_from_json(fields) for fields in json.loads(stored or "[]")]
+    try:
+        return [_from_json(fields, len(partitions)) for fields in json.loads(stored or "[]")]
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise StoreError(
+            f"what was measured of {first.collection!r} is damaged: {str(error)[:100]}"
+        ) from error
 
 
 def tune(
@@ -243,9 +252,15 @@ def _to_json(tuning: Tuning) -> dict[str, Any]:
     return asdict(tuning) | {"points": points}
 
 
-def _from_json(fields: dict[str, Any]) -> Tuning:
-    points = tuple(Point(*values) for values in fields["points"])
-    return Tuning(tuple(fields["generations"]), fields["images"], fields["queries"], points)
+def _from_json(fields: dict[str, Any], partitions: int) -> Tuning:
+    points = tuple(
+        Point(int(probes), float(recall), float(bound), float(rows_read))
+        for probes, recall, bound, rows_read in fields["points"]
+    )
+    generations = tuple(map(int, fields["generations"]))
+    if len(generations) != partitions:
+        raise ValueError(f"it is of {len(generations)} partitions")
+    return Tuning(generations, int(fields["images"]), int(fields["queries"]), points)
 
 
 def _untuned(name: str) -> CollectionError:

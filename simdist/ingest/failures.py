@@ -132,7 +132,7 @@ def _scan(collection: Collection) -> Iterator[KeptFailure]:
     while True:
         cursor, pairs = collection.store.call("HSCAN", _key(collection), cursor, "COUNT", _BATCH)
         for uri, value in pairs.items():
-            yield _unpack(uri.decode(), value)
+            yield _unpack(uri.decode(errors="backslashreplace"), value)
         if int(cursor) == 0:
             return
 
@@ -147,6 +147,12 @@ def _pack(failure: Failure, source: str, access: Access) -> bytes:
 
 
 def _unpack(uri: str, packed: bytes) -> KeptFailure:
-    stage, reason, source, at, ref, settings = json.loads(packed)
-    failure = Failure(uri, stage, reason, ImageRef(uri, **ref) if ref else None)
-    return KeptFailure(failure, source, at, Access(tuple(map(tuple, settings))))
+    try:
+        stage, reason, source, at, ref, settings = json.loads(packed)
+        failure = Failure(uri, stage, str(reason), ImageRef(uri, **ref) if ref else None)
+        access = Access(tuple((str(store), str(name), str(to)) for store, name, to in settings))
+        return KeptFailure(failure, str(source), float(at), access)
+    # What is kept of one image must not hide the others.
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        damaged = Failure.of(uri, "list", "what was kept of its failure is damaged")
+        return KeptFailure(damaged, "", 0.0, Access())

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from simdist.errors import ImageError, OutputError, Remedy, SourceError, UsageError
 from simdist.images.decoding import open_image
-from simdist.sources import read_bytes
+from simdist.sources import local_path, read_bytes
 
 if TYPE_CHECKING:
     from simdist.search.query import QueryImage
@@ -70,7 +70,7 @@ def check_target(path: Path) -> None:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise UsageError(f"{path} must end in {', '.join(SUFFIXES)}")
-    if not path.expanduser().parent.is_dir():
+    if not local_path(str(path)).parent.is_dir():
         raise UsageError(f"{path.parent} is not a folder: make it first")
 
 
@@ -81,7 +81,7 @@ def write_picture(picture: Image.Image, path: Path) -> None:
         OutputError: it cannot be written.
     """
     try:
-        picture.save(path.expanduser())
+        picture.save(local_path(str(path)))
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror or error}") from error
 

@@ -21,7 +21,7 @@ from simdist.errors import (
 from simdist.images.decoding import open_image
 from simdist.index.collection import Collection
 from simdist.search.question import Hit, Question
-from simdist.sources import file_uri, is_web_address, read_bytes
+from simdist.sources import file_uri, is_web_address, local_path, read_bytes
 
 _READABLE = ("file://", "s3://", "gs://", "az://")
 
@@ -127,7 +127,7 @@ def _readable_uri(image: str, collection: str | None) -> str:
             f"{image} is not indexed in the collection {collection!r}: give the URI of an "
             "indexed image, a file, or an http(s), s3, gs or az address"
         )
-    return file_uri(Path(image).expanduser())
+    return file_uri(local_path(image))
 
 
 def _checked_bytes(uri: str, name: str) -> bytes:

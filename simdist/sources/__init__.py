@@ -8,6 +8,7 @@ from simdist.sources.reference import (
     ImageRef,
     ListingFailure,
     file_uri,
+    local_path,
     uri_path,
 )
 from simdist.sources.source import (
@@ -28,6 +29,7 @@ __all__ = [
     "file_uri",
     "is_web_address",
     "list_folder",
+    "local_path",
     "open_source",
     "read_bytes",
     "read_many",

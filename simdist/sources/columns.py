@@ -21,6 +21,7 @@ from simdist.sources.reference import (
     ImageRef,
     ListingFailure,
     file_uri,
+    local_path,
     uri_path,
 )
 
@@ -150,7 +151,7 @@ def _here(source: Found, text: str) -> Found:
             return Found(file_uri(uri_path(archive)) + mark + member, _LISTED, 0, depth=0)
         path = uri_path(text)
     else:
-        path = Path(os.path.abspath(uri_path(source.uri).parent / Path(text).expanduser()))
+        path = Path(os.path.abspath(uri_path(source.uri).parent / local_path(text)))
     # A list may come from anywhere: what it names elsewhere is nothing that the user has named.
     beside = uri_path(source.uri).parent
     depth = len(path.relative_to(beside).parts) if path.is_relative_to(beside) else 0

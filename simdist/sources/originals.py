@@ -10,7 +10,7 @@ import os
 import stat
 import threading
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -23,8 +23,9 @@ from simdist.sources.access import Access
 from simdist.sources.background import interruptibly
 from simdist.sources.files import open_file
 from simdist.sources.folder import version_of
+from simdist.sources.parquet import image_in
 from simdist.sources.place import Place, version_digest
-from simdist.sources.reference import MEMBER, file_uri, uri_path
+from simdist.sources.reference import MEMBER, file_uri, local_path, uri_path
 from simdist.sources.table import image_column
 
 # Of a row group's images: bytes that may lie in one page, and that are decoded on the way to a row;
@@ -111,7 +112,7 @@ def root_uri(location: str) -> str:
         raise UsageError("an empty text names no place whose pictures are to be shown")
     if objects.is_object(location):
         return objects.Address.parse(location).uri
-    return file_uri(uri_path(location) if "://" in location else Path(location).expanduser())
+    return file_uri(local_path(location))
 
 
 def read_original(original: Original, *, roots: Sequence[str], access: Access) -> bytes:
@@ -244,15 +245,13 @@ def _row(file: BinaryIO, original: Original) -> bytes:
             value = _value(table, uri, group, row - (ends[group - 1] if group else 0))
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{uri} is damaged: row {row} cannot be read") from error
-    if isinstance(value, Mapping):
-        value = value.get("bytes")
-    if not isinstance(value, bytes):
+    if value is None:
         raise SourceError(f"row {row} of {uri} has no image")
     _check_size(len(value))
     return value
 
 
-def _value(table: Any, uri: str, group: int, row: int) -> Any:
+def _value(table: Any, uri: str, group: int, row: int) -> bytes | None:
     """A value of the column of images, by its row in the row group."""
     holder = image_column(table, uri)
     meta = table.metadata.row_group(group)
@@ -264,7 +263,7 @@ def _value(table: Any, uri: str, group: int, row: int) -> Any:
     start = decoded = 0
     for some in table.iter_batches(batch, row_groups=[group], columns=[holder]):
         if row < start + len(some):
-            return some.column(0)[row - start].as_py()
+            return image_in(some.column(0)[row - start])
         start += len(some)
         decoded += some.nbytes
         if decoded > MAX_DECODED:

@@ -46,7 +46,8 @@ def open_parquet(uri: str, file: Any) -> ParquetFile:
 
     try:
         return ParquetFile(file)
-    except pa.ArrowException as error:
+    # `OSError`: what it says of itself is damaged.
+    except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{uri} is not a Parquet file that can be read") from error
 
 
@@ -92,21 +93,20 @@ def batches(
 
 def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
     """The rows of a batch; for one that cannot be taken, the reason."""
-    size = sum(_size(column) for column in batch.columns)
-    if len(batch) == 1 and size > MAX_ROW:
-        yield f"it has {size:,} bytes: at most {MAX_ROW:,} are read"
-        return
-    if size <= MAX_ROW:
-        try:
-            rows = _plain(batch)
-        # Text that is not UTF-8, or a date that Python does not know.
-        except (ValueError, OverflowError):
-            if len(batch) == 1:
-                yield "it holds a value that cannot be read"
-                return
-        else:
-            yield from rows
+    import pyarrow as pa
+
+    try:
+        size = sum(_size(column) for column in batch.columns)
+        if size <= MAX_ROW:
+            yield from _plain(batch)
             return
+        reason = f"it has {size:,} bytes: at most {MAX_ROW:,} are read"
+    # Text that is not UTF-8, a date that Python does not know, the number of no text.
+    except (ValueError, OverflowError, pa.ArrowException):
+        reason = "it holds a value that cannot be read"
+    if len(batch) == 1:
+        yield reason
+        return
     half = len(batch) // 2
     yield from rows_of(batch.slice(0, half))
     yield from rows_of(batch.slice(half))
@@ -141,8 +141,8 @@ class ImageColumn:
         table = ParquetFile(file, metadata=meta, buffer_size=_READ_AHEAD)
         self._batches = table.iter_batches(1, row_groups=[group], columns=[name])
 
-    def __getitem__(self, row: int) -> Any:
-        """What a row holds; none before `first`.
+    def __getitem__(self, row: int) -> bytes | None:
+        """The image of a row, if it holds one; of none before `first`.
 
         Raises:
             SourceError: the file is damaged before its end.
@@ -160,7 +160,17 @@ class ImageColumn:
             while self._size > MAX_KEPT and len(self._kept) > 1:
                 self._size -= self._kept.popitem(last=False)[1].nbytes
                 self.first += 1
-        return self._kept[row][0].as_py()
+        return image_in(self._kept[row][0])
+
+
+def image_in(value: pa.Scalar) -> bytes | None:
+    """The image that a value of a column of images holds; what else is in it may be damaged."""
+    import pyarrow as pa
+
+    while isinstance(value, pa.StructScalar):
+        value = value["bytes"]
+    image = value.as_py()
+    return image if isinstance(image, bytes) else None
 
 
 def _is_of(path: str, name: str) -> bool:
@@ -194,9 +204,13 @@ def _is_shared(chunk: Any) -> bool:
 
 def _size(array: pa.Array) -> int:
     """Bytes of an array whose texts are no longer numbers."""
+    import pyarrow as pa
     import pyarrow.compute as pc
     from pyarrow import types
 
+    if types.is_map(array.type):  # lists of pairs, which cannot be flattened as they are
+        pairs = pa.StructArray.from_arrays([array.keys, array.items], ["key", "value"])
+        array = pa.ListArray.from_arrays(array.offsets, pairs)
     kind = array.type
     if types.is_dictionary(kind):
         value = kind.value_type

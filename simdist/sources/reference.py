@@ -142,3 +142,15 @@ def uri_path(uri: str) -> Path:
     if not here or not path.startswith(b"/") or b"\0" in path:
         raise UsageError(f"{uri} does not name a file of this machine")
     return Path(os.fsdecode(path))
+
+
+def local_path(location: str) -> Path:
+    """The path that a path or a `file://` URI names; `~` and `~user` are homes that there are.
+
+    Raises:
+        UsageError: as for `uri_path`.
+    """
+    if "://" in location:
+        return uri_path(location)
+    # pathlib's raises where there is no such user: a file may have that name.
+    return Path(os.path.expanduser(location))  # noqa: PTH111

@@ -28,6 +28,7 @@ from simdist.sources import (
     Access,
     ImageRef,
     file_uri,
+    local_path,
     objects,
     uri_path,
 )
@@ -82,7 +83,7 @@ class SavedEmbeddings:
             OutputError: it cannot be written to.
             UsageError: files cannot be written to such a location.
         """
-        uri = location if "://" in location else file_uri(Path(location).expanduser())
+        uri = location if "://" in location else file_uri(local_path(location))
         saved = cls(uri.rstrip("/"), access, model_id)
         name = f"embeddings-{uuid4().hex}.tmp"
         saved._put(name, b"")
@@ -208,9 +209,7 @@ def _files(location: str, access: Access, *, limit: int | None = None) -> Iterat
             if file.suffix == _SUFFIX and posixpath.dirname(file.uri) == root:
                 yield file
         return
-    path = Path(
-        os.path.abspath(uri_path(location) if "://" in location else Path(location).expanduser())
-    )
+    path = Path(os.path.abspath(local_path(location)))
     if path.is_dir():
         for entry in sorted(path.iterdir()):
             if entry.suffix.lower() == _SUFFIX:

@@ -30,7 +30,7 @@ from simdist.sources.reference import (
     ImageRef,
     ListingFailure,
     file_uri,
-    uri_path,
+    local_path,
 )
 from simdist.sources.table import table_images
 from simdist.sources.tar import tar_images
@@ -118,7 +118,7 @@ def _entries(location: str, selection: Selection, access: Access) -> Iterator[En
         )
     if objects.is_object(location):
         return _stored(location, selection, access)
-    path = uri_path(location) if "://" in location else Path(location).expanduser()
+    path = local_path(location)
     if patterns.is_pattern(str(path)) and not os.path.lexists(path):
         return _matching_files(os.path.abspath(path), selection, access)
     if path.suffix.lower() in CONTAINERS and not folder.is_folder(path):
@@ -134,7 +134,7 @@ def _named(location: str) -> tuple[str, str | None]:
         address = objects.Address.parse(location)
         uri, is_pattern, is_folder = address.uri, patterns.is_pattern(address.key), None
     else:
-        path = uri_path(location) if "://" in location else Path(location).expanduser()
+        path = local_path(location)
         is_pattern = patterns.is_pattern(str(path)) and not os.path.lexists(path)
         uri, is_folder = file_uri(path), path.is_dir()
     suffix = posixpath.splitext(uri)[1].lower()
@@ -269,7 +269,7 @@ def _root(location: str) -> str:
     """What is left out of a URI before a pattern of `include` or `exclude` is matched."""
     if objects.is_object(location):
         return objects.Address.parse(patterns.base(location + "/")).uri.rstrip("/") + "/"
-    path = uri_path(location) if "://" in location else Path(location).expanduser()
+    path = local_path(location)
     root = path if path.is_dir() else Path(patterns.base(os.path.abspath(path)))
     return file_uri(root).rstrip("/") + "/"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import accumulate, chain
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,9 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     from pyarrow import types
 
     if types.is_struct(kind):
-        return any(field.name == "bytes" and _holds_bytes(field.type) for field in kind)
+        # None that has two of that name.
+        at = kind.get_field_index("bytes")
+        return at >= 0 and _holds_bytes(kind.field(at).type)
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
@@ -147,9 +149,7 @@ def _image(uri: str, fingerprint: str, row: int, access: Access) -> bytes | Exce
         value = images[row - before]
     except SourceError as error:
         return error
-    if isinstance(value, Mapping):
-        value = value.get("bytes")
-    return value if isinstance(value, bytes) else SourceError(f"row {row} of {uri} has no image")
+    return SourceError(f"row {row} of {uri} has no image") if value is None else value
 
 
 @lru_cache(maxsize=64)

@@ -16,7 +16,7 @@ from simdist.embedding import bundle, head
 from simdist.embedding.backbones import backbone
 from simdist.embedding.memory import keep_freed_memory
 from simdist.embedding.model import Model, save_bundle
-from simdist.sources import ImageRef, Source
+from simdist.sources import ImageRef, Source, local_path
 from simdist.training.checkpoint import Checkpoint
 from simdist.training.job import Progress, Trained, TrainingOptions
 from simdist.training.learner import (
@@ -62,7 +62,7 @@ def train(
     """
     import torch
 
-    out = out.expanduser()
+    out = local_path(str(out))
     bundle.check_out(out)
     head.check_trainable(backbone(options.arch))
     prepared = prepare(source, out, options, weights=weights, on_stage=on_stage)

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from simdist.errors import StoreError
 from simdist.vectors.rotation import rotated, unrotated
 
 # Bytes of the inverse length in front of the values.
@@ -69,10 +70,26 @@ class Codec(ABC):
         inverse_lengths = np.ascontiguousarray(packed[:, :INVERSE_LENGTH]).view("<f4").ravel()
         return packed[:, INVERSE_LENGTH:].view(self.dtype), inverse_lengths
 
+    def check(self, packed: NDArray[np.uint8]) -> None:
+        """Check that (n, width) bytes can be stored vectors, deleted ones among them.
+
+        Raises:
+            StoreError: a length or a value is no finite number: every score would be wrong.
+        """
+        values, inverse_lengths = self.unpack(packed)
+        sound = ((inverse_lengths >= 0) & (inverse_lengths < np.inf)).all()
+        if not sound or (self.dtype.kind == "f" and not np.isfinite(values).all()):
+            raise StoreError("stored vectors are damaged: they hold what is no number")
+
     def restore(self, packed: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Stored vectors, (n, width) bytes -> (n, dim) float32, still turned, of length 1."""
+        """Stored vectors, (n, width) bytes -> (n, dim) float32, still turned, of length 1.
+
+        Raises:
+            StoreError: they are damaged.
+        """
         from simdist.vectors.loops import restore_rows
 
+        self.check(packed)
         return restore_rows(*self.unpack(packed))
 
     def matrix(self, packed: bytes) -> NDArray[np.uint8]:

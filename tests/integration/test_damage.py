@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import FAMILIES, HashFamily, dump_family, fit_family, load_family
 from simdist.index.collection import Collection
+from simdist.index.rehash import rehash
+from simdist.ingest import failures
 from simdist.search.searcher import Searcher
 from simdist.store import Store, layout
 from tests.collections import create, family_key, ref, vectors
@@ -115,6 +117,9 @@ DAMAGE: dict[str, Callable[[Store, layout.Keys], object]] = {
     "a block of vectors cut to whole ones": lambda store, keys: cut(
         store, keys.vectors(2), by=3 * Collection.open(store, "test").partitions[0].codec.width
     ),
+    "a vector whose length is no number": lambda store, keys: store.call(
+        "SETRANGE", keys.vectors(1), 0, np.array([np.nan], "<f4").tobytes()
+    ),
     "a record that is not text": lambda store, keys: store.call(
         "SETRANGE", keys.records(1), 4 * layout.BLOCK + 8, b"\xff"
     ),
@@ -132,3 +137,51 @@ def test_damaged_contents_are_an_error_of_the_store(store: Store, damage: str) -
     DAMAGE[damage](store, collection.partitions[0].keys)
     with pytest.raises(StoreError, match="damaged"):
         everything(Collection.open(store, "test"))
+
+
+@pytest.mark.parametrize(
+    ("at", "number"), [(0, np.nan), (0, np.inf), (0, -1), (4, np.nan), (4, -np.inf)]
+)
+def test_a_vector_of_no_numbers_is_not_answered_from(store: Store, at: int, number: float) -> None:
+    """It would be the best hit of any search, or none could be sorted."""
+    collection = Collection.create(
+        store, "test", model="m", model_id="m-1", dim=DIM, dtype="float32"
+    )
+    collection.add(vectors(COUNT), [ref(i) for i in range(COUNT)])
+    packed = np.array([number], "<f4").tobytes()
+    store.call("SETRANGE", collection.partitions[0].keys.vectors(0), at, packed)
+    with pytest.raises(StoreError, match="damaged"):
+        everything(collection)
+    with pytest.raises(StoreError, match="damaged"):
+        list(collection.images())
+
+
+NO_JSON = ("{", "[1", "7", '["a"]', "[{}]", "[" * 3000, '{"wish": {}}', b"\xff")
+
+
+@pytest.mark.parametrize("written", NO_JSON)
+def test_damaged_notes_on_a_collection_are_an_error_of_the_store(
+    store: Store, written: str | bytes
+) -> None:
+    collection = create(store)
+    collection.add(vectors(COUNT), [ref(i) for i in range(COUNT)])
+    meta = collection.partitions[0].keys.meta
+    store.call("HSET", meta, "tuning", written, "asked", written)
+    with pytest.raises(StoreError, match="damaged"):
+        Searcher(collection).search(vectors(1)[0], recall=0.9)
+    with pytest.raises(StoreError, match="damaged"):
+        rehash(collection)
+
+
+@pytest.mark.parametrize("written", NO_JSON)
+def test_a_damaged_failure_hides_no_other(store: Store, written: str | bytes) -> None:
+    collection = create(store)
+    failures.keep(collection, [failures.Failure("file:///a", "decode", "odd")], source="folder")
+    store.call("HSET", collection.partitions[0].keys.failures, "file:///b", written)
+    store.call("HSET", collection.partitions[0].keys.failures, b"\xff", written)
+    reasons = [kept.failure.reason for kept in failures.kept(collection)]
+    damaged = "what was kept of its failure is damaged"
+    assert reasons == [damaged, "odd", damaged]
+    failures.forget_older(collection, source="folder", than=0)
+    failures.forget(collection, ["file:///b"])
+    assert len(failures.kept(collection)) == 2

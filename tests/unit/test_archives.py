@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from simdist.errors import ImageError, SourceError
 from simdist.sources import (
+    Access,
     Columns,
     ImageRef,
     ListingFailure,
@@ -24,7 +26,9 @@ from simdist.sources import (
     reference,
     tar,
 )
-from simdist.sources.parquet import ImageColumn
+from simdist.sources import place as places
+from simdist.sources.originals import Original, read_original
+from simdist.sources.parquet import ImageColumn, rows_of
 from simdist.sources.reference import Found
 from simdist.sources.source import Entry
 from tests.archives import dataset_of, parquet_of, shard_of, tar_of
@@ -312,8 +316,43 @@ def test_columns_that_are_not_there(
 
 
 def test_a_file_that_is_not_parquet(place: Place) -> None:
-    with pytest.raises(SourceError, match="is not a Parquet file"):
-        open_source(place.put("a.parquet", b"PAR1 but not really"))
+    damaged = bytearray(dataset_of(FISH[:1]))
+    at = len(damaged) - 8 - int.from_bytes(damaged[-8:-4], "little")
+    damaged[at : at + 8] = b"\xff" * 8
+    for content in (b"PAR1 but not really", bytes(damaged)):
+        with pytest.raises(SourceError, match="is not a Parquet file"):
+            open_source(place.put("a.parquet", content))
+
+
+def test_text_beside_an_image_may_be_damaged(place: Place) -> None:
+    buffers = pa.array([b"\xff.jpg", b"b.jpg"]).buffers()
+    paths = pa.Array.from_buffers(pa.string(), 2, buffers)
+    images = pa.StructArray.from_arrays([pa.array([b"1", b"2"]), paths], ["bytes", "path"])
+    uri = place.put("a.parquet", parquet_of({"image": images, "name": paths}))
+    source = open_source(uri)
+    refs, failures = split(source.entries)
+    assert failures == {f"{uri}#0": "row 0: it holds a value that cannot be read"}
+    assert list(read_many(refs, source.access)) == [b"2"]
+    assert read_bytes(f"{uri}#0") == b"1"
+    if not place.uri.startswith("s3:"):
+        original = Original(f"{uri}#0", places.Place(1), lambda _: True)
+        assert read_original(original, roots=[], access=Access()) == b"1"
+
+
+def test_the_number_of_no_text_costs_no_other_row() -> None:
+    """As pyarrow reads a damaged page: it does not look what the numbers are of."""
+    numbers = pa.array([0, 1, 5, 0], pa.int32())
+    column = pa.DictionaryArray.from_arrays(numbers, pa.array(["a", "b"]), safe=False)
+    rows = list(rows_of(pa.record_batch({"label": column})))
+    damaged = "it holds a value that cannot be read"
+    assert rows == [{"label": "a"}, {"label": "b"}, damaged, {"label": "a"}]
+
+
+def test_columns_of_any_kind_are_metadata(place: Place) -> None:
+    tags = pa.array([[("a", 1), ("b", 2)], None, []], pa.map_(pa.string(), pa.int32()))
+    uri = place.put("a.parquet", parquet_of({"jpg": [b"1"] * 3, "tags": tags}))
+    refs, _ = everything(uri)
+    assert [ref.metadata for ref in refs] == [{"tags": [["a", 1], ["b", 2]]}, {}, {"tags": []}]
 
 
 def test_a_parquet_list_names_images(place: Place) -> None:

@@ -117,6 +117,24 @@ def test_bad_lines_are_failures_with_their_numbers(photos: Path) -> None:
     assert [r for r, e in zip(reasons, expected, strict=True) if not r.startswith(e)] == []
 
 
+def test_a_name_may_begin_with_a_tilde(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user of that name there need not be; and where there is a home, it is somebody's."""
+    monkeypatch.setenv("HOME", str(photos / "cats"))
+    monkeypatch.chdir(photos)
+    written(photos / "~tom.jpg", "")
+    refs, reasons = look(written(photos / "~list.txt", "~tom.jpg", "~/tom.jpg", "~no-such/a.jpg"))
+    assert [ref.uri for ref in refs] == [
+        file_uri(photos / "~tom.jpg"),
+        file_uri(photos / "cats/tom.jpg"),
+    ]
+    assert reasons == [
+        f"line 3: cannot read {photos}/~no-such/a.jpg: No such file or directory",
+    ]
+    assert look("~list.txt") == (refs, reasons)
+    with pytest.raises(SourceError, match="cannot read"):
+        look("~no-such/list.txt")
+
+
 def test_a_csv_list_has_columns(photos: Path) -> None:
     source = written(
         photos / "list.csv",

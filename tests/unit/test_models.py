@@ -150,6 +150,8 @@ def test_a_file_that_is_not_a_card_is_refused(bundle: Path, content: str | bytes
         (["preprocessing", "size"], -224, "is not the card"),
         (["preprocessing", "size"], 10**9, "is not the card"),
         (["preprocessing", "size"], "wide", "is not the card"),
+        (["preprocessing", "size"], float("inf"), "is not the card"),
+        (["preprocessing", "mean"], [1, 2, 10**400], "is not the card"),
         (["preprocessing", "resize"], "stretch", "is not the card"),
         (["preprocessing", "mean"], [1, 2], "is not the card"),
         (["preprocessing", "mean"], [1, 2, float("nan")], "is not the card"),
@@ -271,7 +273,18 @@ def test_a_state_dict_of_torch_is_read(untrained: Model, tmp_path: Path) -> None
     assert load_model("resnet34", weights=path).id == untrained.id
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {1: torch.zeros(1)}, torch.zeros(3)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        [1, 2],
+        {"epoch": 3},
+        {1: torch.zeros(1)},
+        torch.zeros(3),
+        {"a": torch.eye(3).to_sparse()},
+        {"a": torch.zeros(3, device="meta")},
+    ],
+)
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 def test_a_file_without_weights_is_refused(content: object, tmp_path: Path) -> None:
     torch.save(content, tmp_path / "weights.pth")
     with pytest.raises(ModelError, match="something other than a state dict"):

@@ -28,8 +28,9 @@ _MAX_NAME = 2048
 _MAX_METADATA = 16 * 1024
 
 _EXAMPLE_ID = "3b1f0c5de2a94c7788d06e0f9a12"
-# No user name or password: what is indexed is shown to all who may read.
-_WEB_ADDRESS = r"https?://[^/?#@\\\s]+([/?#]{})?"
+# No user name or password: what is indexed is shown to all who may read. Not `\s`: what a space is
+# depends on who reads the pattern.
+_WEB_ADDRESS = r"https?://[^/?#@\\\x00-\x20]+([/?#]{})?"
 
 ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{28}$", examples=[_EXAMPLE_ID])]
 Collection = Annotated[
