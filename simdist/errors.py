@@ -34,6 +34,7 @@ class Remedy(Enum):
     ANONYMOUS = auto()
     ARCH = auto()
     BUNDLED_MODEL = auto()
+    CHECK = auto()
     COLLECTION = auto()
     ENDPOINT = auto()
     EXCLUDE = auto()

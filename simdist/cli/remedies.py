@@ -9,6 +9,7 @@ _COMMANDS = {
     Remedy.ARCH: "--arch NAME",
     Remedy.BUNDLED_MODEL: "--weights FILE, or --model efficientnet-lite0; of train, "
     "--arch efficientnet-lite0",
+    Remedy.CHECK: "simdist check --collection {about} --repair",
     Remedy.COLLECTION: "--collection NAME",
     Remedy.ENDPOINT: "--endpoint-url URL",
     Remedy.EXCLUDE: "--exclude CATEGORY",

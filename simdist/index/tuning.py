@@ -30,6 +30,7 @@ from simdist.index.exact import (
 )
 from simdist.index.partition import Partition, require_fitted
 from simdist.index.snapshot import Snapshot, take_snapshots
+from simdist.store.damage import damaged
 
 QUERIES = 1000
 NEIGHBOURS = 10
@@ -119,10 +120,27 @@ def most_probes(family: HashFamily) -> int:
 
 
 def stored_tunings(partitions: Sequence[Partition]) -> list[Tuning]:
-    """What was measured of the tables in use, and of those that are to follow them; one call."""
+    """What was measured of the tables in use, and of those that are to follow them; one call.
+
+    Raises:
+        StoreError: as `parse_tunings`.
+    """
     first = partitions[0]
     stored = first.store.call("HGET", first.keys.meta, "tuning")
-    return [_from_json(fields) for fields in json.loads(stored or "[]")]
+    return parse_tunings(stored, first.keys.meta, len(partitions)) if stored else []
+
+
+def parse_tunings(stored: bytes, key: str, partitions: int) -> list[Tuning]:
+    """What is stored of measurements, at a key.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        return [_from_json(fields, partitions) for fields in json.loads(stored)]
+    # `RecursionError`: brackets without end.
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise damaged(key, "its field tuning is none") from error
 
 
 def tune(
@@ -243,9 +261,16 @@ def _to_json(tuning: Tuning) -> dict[str, Any]:
     return asdict(tuning) | {"points": points}
 
 
-def _from_json(fields: dict[str, Any]) -> Tuning:
-    points = tuple(Point(*values) for values in fields["points"])
-    return Tuning(tuple(fields["generations"]), fields["images"], fields["queries"], points)
+def _from_json(fields: dict[str, Any], partitions: int) -> Tuning:
+    points = tuple(
+        Point(int(probes), float(recall), float(bound), float(rows_read))
+        for probes, recall, bound, rows_read in fields["points"]
+    )
+    generations = tuple(int(generation) for generation in fields["generations"])
+    possible = all(1 <= point.probes <= MOST_PLACES for point in points)
+    if not possible or not points or len(generations) != partitions:
+        raise ValueError("there is no such tuning")
+    return Tuning(generations, int(fields["images"]), int(fields["queries"]), points)
 
 
 def _untuned(name: str) -> CollectionError:
