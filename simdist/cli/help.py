@@ -25,6 +25,7 @@ EXAMPLES = {
     ),
     "failures": ("simdist failures --json", "simdist failures --retry"),
     "status": ("simdist status", "simdist status --json"),
+    "check": ("simdist check --collection shop", "simdist check --collection shop --repair"),
     "tune": ("simdist tune --collection shop --plot recall.png",),
     "rehash": ("simdist rehash --collection shop", "simdist rehash --family hyperplanes --size 12"),
     "train": ("simdist train photos/ --arch efficientnet-lite0 --out my-model",),

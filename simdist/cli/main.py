@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 import simdist
+from simdist.cli.check import check
 from simdist.cli.convert import convert
 from simdist.cli.eval import evaluate
 from simdist.cli.failures import failures
@@ -44,6 +45,7 @@ app.command(cls=Command)(search)
 app.command(cls=Command)(serve)
 app.command(cls=Command)(failures)
 app.command(cls=Command)(status)
+app.command(cls=Command)(check)
 app.command(cls=Command)(tune)
 app.command(cls=Command)(rehash)
 app.command(cls=Command)(train)

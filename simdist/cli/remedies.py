@@ -9,6 +9,7 @@ _COMMANDS = {
     Remedy.ARCH: "--arch NAME",
     Remedy.BUNDLED_MODEL: "--weights FILE, or --model efficientnet-lite0; of train, "
     "--arch efficientnet-lite0",
+    Remedy.CHECK: "simdist check --collection {about} --repair",
     Remedy.COLLECTION: "--collection NAME",
     Remedy.ENDPOINT: "--endpoint-url URL",
     Remedy.EXCLUDE: "--exclude CATEGORY",
@@ -22,6 +23,7 @@ _COMMANDS = {
     Remedy.REGION: "--region NAME",
     Remedy.REHASH: "simdist rehash --collection {about}",
     Remedy.SERVE: "simdist serve",
+    Remedy.STATUS: "simdist status",
     Remedy.TOKEN: "SIMDIST_TOKEN",
     Remedy.TOKENS: "--tokens FILE",
     Remedy.TRUST: "--trust",

@@ -11,7 +11,12 @@ from simdist.errors import CollectionError, MissingCollectionError, Remedy, Usag
 from simdist.settings import MAX_PARTITIONS
 from simdist.store import Store, layout, scripts, table_scripts
 from simdist.store.connection import Argument
+from simdist.store.damage import count_of, damaged
+from simdist.vectors.codec import DTYPES
 
+# Longest embedding: a block of such vectors is half of what Redis lets a string have.
+MAX_DIM = 1 << 20
+MAX_EXPECT = 10**15
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -42,6 +47,7 @@ def find(store: Store, name: str) -> Entry:
     Raises:
         UsageError: no collection can have that name.
         CollectionError: there is none of that name, or a newer simdist made it.
+        StoreError: its entry is damaged.
     """
     meta = store.call("HGETALL", layout.Keys(_checked_name(name)).meta)
     if not meta:
@@ -53,12 +59,15 @@ def ensure(store: Store, name: str, entry: Entry) -> Entry:
     """Begin a collection unless there is one of that name already; returns its entry either way.
 
     Raises:
-        UsageError, CollectionError: as `find`; or a number of partitions that no collection has.
+        UsageError, CollectionError, StoreError: as `find`; or a number of partitions, or a
+            dimension, that no collection has.
     """
     store.require_memory()
     store.warn_of_forgetting()
     if not 1 <= entry.partitions <= MAX_PARTITIONS:
         raise UsageError(f"a collection has 1 to {MAX_PARTITIONS} partitions")
+    if not 1 <= entry.dim <= MAX_DIM:
+        raise UsageError(f"an embedding has 1 to {MAX_DIM} dimensions")
     born: dict[str, Argument] = {"born": secrets.token_hex(8)}
     # Partition 0 last: when it is there, all are.
     for partition in range(entry.partitions - 1, 0, -1):
@@ -96,21 +105,36 @@ def names(store: Store) -> list[str]:
 
 
 def _entry(name: str, meta: Mapping[bytes, bytes]) -> Entry:
-    version = int(meta[b"version"])
+    key = layout.Keys(name).meta
+
+    def number(field: str, least: int, most: int) -> int:
+        return count_of(meta.get(field.encode()), key, field, least=least, most=most)
+
+    version = number("version", 0, layout.MAX_ROWS)
     if version != layout.VERSION:
         raise CollectionError(
             f"the collection {name!r} has layout version {version}, this simdist reads "
             f"{layout.VERSION}: use the simdist that made it, or ingest into another collection"
         )
+    dtype = _text(meta, key, "dtype")
+    if dtype not in DTYPES:
+        raise damaged(key, f"its dtype cannot be {dtype[:40]!r}")
     return Entry(
-        model=meta[b"model"].decode(),
-        model_id=meta[b"model_id"].decode(),
-        dim=int(meta[b"dim"]),
-        dtype=meta[b"dtype"].decode(),
-        expect=int(meta[b"expect"]),
-        partitions=int(meta[b"partitions"]),
-        uri_bits=int(meta[b"uri_bits"]),
+        model=_text(meta, key, "model"),
+        model_id=_text(meta, key, "model_id"),
+        dim=number("dim", 1, MAX_DIM),
+        dtype=dtype,
+        expect=number("expect", 0, MAX_EXPECT),
+        partitions=number("partitions", 1, MAX_PARTITIONS),
+        uri_bits=number("uri_bits", 0, 8 * layout.PREFIX),
     )
+
+
+def _text(meta: Mapping[bytes, bytes], key: str, field: str) -> str:
+    try:
+        return meta[field.encode()].decode()
+    except (KeyError, UnicodeDecodeError) as error:
+        raise damaged(key, f"its {field} is not there, or not text") from error
 
 
 def _checked_name(name: str) -> str:

@@ -107,8 +107,8 @@ def start(
     before_start: Callable[[], None] = lambda: None,
 ) -> None:
     """Fit a family, and start its tables beside the old ones."""
-    live = partition.state().live
-    generation = partition.hashing().generation
+    state = partition.state()
+    live, generation = state.live, state.generation
     images = images_to_fit_for(wish.kind, live=live, expect=expect)
     wanted = sample_size(wish.kind, images)
     if wish.kind == KMeansFamily.kind and wish.size:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from simdist.errors import CollectionError, StoreError
 from simdist.store import Store, layout, scripts
+from simdist.store.damage import count_of
 from simdist.store.scripts import Answer, Seen
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class History:
 
         Raises:
             CollectionError: the collection is gone, or was made anew.
+            StoreError: its state is damaged.
         """
         fields = ("generation", "next", "rows", "born")
         generation, following, row, born = self._store.call("HMGET", self._keys.meta, *fields)
@@ -67,7 +69,12 @@ class History:
                 f"the collection {self._collection!r} was lost, and made anew meanwhile: run the "
                 "same command again"
             )
-        return int(generation), int(following), int(row)
+        meta = self._keys.meta
+        return (
+            count_of(generation, meta, "generation", most=layout.MAX_GENERATION),
+            count_of(following, meta, "next", most=layout.MAX_GENERATION),
+            count_of(row, meta, "rows", most=layout.MAX_ROWS),
+        )
 
     def note(self, answer: Answer[T] | None) -> T:
         """What a script answers to `seen`, of which the moment is noted.

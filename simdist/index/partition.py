@@ -14,6 +14,7 @@ from simdist.index.blocks import Block, Blocks
 from simdist.index.buckets import OutdatedError, Place, Reading, unpack_reading
 from simdist.index.history import History
 from simdist.store import Store, layout, scripts, table_scripts
+from simdist.store.damage import count_of
 from simdist.vectors.codec import Codec
 
 # Images deleted by one call of the script: a stall of a few milliseconds.
@@ -48,7 +49,18 @@ class State:
     retired: int
 
 
-_FIELDS = ("rows", "live", "epoch", "generation", "fitted", "next", "filled", "fill", "retired")
+# What these are called in Redis, and what they can be at most; they are in the order of `State`.
+FIELDS = {
+    "rows": layout.MAX_ROWS,
+    "live": layout.MAX_ROWS,
+    "epoch": layout.MAX_EPOCH,
+    "generation": layout.MAX_GENERATION,
+    "fitted": layout.MAX_EPOCH,
+    "next": layout.MAX_GENERATION,
+    "filled": layout.MAX_ROWS,
+    "fill": layout.MAX_ROWS,
+    "retired": layout.MAX_GENERATION,
+}
 
 
 @dataclass(frozen=True)
@@ -96,9 +108,18 @@ class Partition:
         self.history = History(store, collection, self.keys, uri_bits=uri_bits)
 
     def state(self) -> State:
-        """The state at this moment; one round trip."""
-        values = self.store.call("HMGET", self.keys.meta, *_FIELDS)
-        return State(*(int(value or 0) for value in values))
+        """The state at this moment; one round trip.
+
+        Raises:
+            StoreError: it is damaged.
+        """
+        values = self.store.call("HMGET", self.keys.meta, *FIELDS)
+        return State(
+            *(
+                count_of(value or b"0", self.keys.meta, field, most=most)
+                for value, (field, most) in zip(values, FIELDS.items(), strict=True)
+            )
+        )
 
     def is_fitted(self) -> bool:
         """Whether it has hash tables: from the first commit on."""

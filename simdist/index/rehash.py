@@ -8,8 +8,8 @@ from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from simdist.errors import CollectionError, Remedy, StoreError, UsageError
-from simdist.hashing import KMeansFamily
+from simdist.errors import CollectionError, Remedy, UsageError
+from simdist.hashing import FAMILIES, KMeansFamily
 from simdist.index.exact import OnProgress
 from simdist.index.growth import (
     Wish,
@@ -22,6 +22,7 @@ from simdist.index.growth import (
 )
 from simdist.index.partition import Partition, require_fitted
 from simdist.index.tuning import Tuning, tune
+from simdist.store.damage import damaged
 
 if TYPE_CHECKING:
     from simdist.index.collection import Collection
@@ -79,6 +80,27 @@ def rehash(
         return job.carry_out(wish)
 
 
+def parse_asked(stored: bytes, key: str, partitions: int) -> tuple[Wish, list[int]]:
+    """The rebuild that was asked for, and the generations that it is to replace.
+
+    Args:
+        key: where this is stored.
+
+    Raises:
+        StoreError: what is stored of it is damaged.
+    """
+    try:
+        asked = json.loads(stored)
+        kind, size, tables = (asked["wish"][name] for name in ("kind", "size", "tables"))
+        old = [int(generation) for generation in asked["generations"]]
+        if len(old) != partitions or kind not in FAMILIES:
+            raise ValueError("there are no such tables")
+        return Wish(kind, size and int(size), tables and int(tables)), old
+    # `RecursionError`: brackets without end.
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        raise damaged(key, "its field asked is no rebuild") from error
+
+
 class _Job:
     """A rebuild that was asked for, of all partitions. What is asked for is kept until it is done.
 
@@ -94,12 +116,10 @@ class _Job:
         self._on_progress = on_progress
         self._meta = collection.partitions[0].keys.meta
         stored = collection.store.call("HGET", self._meta, "asked")
-        try:
-            asked = json.loads(stored) if stored else None
-            self._wish = Wish(**asked["wish"]) if asked else None
-            self._old = [int(number) for number in asked["generations"]] if asked else []
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise StoreError("the rebuild that was asked for is damaged") from error
+        self._wish: Wish | None = None
+        self._old: list[int] = []
+        if stored:
+            self._wish, self._old = parse_asked(stored, self._meta, len(collection.partitions))
 
     def begun_for(self, wish: Wish) -> bool:
         """Whether just this was asked for before, and has not been finished."""

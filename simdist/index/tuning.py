@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import CollectionError, Remedy, StoreError
+from simdist.errors import CollectionError, Remedy
 from simdist.hashing import HashFamily, KMeansFamily
 from simdist.index.exact import (
     OnProgress,
@@ -30,6 +30,7 @@ from simdist.index.exact import (
 )
 from simdist.index.partition import Partition, require_fitted
 from simdist.index.snapshot import Snapshot, take_snapshots
+from simdist.store.damage import damaged
 
 QUERIES = 1000
 NEIGHBOURS = 10
@@ -122,16 +123,24 @@ def stored_tunings(partitions: Sequence[Partition]) -> list[Tuning]:
     """What was measured of the tables in use, and of those that are to follow them; one call.
 
     Raises:
-        StoreError: it is damaged.
+        StoreError: as `parse_tunings`.
     """
     first = partitions[0]
     stored = first.store.call("HGET", first.keys.meta, "tuning")
+    return parse_tunings(stored, first.keys.meta, len(partitions)) if stored else []
+
+
+def parse_tunings(stored: bytes, key: str, partitions: int) -> list[Tuning]:
+    """What is stored of measurements, at a key.
+
+    Raises:
+        StoreError: it is damaged.
+    """
     try:
-        return [_from_json(fields, len(partitions)) for fields in json.loads(stored or "[]")]
+        return [_from_json(fields, partitions) for fields in json.loads(stored)]
+    # `RecursionError`: brackets without end.
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise StoreError(
-            f"what was measured of {first.collection!r} is damaged: {str(error)[:100]}"
-        ) from error
+        raise damaged(key, "its field tuning is none") from error
 
 
 def tune(
@@ -257,9 +266,10 @@ def _from_json(fields: dict[str, Any], partitions: int) -> Tuning:
         Point(int(probes), float(recall), float(bound), float(rows_read))
         for probes, recall, bound, rows_read in fields["points"]
     )
-    generations = tuple(map(int, fields["generations"]))
-    if len(generations) != partitions:
-        raise ValueError(f"it is of {len(generations)} partitions")
+    generations = tuple(int(generation) for generation in fields["generations"])
+    possible = all(1 <= point.probes <= MOST_PLACES for point in points)
+    if not possible or not points or len(generations) != partitions:
+        raise ValueError("there is no such tuning")
     return Tuning(generations, int(fields["images"]), int(fields["queries"]), points)
 
 

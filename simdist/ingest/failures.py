@@ -10,11 +10,13 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
+from simdist.errors import StoreError
 from simdist.index.collection import Collection
 from simdist.sources import Access, ImageRef
 from simdist.store.connection import Argument
+from simdist.store.damage import damaged
 
 Stage = Literal["list", "fetch", "decode", "embed"]
 
@@ -94,7 +96,7 @@ def kept(collection: Collection) -> list[KeptFailure]:
     return [found[uri] for uri in sorted(found)]
 
 
-def forget(collection: Collection, uris: Iterable[str]) -> None:
+def forget(collection: Collection, uris: Iterable[str | bytes]) -> None:
     """Forget the failures of these images, which are about to be indexed or are gone.
 
     Raises:
@@ -118,6 +120,26 @@ def forget_older(collection: Collection, *, source: str, than: float) -> None:
     forget(collection, old)
 
 
+def forget_damaged(collection: Collection, *, only_count: bool = False) -> int:
+    """Forget failures that cannot be read; returns how many.
+
+    Args:
+        only_count: leave them there.
+
+    Raises:
+        StoreError: the server cannot be reached or refuses.
+    """
+    damaged = []
+    for uri, packed in _stored(collection):
+        try:
+            _unpack(uri, packed, _key(collection))
+        except StoreError:
+            damaged.append(uri)
+    if not only_count:
+        forget(collection, damaged)
+    return len(damaged)
+
+
 def _key(collection: Collection) -> str:
     return collection.partitions[0].keys.failures
 
@@ -128,11 +150,15 @@ def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def _scan(collection: Collection) -> Iterator[KeptFailure]:
+    for uri, packed in _stored(collection):
+        yield _unpack(uri, packed, _key(collection))
+
+
+def _stored(collection: Collection) -> Iterator[tuple[bytes, bytes]]:
     cursor = b"0"
     while True:
         cursor, pairs = collection.store.call("HSCAN", _key(collection), cursor, "COUNT", _BATCH)
-        for uri, value in pairs.items():
-            yield _unpack(uri.decode(errors="backslashreplace"), value)
+        yield from pairs.items()
         if int(cursor) == 0:
             return
 
@@ -146,13 +172,14 @@ def _pack(failure: Failure, source: str, access: Access) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def _unpack(uri: str, packed: bytes) -> KeptFailure:
+def _unpack(uri: bytes, packed: bytes, key: str) -> KeptFailure:
     try:
+        name = uri.decode()
         stage, reason, source, at, ref, settings = json.loads(packed)
-        failure = Failure(uri, stage, str(reason), ImageRef(uri, **ref) if ref else None)
-        access = Access(tuple((str(store), str(name), str(to)) for store, name, to in settings))
-        return KeptFailure(failure, str(source), float(at), access)
-    # What is kept of one image must not hide the others.
-    except (ValueError, TypeError, OverflowError, RecursionError):
-        damaged = Failure.of(uri, "list", "what was kept of its failure is damaged")
-        return KeptFailure(damaged, "", 0.0, Access())
+        if stage not in get_args(Stage) or any(len(setting) != 3 for setting in settings):
+            raise ValueError("there is no such stage, or no such access")
+        failure = Failure(name, stage, str(reason), ImageRef(name, **ref) if ref else None)
+        return KeptFailure(failure, str(source), float(at), Access(tuple(map(tuple, settings))))
+    # `RecursionError`: brackets without end.
+    except (ValueError, TypeError, RecursionError) as error:
+        raise damaged(key, f"what it says of {uri[:100]!r}") from error

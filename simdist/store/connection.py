@@ -29,6 +29,8 @@ REPLICA_SECONDS = 5.0
 # How long a failover may take to make a primary of the server that is written to.
 PRIMARY_SECONDS = 10.0
 _PAUSE_SECONDS = 0.2
+# Keys that one call of SCAN looks at: a stall of a millisecond.
+_SCANNED = 2000
 
 Argument = bytes | str | int
 T = TypeVar("T")
@@ -134,6 +136,16 @@ class Store:
                 "replicas back, then add the same images again, which duplicates none"
             )
         return answer
+
+    def scan(self, pattern: str) -> Iterator[bytes]:
+        """All keys that match a pattern; of those that come and go meanwhile, some.
+
+        Raises:
+            StoreError: the server cannot be reached or refuses.
+        """
+        with self._explained():
+            for server in self.primaries():
+                yield from server.scan_iter(match=pattern, count=_SCANNED)
 
     def used_memory(self) -> int:
         """Bytes in use by the server, or by all primaries of the cluster together."""

@@ -62,6 +62,9 @@ ROW_DTYPE = np.dtype("<u4")
 # Rows in a block.
 BLOCK = 64
 
+# Rows are stored in 32 bits; scripts count changes in what Lua has, doubles.
+MAX_ROWS, MAX_EPOCH, MAX_GENERATION = (1 << 32) - 1, 10**15 - 1, (1 << 63) - 1
+
 # Bytes of a URI's digest that choose its `uris` hash, and of the field in it.
 PREFIX, FIELD = 3, 11
 # Bytes of a fingerprint's digest, and what it is cut from.

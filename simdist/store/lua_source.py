@@ -38,15 +38,16 @@ _NUMBERS = {
 }
 # What comes before a script.
 _PARTS = {
-    "commit": ("history", "bury", "blocks"),
-    "delete": ("history", "bury"),
-    "find": ("history", "row"),
-    "fit": ("history",),
-    "insert": ("history", "blocks"),
-    "known": ("history",),
-    "read": ("history",),
-    "rehash_finish": ("history",),
-    "rows": ("history", "row"),
+    "commit": ("damage", "history", "bury", "blocks"),
+    "delete": ("damage", "history", "bury"),
+    "find": ("damage", "history", "row"),
+    "fit": ("damage", "history"),
+    "insert": ("damage", "history", "blocks"),
+    "known": ("damage", "history"),
+    "read": ("damage", "history"),
+    "rehash_finish": ("damage", "history"),
+    "repair": ("damage", "history"),
+    "rows": ("damage", "history", "row"),
 }
 
 

@@ -26,9 +26,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from simdist.errors import Remedy, StoreError
 from simdist.settings import REDIS_PASSWORD_VARIABLE, REDIS_URL_VARIABLE
+from simdist.store.damage import damaged
 
 # What a script may not do is an error like any other; in the words of Redis 7.0, and of all later.
 _FORBIDDEN_IN_SCRIPT = re.compile("The user executing the script can't|ACL failure in script")
+# What scripts break off with (damage.lua).
+_DAMAGED = re.compile(r"DAMAGED (\S+)")
 
 
 def hide_password(url: str) -> str:
@@ -62,7 +65,8 @@ def explained(url: str, *, cluster: bool) -> Iterator[None]:
     except (AskError, TryAgainError) as error:
         raise _moving(address) from error
     except ResponseError as error:
-        raise _refused(address, error) from error
+        found = _DAMAGED.match(str(error))
+        raise (damaged(found[1]) if found else _refused(address, error)) from error
     except RedisError as error:
         raise StoreError(f"Redis at {address} failed: {error}") from error
 
@@ -154,6 +158,7 @@ def missing_script(url: str, name: str) -> StoreError:
     """What is wrong where a user may run scripts that are there, but not bring one."""
     return StoreError(
         f"Redis at {hide_password(url)} does not let this user do that: it has forgotten simdist's "
-        f"script {name!r}, as it does when it is started again, and this user may not bring it. "
-        "`simdist status` as the user simdist brings the scripts of searches"
+        f"script {name!r}, as a server does when it starts, and this user may not bring it; "
+        "whoever may write brings the scripts of searches by asking for the collections' figures",
+        remedy=Remedy.STATUS,
     )

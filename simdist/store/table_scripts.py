@@ -1,8 +1,8 @@
-"""The server-side scripts that make and replace hash tables, as functions with typed arguments."""
+"""The server-side scripts that make, replace and repair hash tables, as typed functions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from simdist.store.connection import Argument, Store
 from simdist.store.lua_source import random_tip, run
@@ -96,3 +96,18 @@ def drop(
         "end_bucket": end,
     }
     return bool(run(store, "drop", meta, arguments))
+
+
+def repair(
+    store: Store, meta: str, *, epoch: bytes, commands: Sequence[Sequence[Argument]]
+) -> bool:
+    """Run commands on keys of a partition, unless there were changes since its epoch was read.
+
+    Every reader drops what it has read, and every writer is told once that images were lost.
+
+    Args:
+        epoch: the field as it is stored; empty if it is not there.
+        commands: name, key less what all keys of the partition begin with, other words.
+    """
+    rest = [word for command in commands for word in (len(command), *command)]
+    return bool(run(store, "repair", meta, {"epoch": epoch, "tip": random_tip()}, rest))

@@ -36,7 +36,7 @@ class Codec(ABC):
     @staticmethod
     def of(dtype: str, dim: int) -> Codec:
         """The codec whose values have this dtype, "int8" or "float32"."""
-        return {"int8": Int8Codec, "float32": Float32Codec}[dtype](dim)
+        return _CODECS[dtype](dim)
 
     @property
     def width(self) -> int:
@@ -135,6 +135,10 @@ class Float32Codec(Codec):
     ) -> None:
         values[:] = np.ascontiguousarray(vectors).view(np.uint8)
         lengths[:] = 1 / np.linalg.norm(vectors, axis=1)
+
+
+_CODECS: dict[str, type[Int8Codec | Float32Codec]] = {"int8": Int8Codec, "float32": Float32Codec}
+DTYPES = frozenset(_CODECS)
 
 
 def alive(packed: NDArray[np.uint8]) -> NDArray[np.bool_]:

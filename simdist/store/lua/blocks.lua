@@ -1,4 +1,25 @@
--- Part of the scripts that make rows. Writes the vectors and the records of rows that follow each
+-- Part of the scripts that make rows.
+
+-- Checks, before anything is written, that the next row is where its block ends.
+local function check_end(base, row, width)
+  local block = math.floor(row / BLOCK)
+  local lengths = lengths_of(base, block, width)
+  if row % BLOCK == 0 then
+    if lengths then
+      damaged(KEYS[1])
+    end
+    return
+  elseif not lengths then
+    damaged(base .. 'records:' .. block)
+  end
+  for slot = 1, BLOCK do
+    if (lengths[slot] == 0) ~= (slot > row % BLOCK) then
+      damaged(base .. 'records:' .. block)
+    end
+  end
+end
+
+-- Writes the vectors and the records of rows that follow each
 -- other, the first of which is `row`, and which lie in one block.
 local function write_block(base, row, width, vectors, lengths, records)
   local call, slot, size = redis.call, row % BLOCK, #lengths / ROW

@@ -8,7 +8,8 @@ local now = now_for(born, seen)
 if not now then
   return false
 end
-local state = call('HMGET', KEYS[1], 'generation', 'next', 'rows')
+local known = check_counts(base)
+local state = call('HMGET', KEYS[1], 'generation', 'next')
 if state[1] ~= generation or state[2] ~= following then
   return {now, false}
 end
@@ -34,20 +35,21 @@ for i = 1, #hashes / ROW, 2 do
   local entries = call('HMGET', hash, unpack(field_of, at + 1, at + size))
   for j = 1, size do
     local entry = entries[j]
+    local there = entry and row_of(entry, hash)
     if not entry then
       results[position_of[at + j]] = '+'
     elseif sub(entry, ROW + 1) == fingerprint_of[at + j] and not forced then
       results[position_of[at + j]] = '='
     else
       results[position_of[at + j]] = '~'
-      old[#old + 1] = unpack_number('<I4', entry)
+      old[#old + 1] = there
     end
   end
   at = at + size
 end
 
 -- The others get the next rows.
-local first, row, rows = tonumber(state[3]), tonumber(state[3]), {}
+local first, row, rows = known, known, {}
 local numbers = {}
 for position = 1, count do
   if results[position] ~= '=' then
@@ -59,6 +61,11 @@ end
 if row == first then
   return {now, table.concat(results)}
 end
+local blocks = read_blocks(base, old, width)
+if #old > 0 and old[#old] >= known then
+  damaged(KEYS[1])
+end
+check_end(base, first, width)
 local packed = pack_number('<' .. rep('I4', #numbers), unpack(numbers))
 at = 0
 for i = 1, #hashes / ROW, 2 do
@@ -77,7 +84,7 @@ for i = 1, #hashes / ROW, 2 do
   at = at + size
 end
 
-bury(base, old, width)
+bury(base, old, blocks, width)
 
 -- Buckets.
 local kinds = {generation, tables, following, following_tables}

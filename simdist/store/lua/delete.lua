@@ -4,18 +4,27 @@ if not now then
   return false
 end
 local shift = 2 ^ (8 * PREFIX - uri_bits)
-local rows = {}
+local known = check_counts(base)
+local rows, found = {}, {}
 for at = 1, #digests, DIGEST do
   local hash = base .. 'uris:' .. math.floor(struct.unpack('>I' .. PREFIX, digests, at) / shift)
   local field = string.sub(digests, at + PREFIX, at + DIGEST - 1)
   local entry = redis.call('HGET', hash, field)
-  if entry then
-    redis.call('HDEL', hash, field)
-    rows[#rows + 1] = struct.unpack('<I4', entry)
+  -- One that is named twice is there once.
+  if entry and not found[hash .. field] then
+    found[hash .. field] = {hash, field}
+    rows[#rows + 1] = row_of(entry, hash)
   end
 end
 if #rows > 0 then
-  bury(base, rows, tonumber(width))
+  local blocks = read_blocks(base, rows, tonumber(width))
+  if rows[#rows] >= known then
+    damaged(KEYS[1])
+  end
+  for _, place in pairs(found) do
+    redis.call('HDEL', place[1], place[2])
+  end
+  bury(base, rows, blocks, tonumber(width))
   redis.call('APPEND', base .. 'dead', struct.pack('<' .. string.rep('I4', #rows), unpack(rows)))
   redis.call('HINCRBY', KEYS[1], 'live', -#rows)
   now = change(tip)

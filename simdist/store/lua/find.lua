@@ -8,5 +8,8 @@ local entry = redis.call('HGET', hash, string.sub(digest, PREFIX + 1))
 if not entry then
   return {}
 end
-local vector, record = read_row(struct.unpack('<I4', entry), tonumber(width))
+local vector, record = read_row(row_of(entry, hash), tonumber(width))
+if record == '' then
+  damaged(hash)
+end
 return {vector, record, string.sub(entry, ROW + 1)}

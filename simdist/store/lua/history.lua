@@ -33,8 +33,11 @@ end
 -- if it was made anew, or lost what was seen.
 local function now_for(born, seen)
   local state = redis.call('HMGET', KEYS[1], 'born', 'epoch')
-  local epoch = tonumber(state[2] or 0)
-  if (state[1] or '') ~= born or is_lost(seen, epoch, false) then
+  if (state[1] or '') ~= born then
+    return nil
+  end
+  local epoch = count_of(state[2] or '0')
+  if is_lost(seen, epoch, false) then
     return nil
   end
   return moment_of(epoch)

@@ -10,6 +10,10 @@ if state[1] ~= generation or state[2] ~= following or state[3] ~= first_row then
   return {now, 0}
 end
 
+local row = check_counts(base)
+local width = #ARGV[REST] / (#ARGV[REST + 1] / ROW)
+check_end(base, row, width)
+
 -- The last number that struct.unpack returns is no value, but where it ended.
 local function split(joined)
   return {unpack_number('<' .. rep('I4', #joined / ROW), joined)}
@@ -52,8 +56,6 @@ for i = 1, #runs_of - 1, 3 do
   at = at + size
 end
 
-local row = tonumber(first_row)
-local width = #ARGV[REST] / (#ARGV[REST + 1] / ROW)
 for i = REST, #ARGV, 3 do
   write_block(base, row, width, ARGV[i], ARGV[i + 1], ARGV[i + 2])
   row = row + #ARGV[i + 1] / ROW

@@ -1,10 +1,13 @@
 -- See `scripts.read`.
 local state = redis.call('HMGET', KEYS[1], 'generation', 'epoch', 'born', 'rows')
-local epoch = tonumber(state[2] or 0)
-if state[1] ~= generation or (state[3] or '') ~= born or is_lost(seen, epoch, true) then
+if state[1] ~= generation or (state[3] or '') ~= born then
   return false
 end
-local answer = {moment_of(epoch), tonumber(state[4]),
+local epoch = count_of(state[2])
+if is_lost(seen, epoch, true) then
+  return false
+end
+local answer = {moment_of(epoch), count_of(state[4]),
                 redis.call('GETRANGE', base .. 'dead', ROW * dead_known, -1)}
 local left, size_of = tonumber(limit), tonumber(width)
 local prefix = base .. 'bucket:' .. generation .. ':'
@@ -18,6 +21,9 @@ for at = 1, #wanted, 3 * ROW do
   local packed =
     call('GETRANGE', prefix .. t .. ':' .. bucket, ROW * known, ROW * (known + left) - 1)
   local found, size = {packed}, #packed
+  if size % ROW ~= 0 then
+    damaged(prefix .. t .. ':' .. bucket)
+  end
   local start, next = nil, 1
   while next < size do
     -- Rows that were written together follow each other.

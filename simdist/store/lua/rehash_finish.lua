@@ -1,6 +1,7 @@
 -- See `scripts.rehash_finish`.
+check_counts(base)
 local state = redis.call('HMGET', KEYS[1], 'next', 'filled', 'fill', 'next_fitted', 'generation')
-if state[1] ~= following or tonumber(state[2]) < tonumber(state[3]) then
+if state[1] ~= following or count_of(state[2]) < count_of(state[3]) then
   return 0
 end
 redis.call('HSET', KEYS[1], 'generation', state[1], 'fitted', state[4], 'next', 0,

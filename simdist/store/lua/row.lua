@@ -2,20 +2,20 @@
 -- where it is dead.
 local function read_row(row, width)
   local block, slot = math.floor(row / BLOCK), row % BLOCK
-  local first = slot * width
+  local lengths = lengths_of(base, block, width)
+  if not lengths then
+    return '', ''
+  end
+  local first, start, record = slot * width, LENGTHS, ''
   local vector = redis.call('GETRANGE', base .. 'vectors:' .. block, first, first + width - 1)
-  local key = base .. 'records:' .. block
-  local sizes = redis.call('GETRANGE', key, 0, ROW * slot + ROW - 1)
-  local record = ''
-  if sizes ~= '' then
-    local lengths, start = {struct.unpack('<' .. string.rep('I4', slot + 1), sizes)}, LENGTHS
-    for i = 1, slot do
-      local length = lengths[i]
-      start = start + (length < DEAD and length or length - DEAD)
-    end
-    local length = lengths[slot + 1]
-    if length > 0 and length < DEAD then
-      record = redis.call('GETRANGE', key, start, start + length - 1)
+  for i = 1, slot do
+    start = start + lengths[i] % DEAD
+  end
+  local length = lengths[slot + 1]
+  if length > 0 and length < DEAD then
+    record = redis.call('GETRANGE', base .. 'records:' .. block, start, start + length - 1)
+    if string.sub(vector, 1, 4) == '\0\0\0\0' then
+      damaged(base .. 'vectors:' .. block)
     end
   end
   return vector, record
