@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import requests
@@ -22,6 +22,8 @@ from simdist.errors import (
     UsageError,
 )
 from simdist.search.question import WAYS, Hit, Question
+
+T = TypeVar("T")
 
 TIMEOUT = 60.0
 # A service says 503 when it lacks room or a part, and 429 to who asks too much: requests are sent
@@ -89,10 +91,8 @@ class Client:
         asked = _fields(question)
         image = asked.pop("image", None)
         if image is not None:
-            answer = self._send("POST", "/v1/search", params=asked, data=image)
-        else:
-            answer = self._send("POST", "/v1/search", json=asked)
-        return [_hit(found) for found in answer["hits"]]
+            return self._send("POST", "/v1/search", _hits, params=asked, data=image)
+        return self._send("POST", "/v1/search", _hits, json=asked)
 
     def search(self, *, image: Path | bytes | None = None, **question: Any) -> list[Hit]:
         """As `ask`, with the fields of the `Question` as arguments: `search(uri=uri, n=10)`.
@@ -109,18 +109,11 @@ class Client:
         """As `search` by each of several vectors, (q, dim), in one request."""
         questions = [Question(vector=vector, **question) for vector in np.asarray(vectors)]
         queries = [_fields(one) for one in questions]
-        answer = self._send("POST", "/v1/search/batch", json={"queries": queries})
-        results = answer["results"]
-        for number, result in enumerate(results):
-            if "error" in result:
-                error = result["error"]
-                raise ServiceError(f"query {number}: {error['detail']}", status=error["status"])
-        return [[_hit(found) for found in result["hits"]] for result in results]
+        return self._send("POST", "/v1/search/batch", _results, json={"queries": queries})
 
     def collections(self) -> list[Mapping[str, Any]]:
         """The collections that are served: name, images, dim, model, recalls."""
-        found: list[Mapping[str, Any]] = self._send("GET", "/v1/collections")["collections"]
-        return found
+        return self._send("GET", "/v1/collections", lambda answer: list(answer["collections"]))
 
     def add(
         self,
@@ -142,22 +135,23 @@ class Client:
         options = {"label": label, "collection": collection}
         options = {name: value for name, value in options.items() if value is not None}
         if image is None:
-            answer = self._send("POST", "/v1/images", json=options | {"url": uri})
-        else:
-            options |= {"uri": uri}
-            answer = self._send("POST", "/v1/images", params=options, data=_bytes(image))
-        return str(answer["outcome"])
+            return self._send("POST", "/v1/images", _outcome, json=options | {"url": uri})
+        options |= {"uri": uri}
+        return self._send("POST", "/v1/images", _outcome, params=options, data=_bytes(image))
 
     def delete(self, uri: str, *, collection: str | None = None) -> bool:
         """Delete an image from the collection; whether it was there. Takes a write token."""
         options = {"uri": uri} | ({"collection": collection} if collection else {})
         try:
-            self._send("DELETE", "/v1/images", params=options)
+            self._send("DELETE", "/v1/images", lambda answer: answer["deleted"], params=options)
         except UnknownImageError:
             return False
         return True
 
-    def _send(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+    def _send(
+        self, method: str, path: str, read: Callable[[dict[str, Any]], T], **request: Any
+    ) -> T:
+        """Send a request; returns what is read from the answer."""
         headers = {"Content-Type": "application/octet-stream"} if "data" in request else {}
         try:
             response = self._session.request(
@@ -171,8 +165,14 @@ class Client:
                 remedy=Remedy.SERVE,
             ) from error
         answer = _object(response)
-        if response.ok and answer is not None:
-            return answer
+        if response.ok:
+            try:
+                return read(answer or {})
+            except (LookupError, TypeError, AttributeError) as error:
+                raise ServiceError(
+                    f"what answers at {self._url} is no simdist service: correct the address",
+                    status=response.status_code,
+                ) from error
         detail = (answer or {}).get("detail", f"it answered {response.status_code}")
         message = f"the service at {self._url} refuses: {detail}"
         for kind in (UnknownImageError, UnknownCollectionError):
@@ -200,6 +200,22 @@ def _fields(question: Question) -> dict[str, Any]:
     return given
 
 
+def _hits(answer: Mapping[str, Any]) -> list[Hit]:
+    return [_hit(found) for found in answer["hits"]]
+
+
+def _results(answer: Mapping[str, Any]) -> list[list[Hit]]:
+    for number, result in enumerate(answer["results"]):
+        if "error" in result:
+            error = result["error"]
+            raise ServiceError(f"query {number}: {error['detail']}", status=error["status"])
+    return [_hits(result) for result in answer["results"]]
+
+
+def _outcome(answer: Mapping[str, Any]) -> str:
+    return str(answer["outcome"])
+
+
 def _hit(fields: Mapping[str, Any]) -> Hit:
     return Hit(fields["uri"], fields["score"], fields["label"], fields["metadata"])
 
@@ -207,6 +223,6 @@ def _hit(fields: Mapping[str, Any]) -> Hit:
 def _object(response: requests.Response) -> dict[str, Any] | None:
     try:
         answer = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return answer if isinstance(answer, dict) else None
