@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from simdist.errors import StoreError
 from simdist.store import Store, layout
+from simdist.store.damage import damaged
 from simdist.vectors.codec import Codec, alive, wholes
 
 # Blocks that one round trip reads.
@@ -62,7 +64,7 @@ class Blocks:
         """
         for start, stop, blocks in _batches(first, end):
             found = self.store.call_many([("GET", self.keys.records(block)) for block in blocks])
-            records = _records(found, start, stop)
+            records = self._records(found, start, stop)
             rows = np.flatnonzero([bool(record) for record in records])
             yield start + rows, [layout.unpack_record(records[row]) for row in rows.tolist()]
 
@@ -73,7 +75,7 @@ class Blocks:
             keys += [self.keys.records(block) for block in blocks]
             found = self.store.call_many([("GET", key) for key in keys])
             packed = self._of_rows(found[: len(blocks)], start, stop)
-            records = _records(found[len(blocks) :], start, stop)
+            records = self._records(found[len(blocks) :], start, stop)
             # An image that was deleted between the two has one of them only.
             rows = np.flatnonzero(alive(packed) & [bool(record) for record in records])
             yield Block(
@@ -86,7 +88,20 @@ class Blocks:
         """The stored vectors of rows from `start` to `stop` out of their blocks."""
         # A block whose rows are all dead is gone.
         gone = bytes(layout.BLOCK * self.codec.width)
+        for number, block in enumerate(blocks, start // layout.BLOCK):
+            if block and len(block) != len(gone):
+                raise damaged(self.keys.vectors(number), "it is cut")
         packed = self.codec.matrix(b"".join(block or gone for block in blocks))
+        return packed[start % layout.BLOCK :][: stop - start]
+
+    def _records(self, blocks: Sequence[bytes | None], start: int, stop: int) -> list[bytes]:
+        """The packed records of rows from `start` to `stop`; empty where dead."""
+        packed: list[bytes] = []
+        for number, block in enumerate(blocks, start // layout.BLOCK):
+            try:
+                packed += layout.unpack_records(block or b"")
+            except StoreError as error:
+                raise damaged(self.keys.records(number), "it is cut") from error
         return packed[start % layout.BLOCK :][: stop - start]
 
     def _restored(self, packed: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -100,9 +115,3 @@ def _batches(first: int, end: int) -> Iterator[tuple[int, int, range]]:
     for start in range(first, end, _BLOCKS * layout.BLOCK):
         stop = min(start + _BLOCKS * layout.BLOCK, end)
         yield start, stop, range(start // layout.BLOCK, -(-stop // layout.BLOCK))
-
-
-def _records(blocks: Sequence[bytes | None], start: int, stop: int) -> list[bytes]:
-    """The packed records of rows from `start` to `stop` out of their blocks; empty where dead."""
-    packed = [record for block in blocks for record in layout.unpack_records(block or b"")]
-    return packed[start % layout.BLOCK :][: stop - start]

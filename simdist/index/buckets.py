@@ -75,14 +75,12 @@ def unpack_reading(
         matrix = codec.matrix(b"".join(parts))
         dead_rows = np.frombuffer(dead, layout.ROW_DTYPE)
     except ValueError as error:
-        raise StoreError("the buckets are damaged: they hold broken rows or vectors") from error
+        raise StoreError("the buckets hold broken rows or vectors") from error
     if max(rows.max(initial=0), dead_rows.max(initial=0)) >= max(known_rows, 1):
-        raise StoreError("the buckets are damaged: they name rows that there are not")
+        raise StoreError("the buckets name rows that there are not")
     # The compiled loops check no bounds.
     if len(rows) != len(matrix):
-        raise StoreError(
-            f"the blocks of vectors are damaged: {len(matrix)} of {len(rows)} are there"
-        )
+        raise StoreError(f"of {len(rows)} vectors in the blocks {len(matrix)} are there")
     codec.check(matrix)
     ends = list(accumulate((len(packed) // 4 for packed, *_ in buckets), initial=0))
     there = alive(matrix)

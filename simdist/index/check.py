@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from simdist.index.corrections import Correction, KeysFound, corrections, find_keys
 from simdist.index.exact import OnProgress
-from simdist.index.partition import FIELDS, Partition, State
+from simdist.index.partition import Partition
 from simdist.index.rows import Damage, Kind, OnRows, Rows, read_rows
+from simdist.index.state import FIELDS, State
 from simdist.index.tables import Tables, read_tables
 from simdist.store import layout
 
@@ -25,13 +26,13 @@ _TRIES = 20
 _PIECE = 1 << 22
 
 
-@dataclass
+@dataclass(frozen=True)
 class Checkup:
     """What was found in a partition.
 
     Attributes:
         epoch: as it is stored, before anything was looked at.
-        corrections: what is wrong with the state. If rows or generations are, no more is looked at.
+        corrections: what is wrong with the state; if numbers in it are, no more is looked at.
         rows: what the rows are.
         lost: images that are there no more, or cannot be found.
         row_damages: what is wrong with blocks, entries, dead rows and the number of images.
@@ -40,16 +41,16 @@ class Checkup:
 
     partition: Partition
     epoch: bytes
-    corrections: list[Correction]
+    corrections: Sequence[Correction]
     rows: Rows | None = None
     lost: int = 0
-    row_damages: list[Damage] = field(default_factory=list)
-    table_damages: dict[int, list[Damage]] = field(default_factory=dict)
+    row_damages: Sequence[Damage] = ()
+    table_damages: Mapping[int, Sequence[Damage]] = field(default_factory=dict)
 
     @property
     def damages(self) -> list[Damage]:
         """All of it."""
-        found = [one.damage for one in self.corrections] + self.row_damages
+        found = [*(one.damage for one in self.corrections), *self.row_damages]
         return found + [damage for damages in self.table_damages.values() for damage in damages]
 
 
@@ -91,13 +92,12 @@ def check_partition(
         partitions: how many the collection has.
     """
     stored = partition.store.call("HGETALL", partition.keys.meta)
-    found = corrections(partition, partitions, stored, keys)
-    checkup = Checkup(partition, stored.get(b"epoch", b""), found)
+    epoch, found = stored.get(b"epoch", b""), corrections(partition, partitions, stored, keys)
     if FIELDS.keys() & {one.name for one in found}:
-        return checkup
+        return Checkup(partition, epoch, found)
     count = partition.state().rows
     before = _Dead.read(partition, count)
-    rows = checkup.rows = read_rows(partition, count, partitions=partitions, on_rows=on_rows)
+    rows = read_rows(partition, count, partitions=partitions, on_rows=on_rows)
     state, tables = read_tables(partition, count)
     dead = _Dead.read(partition, count)
     known = partition.state().rows
@@ -106,16 +106,22 @@ def check_partition(
         found.append(Correction("rows", -(-end // layout.BLOCK) * layout.BLOCK, damage))
     # Rows that ended meanwhile are in one place what they were, in another what they are.
     lasting = ~(dead.flags & ~before.flags)
-    checkup.row_damages += rows.damages
-    checkup.row_damages += _without_entry(partition, rows, lasting)
-    checkup.row_damages += dead.damages(partition, rows, before, known)
-    if not checkup.row_damages:
-        checkup.row_damages += _wrong_count(partition)
     images = (rows.kinds == Kind.ALIVE) & rows.found & lasting
     once = (rows.kinds == Kind.ALIVE) | (rows.kinds == Kind.BAD)
-    checkup.lost = int((once & ~images & ~dead.flags).sum())
-    checkup.table_damages = _of_tables(partition, state, tables, images)
-    return checkup
+    damages = [
+        *rows.damages,
+        *_without_entry(partition, rows, lasting),
+        *dead.damages(partition, rows, before, known),
+    ]
+    return Checkup(
+        partition,
+        epoch,
+        found,
+        rows=rows,
+        lost=int((once & ~images & ~dead.flags).sum()),
+        row_damages=damages or _wrong_count(partition),
+        table_damages=_of_tables(partition, state, tables, images),
+    )
 
 
 @dataclass(frozen=True)

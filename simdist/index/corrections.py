@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from simdist.errors import StoreError
-from simdist.index.partition import FIELDS, Partition
+from simdist.index.partition import Partition
 from simdist.index.rehash import parse_asked
 from simdist.index.rows import Damage
+from simdist.index.state import FIELDS
 from simdist.index.tuning import parse_tunings
 from simdist.store import Store, layout
 from simdist.store.damage import count_of

@@ -25,7 +25,8 @@ from simdist.hashing import (
     sample_size,
 )
 from simdist.hashing.kmeans import VECTORS_A_CENTROID
-from simdist.index.partition import Partition, State
+from simdist.index.partition import Partition
+from simdist.index.state import State
 from simdist.store import layout, table_scripts
 
 # Tables are rebuilt when a collection has so many times the images that they were fitted for.

@@ -13,54 +13,15 @@ from simdist.hashing import HashFamily, dump_family, load_family
 from simdist.index.blocks import Block, Blocks
 from simdist.index.buckets import OutdatedError, Place, Reading, unpack_reading
 from simdist.index.history import History
+from simdist.index.state import State
 from simdist.store import Store, layout, scripts, table_scripts
-from simdist.store.damage import count_of
+from simdist.store.damage import damaged
 from simdist.vectors.codec import Codec
 
 # Images deleted by one call of the script: a stall of a few milliseconds.
 _DELETED = 256
 # Rows that one call of the script reads at most: a stall of some milliseconds.
 READ_ROWS = 4096
-
-
-@dataclass(frozen=True)
-class State:
-    """The state of a partition.
-
-    Attributes:
-        rows: row numbers given out so far.
-        live: images.
-        epoch: changes so far.
-        generation: of the tables in use; 0 before the first commit.
-        fitted: images that these were fitted for.
-        following: generation of the tables that are being filled; 0 for none.
-        filled, fill: rows below the one are in these already, of those below the other.
-        retired: generation whose tables are to be dropped; 0 for none.
-    """
-
-    rows: int
-    live: int
-    epoch: int
-    generation: int
-    fitted: int
-    following: int
-    filled: int
-    fill: int
-    retired: int
-
-
-# What these are called in Redis, and what they can be at most; they are in the order of `State`.
-FIELDS = {
-    "rows": layout.MAX_ROWS,
-    "live": layout.MAX_ROWS,
-    "epoch": layout.MAX_EPOCH,
-    "generation": layout.MAX_GENERATION,
-    "fitted": layout.MAX_EPOCH,
-    "next": layout.MAX_GENERATION,
-    "filled": layout.MAX_ROWS,
-    "fill": layout.MAX_ROWS,
-    "retired": layout.MAX_GENERATION,
-}
 
 
 @dataclass(frozen=True)
@@ -113,13 +74,7 @@ class Partition:
         Raises:
             StoreError: it is damaged.
         """
-        values = self.store.call("HMGET", self.keys.meta, *FIELDS)
-        return State(
-            *(
-                count_of(value or b"0", self.keys.meta, field, most=most)
-                for value, (field, most) in zip(values, FIELDS.items(), strict=True)
-            )
-        )
+        return State.read(self.store, self.keys.meta)
 
     def is_fitted(self) -> bool:
         """Whether it has hash tables: from the first commit on."""
@@ -214,7 +169,8 @@ class Partition:
         """Delete images by `layout.uri_digest`; returns how many there were.
 
         Raises:
-            StoreError: Redis has lost changes that this process has seen.
+            StoreError: Redis has lost changes that this process has seen; or what it has of these
+                images is damaged, and none of them is deleted.
         """
         deleted = 0
         for start in range(0, len(digests), _DELETED):
@@ -251,6 +207,7 @@ class Partition:
         Raises:
             OutdatedError: that generation's tables have been replaced, or the collection was made
                 anew, or has lost what the reader read.
+            StoreError: what is stored is damaged.
         """
         places = np.array([(*place, known) for place, known in wanted.items()], layout.ROW_DTYPE)
         reply = scripts.read(
@@ -265,7 +222,10 @@ class Partition:
         )
         if reply is None:
             raise OutdatedError
-        return unpack_reading(reply, wanted, codec=self.codec, limit=READ_ROWS)
+        try:
+            return unpack_reading(reply, wanted, codec=self.codec, limit=READ_ROWS)
+        except StoreError as error:
+            raise damaged(self.keys.pattern(), str(error)) from error
 
     def rows(
         self, rows: NDArray[np.uint32], *, moment: bytes = b""

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import HashFamily
-from simdist.index.partition import Partition, State
+from simdist.index.partition import Partition
 from simdist.index.rows import Damage
+from simdist.index.state import State
 from simdist.store import layout
 
 # Buckets that one round trip reads.

@@ -15,10 +15,13 @@ from simdist.errors import CollectionError, StoreError
 from simdist.hashing import FAMILIES, HashFamily, dump_family, fit_family, load_family
 from simdist.index.collection import Collection
 from simdist.index.rehash import rehash
-from simdist.ingest import failures
 from simdist.search.searcher import Searcher
+from simdist.settings import DEFAULT_EXPECT
+from simdist.sources import ImageRef
 from simdist.store import Store, layout
-from tests.collections import create, family_key, ref, vectors
+from tests.collections import create, family_key, filled, ref, vectors
+from tests.servers import keys as all_keys
+from tests.servers import unrestricted
 
 COUNT = 300
 DIM = vectors(1).shape[1]
@@ -117,9 +120,6 @@ DAMAGE: dict[str, Callable[[Store, layout.Keys], object]] = {
     "a block of vectors cut to whole ones": lambda store, keys: cut(
         store, keys.vectors(2), by=3 * Collection.open(store, "test").partitions[0].codec.width
     ),
-    "a vector whose length is no number": lambda store, keys: store.call(
-        "SETRANGE", keys.vectors(1), 0, np.array([np.nan], "<f4").tobytes()
-    ),
     "a record that is not text": lambda store, keys: store.call(
         "SETRANGE", keys.records(1), 4 * layout.BLOCK + 8, b"\xff"
     ),
@@ -140,6 +140,99 @@ def test_damaged_contents_are_an_error_of_the_store(store: Store, damage: str) -
 
 
 @pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("partitions", "10000000"),
+        ("partitions", "0"),
+        ("partitions", "x"),
+        ("dim", "0"),
+        ("dim", "99999999999999"),
+        ("dim", "1.5"),
+        ("uri_bits", "25"),
+        ("dtype", "int9"),
+        ("dtype", b"\xff"),
+        ("model", b"\xff"),
+        ("version", "x"),
+        ("expect", "-1"),
+    ],
+)
+def test_what_a_collection_is_made_for_may_be_damaged(store: Store, field: str, value: str) -> None:
+    collection = filled(store)
+    store.call("HSET", collection.partitions[0].keys.meta, field, value)
+    with pytest.raises(StoreError, match=r"simdist:{test/0}:meta is damaged \(its "):
+        Collection.open(store, "test")
+
+
+@pytest.mark.parametrize("field", ["rows", "live", "epoch", "generation", "next"])
+def test_a_state_that_cannot_be_is_an_error_of_the_store(store: Store, field: str) -> None:
+    collection = filled(store)
+    store.call("HSET", collection.partitions[0].keys.meta, field, "x")
+    before = stored(store)
+    with pytest.raises(StoreError, match=r"simdist:{test/0}:meta is damaged"):
+        Collection.open(store, "test").count()
+    with pytest.raises(StoreError, match=r"simdist:{test/0}:meta is damaged"):
+        Collection.open(store, "test").add(vectors(1, seed=1), [ref(1000)])
+    assert stored(store) == before
+
+
+@pytest.mark.parametrize("field", ["tuning", "asked"])
+def test_json_that_cannot_be_is_an_error_of_the_store(store: Store, field: str) -> None:
+    collection = filled(store)
+    for value in ("x", "7", "[7]", "[" * 99_999, b"\xff"):
+        store.call("HSET", collection.partitions[0].keys.meta, field, value)
+        with pytest.raises(StoreError, match=r"simdist:{test/0}:meta is damaged"):
+            rehash(collection)
+        store.call("HDEL", collection.partitions[0].keys.meta, field)
+
+
+def stored(store: Store) -> dict[bytes, bytes]:
+    """All keys, and what is there."""
+    names = all_keys(store, "simdist:{*")
+    dumps = unrestricted(store).call_many([("DUMP", name) for name in names])
+    return dict(zip(names, dumps, strict=True))
+
+
+def uri_at(collection: Collection, row: int) -> str:
+    [block] = collection.partitions[0].images(row, row + 1)
+    return block.records[0].uri
+
+
+HALVING: dict[str, Callable[[Store, layout.Keys, bytes], object]] = {
+    "a length": lambda store, keys, _: store.call(
+        "SETRANGE", keys.records(2), 0, b"\xff\xff\xff\x7f"
+    ),
+    "a block of records": lambda store, keys, _: cut(store, keys.records(2), by=1),
+    "a block of vectors": lambda store, keys, _: store.call("DEL", keys.vectors(2)),
+    "an entry": lambda store, keys, digest: store.call(
+        "HSET", hash_of(keys, digest), digest[layout.PREFIX :], b"cut"
+    ),
+    "an entry's row": lambda store, keys, digest: store.call(
+        "HSET", hash_of(keys, digest), digest[layout.PREFIX :], b"\xff" * 12
+    ),
+}
+
+
+def hash_of(keys: layout.Keys, digest: bytes) -> str:
+    number = int.from_bytes(digest[: layout.PREFIX], "big")
+    return keys.uris(number >> 8 * layout.PREFIX - layout.uri_bits(DEFAULT_EXPECT))
+
+
+@pytest.mark.parametrize("damage", HALVING)
+def test_what_ends_an_image_beside_damage_changes_nothing(store: Store, damage: str) -> None:
+    """Nor does a length that is none keep the server busy with zeros for gigabytes."""
+    collection = filled(store)
+    uri, other = uri_at(collection, 140), uri_at(collection, 20)
+    HALVING[damage](store, collection.partitions[0].keys, layout.uri_digest(uri))
+    before = stored(store)
+    with pytest.raises(StoreError, match="is damaged"):
+        collection.delete([other, uri])
+    with pytest.raises(StoreError, match="is damaged"):
+        collection.add(vectors(2, seed=1), [ref(2000), ImageRef(uri, "another", 1, None)])
+    assert stored(store) == before
+    assert collection.delete([other]) == 1
+
+
+@pytest.mark.parametrize(
     ("at", "number"), [(0, np.nan), (0, np.inf), (0, -1), (4, np.nan), (4, -np.inf)]
 )
 def test_a_vector_of_no_numbers_is_not_answered_from(store: Store, at: int, number: float) -> None:
@@ -154,31 +247,3 @@ def test_a_vector_of_no_numbers_is_not_answered_from(store: Store, at: int, numb
         everything(collection)
     with pytest.raises(StoreError, match="damaged"):
         list(collection.images())
-
-
-NO_JSON = ("{", "[1", "7", '["a"]', "[{}]", "[" * 3000, '{"wish": {}}', b"\xff")
-
-
-@pytest.mark.parametrize("written", NO_JSON)
-def test_damaged_notes_on_a_collection_are_an_error_of_the_store(
-    store: Store, written: str | bytes
-) -> None:
-    collection = create(store)
-    collection.add(vectors(COUNT), [ref(i) for i in range(COUNT)])
-    meta = collection.partitions[0].keys.meta
-    store.call("HSET", meta, "tuning", written, "asked", written)
-    with pytest.raises(StoreError, match="damaged"):
-        Searcher(collection).search(vectors(1)[0], recall=0.9)
-    with pytest.raises(StoreError, match="damaged"):
-        rehash(collection)
-
-
-@pytest.mark.parametrize("written", NO_JSON)
-def test_a_damaged_failure_is_named(store: Store, written: str | bytes) -> None:
-    collection = create(store)
-    failures.keep(collection, [failures.Failure("file:///a", "decode", "odd")], source="folder")
-    store.call("HSET", collection.partitions[0].keys.failures, "file:///b", written)
-    with pytest.raises(StoreError, match="failures is damaged"):
-        failures.kept(collection)
-    failures.forget(collection, ["file:///b"])
-    assert len(failures.kept(collection)) == 1
