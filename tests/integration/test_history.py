@@ -31,13 +31,13 @@ from tests.servers import (
     wait_until_caught_up,
 )
 
+# Each test has a server of its own, or several.
+pytestmark = pytest.mark.slow
+
 OLD, LOST = 900, 200
 on_each_server = pytest.mark.parametrize(
     "past",
-    [
-        "valkey",
-        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("redis7", "redis8", "cluster")),
-    ],
+    ["valkey", "redis7", "redis8", "cluster"],
     indirect=True,
 )
 
@@ -278,7 +278,6 @@ def stored(collection: Collection) -> dict[bytes, bytes]:
     return found
 
 
-@pytest.mark.slow
 def test_a_replica_takes_over_that_lacks_the_last_images(tmp_path: Path) -> None:
     with running_cluster(tmp_path, replicas=1) as nodes:
         first, replica = nodes[0], nodes[-1]
