@@ -23,7 +23,7 @@ from simdist.sources.access import Access
 from simdist.sources.background import interruptibly
 from simdist.sources.files import open_file
 from simdist.sources.folder import version_of
-from simdist.sources.parquet import image_in
+from simdist.sources.parquet import image_in, open_parquet
 from simdist.sources.place import Place, version_digest
 from simdist.sources.reference import MEMBER, file_uri, local_path, uri_path
 from simdist.sources.table import image_column
@@ -235,8 +235,8 @@ def _row(file: BinaryIO, original: Original) -> bytes:
     row, uri = int(original.member), original.file
     try:
         # By default it reads the row group's whole column ahead.
-        table = ParquetFile(file, buffer_size=_BUFFER, pre_buffer=False)
-        meta = table.metadata
+        meta = open_parquet(uri, file).metadata
+        table = ParquetFile(file, metadata=meta, buffer_size=_BUFFER, pre_buffer=False)
         ends = list(accumulate(meta.row_group(i).num_rows for i in range(meta.num_row_groups)))
         group = bisect_right(ends, row)
         if group == len(ends):

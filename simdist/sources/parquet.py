@@ -5,9 +5,12 @@ A kilobyte can stand for gigabytes: a value is written once and repeated by its 
 
 from __future__ import annotations
 
+import io
+import os
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from simdist.errors import SourceError
@@ -24,8 +27,10 @@ if TYPE_CHECKING:
 MAX_ROW_GROUP = 1024 * 1024 * 1024
 # Of its other columns: repeated texts are counted once, numbers in lists each.
 MAX_DECODED = 512 * 1024 * 1024
-# Of a row without its images, and of rows that become Python's objects together.
-MAX_ROW = 16 * 1024 * 1024
+# Of a row without its images, of which an index holds a fraction; and of rows that become Python's
+# objects together.
+MAX_ROW = 1024 * 1024
+_TOGETHER = 16 * 1024 * 1024
 # Of the images read last that are kept: shards may be read in another order than they are listed.
 MAX_KEPT = 128 * 1024 * 1024
 
@@ -45,10 +50,52 @@ def open_parquet(uri: str, file: Any) -> ParquetFile:
     from pyarrow.parquet import ParquetFile
 
     try:
-        return ParquetFile(file)
+        table = ParquetFile(file)
+        _check_columns(file, table.metadata)
+        return table
     # `OSError`: what it says of itself is damaged.
     except (pa.ArrowException, OSError) as error:
         raise SourceError(f"{uri} is not a Parquet file that can be read") from error
+
+
+class _UnreadError(Exception):
+    """Something was about to be read."""
+
+
+class _Unreadable(io.RawIOBase):
+    """A file of so many bytes, none of which can be read."""
+
+    def __init__(self, size: int) -> None:
+        self._size, self._at = size, 0
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        raise _UnreadError
+
+
+def _check_columns(file: Any, meta: Any) -> None:
+    """Have Arrow look at what the file says of its columns, where what it raises can be caught.
+
+    In `RowGroupMetaData.column` it cannot: the process is aborted.
+    """
+    from pyarrow.parquet import ParquetFile
+
+    blind = _Unreadable(file.seek(0, os.SEEK_END))
+    with suppress(_UnreadError):
+        # With `pre_buffer` it looks at all of them before it reads.
+        next(ParquetFile(blind, metadata=meta, pre_buffer=True).iter_batches(1), None)
 
 
 def batches(
@@ -97,7 +144,7 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
 
     try:
         size = sum(_size(column) for column in batch.columns)
-        if size <= MAX_ROW:
+        if size <= (MAX_ROW if len(batch) == 1 else _TOGETHER):
             yield from _plain(batch)
             return
         reason = f"it has {size:,} bytes: at most {MAX_ROW:,} are read"

@@ -149,3 +149,16 @@ def test_a_header_of_gigabytes_is_not_read(tmp_path: Path, kind: bytes) -> None:
         file.write(data)
         file.truncate(len(data) + size)
     assert read("list", path) == "listed 1 1\n"
+
+
+@pytest.mark.parametrize("how", ["images", "saved"])
+def test_what_a_file_says_of_itself_does_not_end_the_process(how: str, tmp_path: Path) -> None:
+    """Of a column that has no nulls by the schema, and room for them by its statistics."""
+    path = tmp_path / "contradiction.parquet"
+    columns = {"uri": ["urn:a"], "vector": [[1.0]], "image": [b"x"], "label": ["fish"]}
+    parquet.write_table(pa.table(columns), path)
+    data = path.read_bytes()
+    optional, required = b"\x25\x02\x18\x05label", b"\x25\x00\x18\x05label"
+    assert data.count(optional) == 1
+    path.write_bytes(data.replace(optional, required))
+    assert read(how, path).startswith("refused")
