@@ -27,10 +27,9 @@ if TYPE_CHECKING:
 MAX_ROW_GROUP = 1024 * 1024 * 1024
 # Of its other columns: repeated texts are counted once, numbers in lists each.
 MAX_DECODED = 512 * 1024 * 1024
-# Of a row without its images, of which an index holds a fraction; and of rows that become Python's
+# Of a row without its images, of which an index holds a fraction, and of rows that become Python's
 # objects together.
 MAX_ROW = 1024 * 1024
-_TOGETHER = 16 * 1024 * 1024
 # Of the images read last that are kept: shards may be read in another order than they are listed.
 MAX_KEPT = 128 * 1024 * 1024
 
@@ -53,8 +52,8 @@ def open_parquet(uri: str, file: Any) -> ParquetFile:
         table = ParquetFile(file)
         _check_columns(file, table.metadata)
         return table
-    # `OSError`: what it says of itself is damaged.
-    except (pa.ArrowException, OSError) as error:
+    # `OSError`: what it says of itself is damaged; `ValueError`: a name is not UTF-8.
+    except (pa.ArrowException, OSError, ValueError) as error:
         raise SourceError(f"{uri} is not a Parquet file that can be read") from error
 
 
@@ -144,7 +143,7 @@ def rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any] | str]:
 
     try:
         size = sum(_size(column) for column in batch.columns)
-        if size <= (MAX_ROW if len(batch) == 1 else _TOGETHER):
+        if size <= MAX_ROW:
             yield from _plain(batch)
             return
         reason = f"it has {size:,} bytes: at most {MAX_ROW:,} are read"

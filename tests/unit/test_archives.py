@@ -319,7 +319,8 @@ def test_a_file_that_is_not_parquet(place: Place) -> None:
     damaged = bytearray(dataset_of(FISH[:1]))
     at = len(damaged) - 8 - int.from_bytes(damaged[-8:-4], "little")
     damaged[at : at + 8] = b"\xff" * 8
-    for content in (b"PAR1 but not really", bytes(damaged)):
+    misnamed = parquet_of({"url": ["a.jpg"], "label": ["a"]}).replace(b"\x05label", b"\x05\xffabel")
+    for content in (b"PAR1 but not really", bytes(damaged), misnamed):
         with pytest.raises(SourceError, match="is not a Parquet file"):
             open_source(place.put("a.parquet", content))
 

@@ -148,7 +148,7 @@ BAD: dict[str, tuple[Mapping[str, Any], str]] = {
     "spelled": ({"uri": "file:///ä.jpg"}, "'file:///ä.jpg' is not a URI"),
     "metadata": ({"metadata": "[1]"}, "must be a JSON object"),
     "no JSON": ({"metadata": "{"}, "must be a JSON object"),
-    "large": ({"metadata": "{" + " " * (1 << 24) + "}"}, "at most 1,048,576"),
+    "large": ({"metadata": "{" + " " * (1 << 20) + "}"}, "at most 1,048,576"),
     "no UTF-8": ({"uri": NO_UTF8}, "cannot be read"),
 }
 
