@@ -28,7 +28,10 @@ async function arrive({ anew = false } = {}) {
   running = new AbortController();
   const { signal } = running;
   const question = parsed(location.hash);
-  at("trouble").replaceChildren();
+  if (question) {
+    // What was said while the page began stays, as long as nothing is asked.
+    at("trouble").replaceChildren();
+  }
   at("asked").hidden = true;
   document.body.classList.toggle("asking", question !== null);
   if (!question) {
@@ -210,7 +213,10 @@ async function start() {
   await arrive();
 }
 
-window.addEventListener("hashchange", () => arrive());
+window.addEventListener("hashchange", () => {
+  at("trouble").replaceChildren();
+  arrive();
+});
 
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();

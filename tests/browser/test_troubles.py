@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from cluster.service.http.guard import MAX_UPLOAD
 from tests.browser.visitor import Visitor
@@ -67,6 +67,19 @@ def test_a_file_within_the_limit_is_left_to_the_service(visitor: Visitor, tmp_pa
 def test_a_folder(visitor: Visitor, tmp_path: Path) -> None:
     visitor.drop(tmp_path)
     visitor.is_told("cannot be read")
+    still_works(visitor)
+
+
+def test_what_is_said_while_the_page_begins_stays(visitor: Visitor, service: Service) -> None:
+    held: list[Route] = []
+    visitor.page.route("**/v1/collections", lambda route: held.append(route))  # noqa: PLW0108 (Playwright wants a function)
+    visitor.page.reload()
+    visitor.search_address("windmill")
+    visitor.is_told("That is no address of an image")
+    held[0].continue_()
+    expect(visitor.page.get_by_text("154 images in the collection photos")).to_be_visible()
+    visitor.is_told("That is no address of an image")
+    visitor.page.unroute("**/v1/collections")
     still_works(visitor)
 
 

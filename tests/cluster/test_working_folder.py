@@ -13,7 +13,7 @@ import pytest
 
 from tests.command_line import tool
 from tests.conftest import PHOTOS
-from tests.service import COLLECTION, running_service
+from tests.service import running_service
 
 # What simdist and its workers import, the last two by names of their own.
 NAMES = ("numpy", "torch", "ray", "redis", "PIL", "json", "cluster", "simdist")
@@ -78,15 +78,16 @@ def test_an_ingest_and_a_search_import_nothing_of_the_working_folder(
 
 def test_a_service_imports_nothing_of_the_working_folder(folder: Path, valkey_url: str) -> None:
     """Neither its workers nor what starts HAProxy."""
+    served = ("--collection", "working-service")
     run(
         folder,
         [str(tool("simdist"))],
-        *("ingest", "photos", "-c", COLLECTION, "--model", "efficientnet-lite0", "--actors", "1"),
+        *("ingest", "photos", *served, "--model", "efficientnet-lite0", "--actors", "1"),
         redis_url=valkey_url,
     )
     set_traps(folder, NAMES[:-1])
     photo = next((folder / "photos").iterdir())
-    with running_service(valkey_url, folder=folder) as service:
+    with running_service(valkey_url, *served, folder=folder) as service:
         body = photo.read_bytes()
         answer = service.post("/v1/search", data=body, headers={"Content-Type": "image/jpeg"})
         assert answer.json()["hits"][0]["uri"] == photo.as_uri(), json.dumps(answer.json())

@@ -162,7 +162,10 @@ def test_who_only_searches_is_told_who_brings_the_scripts(
         assert searcher.search(vectors(300)[7], n=1)[0].uri == ref(7).uri
         deployed.ask("SCRIPT", "FLUSH")
         fresh = Searcher(Collection.open(store, "forgotten"))
-        with pytest.raises(StoreError, match=r"`simdist status` as the user simdist brings"):
+        with pytest.raises(
+            StoreError,
+            match="brings the scripts of searches by asking for the collections' figures",
+        ):
             fresh.search(vectors(300)[7], n=1)
         # It says what it can by itself.
         assert cli.run("status", "--redis", deployed.url_of("search")).code == 0

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,6 @@ from simdist.store.embedded import (
     embedded_server,
 )
 from simdist.store.keeper import SOCKET, USERS_LOCK
-from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -244,17 +244,18 @@ def test_a_server_that_is_busy_is_stopped_all_the_same(tmp_path: Path) -> None:
 
 
 def in_a_container(*command: str) -> list[str]:
-    """A command in mount and network namespaces of its own, where /tmp is empty."""
-    script = 'mount -t tmpfs tmpfs /tmp && exec "$@"'
-    return ["unshare", "--mount", "--net", "bash", "-c", script, "bash", *command]
+    """A command in mount and network namespaces of its own, without what /tmp has of simdist."""
+    folder = Path(tempfile.gettempdir(), f"simdist-{os.getuid()}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    script = 'mount -t tmpfs -o mode=700 tmpfs "$0" && exec "$@"'
+    return ["unshare", "--mount", "--net", "bash", "-c", script, str(folder), *command]
 
 
 @pytest.mark.parametrize("long", [False, True])
 def test_a_container_that_shares_the_folder_shares_the_server(
     tmp_path: Path, *, long: bool
 ) -> None:
-    # In a folder that the container sees, too.
-    data = ROOT / "bench" / "out" / tmp_path.name / ("long " * 25 if long else "short")
+    data = tmp_path / ("long " * 25 if long else "short")
     with embedded_server(data) as url:
         store = connect(url)
         pid = server_pid(data)
@@ -266,7 +267,6 @@ def test_a_container_that_shares_the_folder_shares_the_server(
         assert server_pid(data) == pid
         store.close()
     assert eventually(lambda: not alive(pid))
-    shutil.rmtree(ROOT / "bench" / "out" / tmp_path.name)
 
 
 def test_whoever_cannot_reach_the_server_does_not_start_a_second_one(tmp_path: Path) -> None:
