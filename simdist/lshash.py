@@ -18,6 +18,7 @@ from simdist.errors import CollectionError, UsageError
 from simdist.hashing import GaussianFamily
 from simdist.index.buckets import OutdatedError
 from simdist.index.collection import Collection
+from simdist.index.rehash import LSHASH_MODEL
 from simdist.settings import Settings
 from simdist.sources.reference import ImageRef
 from simdist.store import (
@@ -83,7 +84,12 @@ class LSHash:
             else:
                 store = opening.enter_context(_connected(storage_config))
             self._collection = Collection.create(
-                store, name, model="lshash", model_id="lshash", dim=input_dim, dtype="float32"
+                store,
+                name,
+                model=LSHASH_MODEL,
+                model_id=LSHASH_MODEL,
+                dim=input_dim,
+                dtype="float32",
             )
             self.family = self._open_family(shape, matrices_filename)
             self._resources = opening.pop_all()

@@ -15,7 +15,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from simdist.errors import ImageError
 from simdist.images.jpeg import check_scans, square
-from simdist.images.limits import FORMATS, MAX_BYTES, MAX_PIXELS, Pixels
+from simdist.images.limits import FORMATS, MAX_PIXELS, Pixels, check_size
 from simdist.images.resizing import Resize
 
 _BAND = 256  # lines
@@ -57,7 +57,7 @@ def decode(
     antialiased bilinear filter.
 
     Args:
-        data: the file's bytes, at most `MAX_BYTES`.
+        data: the file's bytes, at most `limits.MAX_BYTES`.
         size: width and height of the result, in pixels.
         resize: what becomes of a picture that is not square.
         max_pixels: of the picture.
@@ -117,8 +117,7 @@ def _open(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Check what can be checked before a pixel is decoded."""
     if not data:
         raise ImageError("the file is empty")
-    if len(data) > MAX_BYTES:
-        raise ImageError(f"the file has {len(data):,} bytes; at most {MAX_BYTES:,} are read")
+    check_size(len(data))
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError as error:

@@ -62,8 +62,8 @@ def ensure(store: Store, name: str, entry: Entry) -> Entry:
         UsageError, CollectionError, StoreError: as `find`; or a number of partitions, or a
             dimension, that no collection has.
     """
-    store.require_memory()
-    store.warn_of_forgetting()
+    store.keeping.require_memory()
+    store.keeping.warn_of_forgetting()
     if not 1 <= entry.partitions <= MAX_PARTITIONS:
         raise UsageError(f"a collection has 1 to {MAX_PARTITIONS} partitions")
     if not 1 <= entry.dim <= MAX_DIM:
@@ -89,10 +89,9 @@ def keep_searchable(store: Store, name: str, partitions: int) -> None:
     Raises:
         StoreError: they are not there, and this user may not bring them.
     """
-    for partition in range(partitions):
-        meta = layout.Keys(name, partition).meta
-        # As nobody who knows the partition: they do nothing.
-        nobody = scripts.Seen(b"")
+    # As nobody who knows the partition: they do nothing.
+    nobody = scripts.Seen(b"")
+    for meta in store.one_a_server(layout.Keys(name, number).meta for number in range(partitions)):
         scripts.rows(store, meta, nobody, width=0, rows=b"")
         scripts.read(store, meta, nobody, generation=0, dead_known=0, limit=0, width=0, wanted=b"")
         digest = bytes(layout.PREFIX + layout.FIELD)

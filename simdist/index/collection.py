@@ -177,7 +177,7 @@ class Collection:
         if not isinstance(uri, str):
             return False
         digest = layout.uri_digest(uri)
-        return self._home(digest).find(digest) is not None
+        return self.home(digest).find(digest) is not None
 
     def images(self) -> Iterator[IndexedImage]:
         """All images, in batches of a few thousand a round trip, in no order that means anything.
@@ -246,7 +246,7 @@ class Collection:
             UsageError: as many images as vectors are needed, or what one of them is called cannot
                 be stored (`ImageRef.flaw`); nothing is written.
         """
-        self.store.require_memory()
+        self.store.keeping.require_memory()
         vectors = checked(vectors, dim=self.dim)
         if len(vectors) != len(refs):
             raise UsageError(f"{len(vectors)} vectors for {len(refs)} images")
@@ -295,7 +295,7 @@ class Collection:
 
     def get_by_digest(self, digest: bytes) -> IndexedImage | None:
         """As `get`, by `layout.uri_digest`."""
-        partition = self._home(digest)
+        partition = self.home(digest)
         stored = partition.find(digest)
         if stored is None:
             return None
@@ -304,7 +304,8 @@ class Collection:
         [vector] = codec.turned_back(codec.restore(stored[0][None]))
         return IndexedImage(record.uri, record.label, record.metadata, vector)
 
-    def _home(self, digest: bytes) -> Partition:
+    def home(self, digest: bytes) -> Partition:
+        """The partition of an image by `layout.uri_digest`."""
         return self.partitions[layout.partition_of(digest, len(self.partitions))]
 
     def _spread(self, uris: Sequence[str]) -> Iterator[tuple[Partition, NDArray[np.intp]]]:

@@ -29,9 +29,7 @@ class Origin:
         Raises:
             StoreError: the server cannot be reached, or the image's record is damaged.
         """
-        partitions = collection.partitions
-        partition = partitions[layout.partition_of(digest, len(partitions))]
-        stored = partition.find(digest)
+        stored = collection.home(digest).find(digest)
         if stored is None:
             return None
         _, packed, fingerprint = stored

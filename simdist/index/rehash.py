@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from simdist.index.collection import Collection
 
 # The model of an `LSHash`: whoever opens it brings the hyperplanes along.
-_LSHASH_MODEL = "lshash"
+LSHASH_MODEL = "lshash"
 
 
 def rehash(
@@ -53,7 +53,7 @@ def rehash(
         UsageError: there are no such tables.
         CollectionError: there are no images, or they are in the tables of an `LSHash`.
     """
-    if collection.model_id == _LSHASH_MODEL:
+    if collection.model_id == LSHASH_MODEL:
         raise CollectionError(
             f"the tables of {collection.name!r} belong to LSHash, which brings its own "
             "hyperplanes along: open an LSHash of another size under another name"

@@ -15,6 +15,7 @@ from simdist.index.check import Checkup, check_partition
 from simdist.index.corrections import find_keys
 from simdist.index.growth import Wish, finish, lease, start
 from simdist.index.partition import Partition
+from simdist.index.rehash import LSHASH_MODEL
 from simdist.index.rows import Damage, Kind, Rows
 from simdist.store import layout, table_scripts
 from simdist.store.connection import Argument
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 _BATCH_BYTES, _BATCH_ENTRIES = 1 << 22, 256
 # The state, then the rows, then the tables; once more, where one shows damage of the next.
 _ROUNDS = 6
-_LSHASH_MODEL = "lshash"
 
 Command = Sequence[Argument]
 
@@ -196,7 +196,7 @@ def _rebuild(collection: Collection, checkup: Checkup) -> None:
         family = partition.loaded(state.generation, data or b"")
     except (StoreError, CollectionError):
         family = None
-    if family is None and collection.model_id == _LSHASH_MODEL:
+    if family is None and collection.model_id == LSHASH_MODEL:
         raise StoreError(
             f"the hyperplanes of {collection.name!r} are lost: open an LSHash under another name, "
             "and index again"

@@ -12,18 +12,17 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from simdist.errors import ImageError, SourceError, UsageError
-from simdist.images.limits import MAX_BYTES
+from simdist.errors import SourceError, UsageError
+from simdist.images.limits import check_size
 from simdist.sources import objects
 from simdist.sources.access import Access
 from simdist.sources.background import interruptibly
 from simdist.sources.files import open_file
 from simdist.sources.folder import version_of
-from simdist.sources.parquet import image_in, open_parquet
+from simdist.sources.parquet import column_size, group_ends, image_in, open_parquet
 from simdist.sources.place import Place, version_digest
 from simdist.sources.reference import MEMBER, file_uri, local_path, uri_path
 from simdist.sources.table import image_column
@@ -138,7 +137,7 @@ def read_original(original: Original, *, roots: Sequence[str], access: Access) -
         if original.is_row:
             return _row(file, original)
         start, size = original.span() or (0, details.st_size)
-        _check_size(size)
+        check_size(size)
         file.seek(start)
         return file.read(size)
 
@@ -210,7 +209,7 @@ def _read_object(original: Original, roots: Sequence[str], access: Access) -> by
         found = objects.found(address, answer.meta)
         # The version of the bytes that come, with one request.
         original.check(found.fingerprint)
-        _check_size(span[1] if span else found.size)
+        check_size(span[1] if span else found.size)
         return bytes(interruptibly(answer.bytes))
 
 
@@ -220,11 +219,6 @@ def _is_below(address: objects.Address, root: str) -> bool:
         return False
     prefix = root.rstrip("/")
     return objects.is_object(root) and (address.uri + "/").startswith(prefix + "/")
-
-
-def _check_size(size: int) -> None:
-    if size > MAX_BYTES:
-        raise ImageError(f"the file has {size:,} bytes; at most {MAX_BYTES:,} are read")
 
 
 def _row(file: BinaryIO, original: Original) -> bytes:
@@ -237,7 +231,7 @@ def _row(file: BinaryIO, original: Original) -> bytes:
         # By default it reads the row group's whole column ahead.
         meta = open_parquet(uri, file).metadata
         table = ParquetFile(file, metadata=meta, buffer_size=_BUFFER, pre_buffer=False)
-        ends = list(accumulate(meta.row_group(i).num_rows for i in range(meta.num_row_groups)))
+        ends = group_ends(meta)
         group = bisect_right(ends, row)
         if group == len(ends):
             raise SourceError(f"{uri} has fewer rows than when it was listed; ingest it again")
@@ -247,7 +241,7 @@ def _row(file: BinaryIO, original: Original) -> bytes:
         raise SourceError(f"{uri} is damaged: row {row} cannot be read") from error
     if value is None:
         raise SourceError(f"row {row} of {uri} has no image")
-    _check_size(len(value))
+    check_size(len(value))
     return value
 
 
@@ -255,7 +249,7 @@ def _value(table: Any, uri: str, group: int, row: int) -> bytes | None:
     """A value of the column of images, by its row in the row group."""
     holder = image_column(table, uri)
     meta = table.metadata.row_group(group)
-    size = max(1, sum(_sizes(meta, holder)))
+    size = max(1, column_size(meta, holder))
     # No value is larger than the column, but with a dictionary all may be as large.
     batch = max(1, min(1000, MAX_DECODED // size))
     if size > MAX_DECODED or row // batch > _MAX_BATCHES:
@@ -269,15 +263,6 @@ def _value(table: Any, uri: str, group: int, row: int) -> bytes | None:
         if decoded > MAX_DECODED:
             break
     raise _too_large()
-
-
-def _sizes(meta: Any, holder: str) -> list[int]:
-    columns = (meta.column(i) for i in range(meta.num_columns))
-    return [
-        column.total_uncompressed_size
-        for column in columns
-        if column.path_in_schema.partition(".")[0] == holder
-    ]
 
 
 def _too_large() -> OriginalError:

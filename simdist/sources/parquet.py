@@ -11,6 +11,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from simdist.errors import SourceError
@@ -20,7 +21,7 @@ from simdist.sources.reference import Found
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow.parquet import ColumnSchema, ParquetFile
+    from pyarrow.parquet import ColumnSchema, FileMetaData, ParquetFile, RowGroupMetaData
 
 # Bytes of a row group's images that are gone through, a page at a time. An image is at most as
 # large as that, and so is what its writer had in memory.
@@ -179,8 +180,7 @@ class ImageColumn:
         file = open_file(source, access, read_ahead=_READ_AHEAD)
         weakref.finalize(self, file.close)
         meta = open_parquet(source.uri, file).metadata
-        columns = map(meta.row_group(group).column, range(meta.num_columns))
-        size = sum(c.total_uncompressed_size for c in columns if _is_of(c.path_in_schema, name))
+        size = column_size(meta.row_group(group), name)
         if size > MAX_ROW_GROUP:
             raise _too_large(source.uri, size, MAX_ROW_GROUP)
         # With a buffer, pages are read one by one, not the whole column at once.
@@ -207,6 +207,18 @@ class ImageColumn:
                 self._size -= self._kept.popitem(last=False)[1].nbytes
                 self.first += 1
         return image_in(self._kept[row][0])
+
+
+def group_ends(meta: FileMetaData) -> tuple[int, ...]:
+    """The rows at which the row groups of a file end."""
+    return tuple(accumulate(meta.row_group(i).num_rows for i in range(meta.num_row_groups)))
+
+
+def column_size(group: RowGroupMetaData, name: str) -> int:
+    """Bytes of a column of a row group in its pages, not packed."""
+    columns = map(group.column, range(group.num_columns))
+    sizes = (c.total_uncompressed_size for c in columns if _is_of(c.path_in_schema, name))
+    return int(sum(sizes))
 
 
 def image_in(value: pa.Scalar) -> bytes | None:

@@ -13,11 +13,10 @@ from functools import lru_cache
 
 from simdist.errors import (
     FetchError,
-    ImageError,
     SourceError,
     UsageError,
 )
-from simdist.images.limits import MAX_BYTES
+from simdist.images.limits import MAX_BYTES, check_size
 from simdist.sources import objects
 from simdist.sources.access import Access
 from simdist.sources.files import find
@@ -145,7 +144,7 @@ def _read_run(run: Sequence[ImageRef], access: Access) -> Sequence[Outcome]:
             rows = [ref.offset or 0 for ref in run]
             fingerprint = first.fingerprint.rpartition("-")[0]
             return read_rows(_archive(first), fingerprint, rows, access)
-        _check_size(first.size)
+        check_size(first.size)
         start = first.offset
         end = max((ref.offset or 0) + ref.size for ref in run)
         data = memoryview(_read_span(_archive(first), start, end - start, access))
@@ -178,7 +177,7 @@ def _read_member(uri: str, access: Access) -> bytes:
             raise image
         return image
     start, size = find_member(archive, member, access)
-    _check_size(size)
+    check_size(size)
     return _read_span(archive, start, size, access)
 
 
@@ -201,15 +200,10 @@ def _read_file(uri: str) -> bytes:
             details = os.fstat(file.fileno())
             if not stat.S_ISREG(details.st_mode):
                 raise SourceError(f"{path} is not a regular file")
-            _check_size(details.st_size)
+            check_size(details.st_size)
             return file.read(MAX_BYTES + 1)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _check_size(size: int) -> None:
-    if size > MAX_BYTES:
-        raise ImageError(f"the file has {size:,} bytes; at most {MAX_BYTES:,} are read")
 
 
 def _open_without_waiting(path: str, flags: int) -> int:

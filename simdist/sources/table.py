@@ -6,7 +6,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from itertools import accumulate, chain
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from simdist.errors import SourceError
@@ -18,7 +18,7 @@ from simdist.sources.columns import (
     plain,
 )
 from simdist.sources.files import find, open_file
-from simdist.sources.parquet import ImageColumn, batches, open_parquet, rows_of
+from simdist.sources.parquet import ImageColumn, batches, group_ends, open_parquet, rows_of
 from simdist.sources.reference import (
     MEMBER,
     Found,
@@ -157,9 +157,7 @@ def _layout(uri: str, fingerprint: str, access: Access) -> tuple[Found, tuple[in
     """A file as it is now, and the rows at which its row groups end."""
     source = find(uri, access)
     with open_file(source, access, read_ahead=_READ_AHEAD) as file:
-        meta = open_parquet(uri, file).metadata
-        rows = (meta.row_group(group).num_rows for group in range(meta.num_row_groups))
-        return source, tuple(accumulate(rows))
+        return source, group_ends(open_parquet(uri, file).metadata)
 
 
 # Shards come about in the order of the rows: the row group of the last one is that of the next.
@@ -167,7 +165,5 @@ def _layout(uri: str, fingerprint: str, access: Access) -> tuple[Found, tuple[in
 def _images(source: Found, group: int, access: Access) -> ImageColumn:
     """The column of images of a row group."""
     with open_file(source, access, read_ahead=_READ_AHEAD) as file:
-        holder = _image_column(open_parquet(source.uri, file).schema_arrow, source.uri)
-    if holder is None:
-        raise SourceError(f"{source.uri} holds no images any more; ingest it again")
+        holder = image_column(open_parquet(source.uri, file), source.uri)
     return ImageColumn(source, group, access, holder)

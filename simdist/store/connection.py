@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import redis
@@ -19,6 +18,7 @@ from simdist.errors import StoreError, UsageError
 from simdist.settings import Settings, redis_password
 from simdist.store import layout
 from simdist.store.embedded import embedded_server
+from simdist.store.keeping import Keeping
 from simdist.store.refusals import explained, hide_password, missing_script
 
 MINIMUM_VERSION = 7
@@ -34,8 +34,6 @@ _SCANNED = 2000
 
 Argument = bytes | str | int
 T = TypeVar("T")
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,37 +52,12 @@ class Store:
     Attributes:
         url: where it is, of a cluster any node; any process that reaches it can `connect` to it.
         client: redis-py's client, with its connection pools.
-        eviction: the policy by which the server drops keys when its memory is full; empty where it
-            drops none of simdist's.
-        forgetful: it keeps no append-only file.
+        keeping: whether it keeps what it is given.
     """
 
     url: str
     client: redis.Redis | RedisCluster
-    eviction: str = ""
-    forgetful: bool = False
-
-    def require_memory(self) -> None:
-        """Check that what is written is kept, also when the server's memory is full.
-
-        Raises:
-            StoreError: the server drops keys then.
-        """
-        if self.eviction:
-            raise StoreError(
-                f"Redis at {hide_password(self.url)} drops images when its memory is full "
-                f"(maxmemory-policy {self.eviction}): set maxmemory-policy noeviction there, then "
-                "run the same command again"
-            )
-
-    def warn_of_forgetting(self) -> None:
-        """Say so if the server, when it ends, loses what it has been given since its last save."""
-        if self.forgetful:
-            _log.warning(
-                "Redis at %s loses what it has been given when it ends (appendonly no): set "
-                "appendonly yes there, or run the same ingest again after each restart",
-                hide_password(self.url),
-            )
+    keeping: Keeping = field(default_factory=Keeping)
 
     def call(self, *command: Argument) -> Any:
         """Send one command and return its answer, strings as bytes.
@@ -146,6 +119,15 @@ class Store:
         with self._explained():
             for server in self.primaries():
                 yield from server.scan_iter(match=pattern, count=_SCANNED)
+
+    def one_a_server(self, keys: Iterable[str]) -> list[str]:
+        """Of these keys one on each server that has any."""
+        client = self.client
+        if not isinstance(client, RedisCluster):
+            return list(keys)[:1]
+        with self._explained():
+            found = {client.get_node_from_key(key).name: key for key in keys}  # type: ignore[no-untyped-call]
+        return list(found.values())
 
     def used_memory(self) -> int:
         """Bytes in use by the server, or by all primaries of the cluster together."""
@@ -266,7 +248,7 @@ def connect(url: str) -> Store:
         store.close()
         raise
     if not server.get("cluster_enabled"):
-        return replace(store, eviction=_eviction(server), forgetful=_is_forgetful(server))
+        return replace(store, keeping=Keeping.of([server], hide_password(url)))
     store.close()
     if url.startswith("unix://"):
         raise UsageError(
@@ -280,18 +262,7 @@ def _whole_cluster(url: str, options: Mapping[str, Any]) -> Store:
     with explained(url, cluster=True):
         store = Store(url, RedisCluster.from_url(url, **options))
         servers = [node.info() for node in store.primaries()]
-    eviction = next(filter(None, map(_eviction, servers)), "")
-    return replace(store, eviction=eviction, forgetful=any(map(_is_forgetful, servers)))
-
-
-def _eviction(server: Mapping[str, Any]) -> str:
-    """The policy of a server, by its INFO, if it drops keys that nobody said may expire."""
-    policy = str(server.get("maxmemory_policy", ""))
-    return policy if policy.startswith("allkeys-") else ""
-
-
-def _is_forgetful(server: Mapping[str, Any]) -> bool:
-    return not server.get("aof_enabled", 1)
+    return replace(store, keeping=Keeping.of(servers, hide_password(url)))
 
 
 @contextmanager

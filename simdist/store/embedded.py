@@ -53,8 +53,8 @@ _log = logging.getLogger(__name__)
 def embedded_server(data_dir: Path) -> Iterator[str]:
     """Start the server of a data folder, or share the one that runs, and yield its URL.
 
-    Every acknowledged write is on the disk before the answer is sent (`appendfsync always`): it
-    survives the death of any process, a power cut, and a disk that is full.
+    Every acknowledged write is synced to the disk before the answer is sent (`appendfsync always`):
+    it survives the death of any process, and a disk that is full.
 
     Raises:
         StoreError: the folder cannot be used, the server does not start, or one that runs cannot

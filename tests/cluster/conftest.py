@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -69,13 +70,19 @@ def without_servers(**more: str) -> dict[str, str]:
     return kept | more
 
 
-@pytest.fixture(scope="module")
-def guarded(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Service]:
-    """A service with tokens, on a collection of its own."""
-    folder = tmp_path_factory.mktemp("guarded")
+@contextmanager
+def guarded_service(folder: Path, embedder: Embedder, **environment: str) -> Iterator[Service]:
+    """A service with a token of each kind, on the photographs and a server of its own."""
     tokens = folder / "tokens"
     tokens.write_text(f"read {READ_TOKEN}\nwrite {WRITE_TOKEN}\n")
     with running(valkey(), folder / "valkey") as server:
         index_photos(server.url, embedder)
-        with running_service(server.url, "--tokens", str(tokens)) as started:
+        with running_service(server.url, "--tokens", str(tokens), **environment) as started:
             yield started
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Service]:
+    """A service with tokens, on a collection of its own."""
+    with guarded_service(tmp_path_factory.mktemp("guarded"), embedder) as started:
+        yield started

@@ -17,10 +17,10 @@ from PIL import Image
 
 from cluster.service.config import FETCH_LOOPBACK_VARIABLE
 from simdist.embedding import Embedder
+from tests.cluster.conftest import guarded_service
 from tests.conftest import QUERIES
 from tests.hostile import READ_TOKEN, WRITE_TOKEN, connected
-from tests.servers import running, valkey
-from tests.service import Service, index_photos, running_service
+from tests.service import Service
 from tests.web_site import serve
 
 pytestmark = pytest.mark.slow
@@ -34,14 +34,9 @@ SECONDS = 8.0
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Service]:
-    folder = tmp_path_factory.mktemp("attacked")
-    tokens = folder / "tokens"
-    tokens.write_text(f"read {READ_TOKEN}\nwrite {WRITE_TOKEN}\n")
-    with running(valkey(), folder / "valkey") as server:
-        index_photos(server.url, embedder)
-        fetching = {FETCH_LOOPBACK_VARIABLE: "1"}
-        with running_service(server.url, "--tokens", str(tokens), **fetching) as started:
-            yield started
+    fetching = {FETCH_LOOPBACK_VARIABLE: "1"}
+    with guarded_service(tmp_path_factory.mktemp("attacked"), embedder, **fetching) as started:
+        yield started
 
 
 def picture(side: int, kind: str) -> bytes:

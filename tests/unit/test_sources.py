@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -208,15 +206,6 @@ look(sys.argv[1])
 look(sys.argv[1] + "/locked")
 print(json.dumps(found))
 """
-
-
-@pytest.fixture
-def open_folder() -> Iterator[Path]:
-    """A folder that everybody may enter; pytest's own are private."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
 
 
 def test_unreadable_files_are_failures_with_their_reasons(open_folder: Path) -> None:

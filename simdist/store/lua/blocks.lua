@@ -19,8 +19,8 @@ local function check_end(base, row, width)
   end
 end
 
--- Writes the vectors and the records of rows that follow each
--- other, the first of which is `row`, and which lie in one block.
+-- Writes the vectors and the records of rows that follow each other, the first of which is `row`,
+-- and which lie in one block.
 local function write_block(base, row, width, vectors, lengths, records)
   local call, slot, size = redis.call, row % BLOCK, #lengths / ROW
   local key = base .. 'vectors:' .. math.floor(row / BLOCK)
