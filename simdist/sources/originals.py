@@ -126,7 +126,7 @@ def read_original(original: Original, *, roots: Sequence[str], access: Access) -
     Raises:
         OriginalError: it may not be read, has changed, or cannot be found in its archive.
         SourceError: it cannot be read.
-        ImageError: it is larger than `MAX_BYTES`.
+        ImageError: it is larger than `limits.MAX_BYTES`.
         UsageError: its URI names nothing that simdist reads.
     """
     if objects.is_object(original.file):

@@ -16,7 +16,7 @@ from simdist.errors import (
     SourceError,
     UsageError,
 )
-from simdist.images.limits import MAX_BYTES, check_size
+from simdist.images import limits
 from simdist.sources import objects
 from simdist.sources.access import Access
 from simdist.sources.files import find
@@ -54,7 +54,7 @@ def read_bytes(uri: str, *, access: Access | None = None) -> bytes:
         access: how to reach object stores; by default what the environment says.
 
     Raises:
-        ImageError: it is larger than `MAX_BYTES`.
+        ImageError: it is larger than `limits.MAX_BYTES`.
         SourceError: it cannot be read; for a web address, `FetchError`.
         UsageError: it names nothing that simdist reads.
     """
@@ -64,7 +64,7 @@ def read_bytes(uri: str, *, access: Access | None = None) -> bytes:
     if MEMBER in uri:
         return _read_member(uri, access)
     if objects.is_object(uri):
-        return objects.read_object(uri, access, limit=MAX_BYTES)
+        return objects.read_object(uri, access, limit=limits.MAX_BYTES)
     return _read_file(uri)
 
 
@@ -144,7 +144,7 @@ def _read_run(run: Sequence[ImageRef], access: Access) -> Sequence[Outcome]:
             rows = [ref.offset or 0 for ref in run]
             fingerprint = first.fingerprint.rpartition("-")[0]
             return read_rows(_archive(first), fingerprint, rows, access)
-        check_size(first.size)
+        limits.check_size(first.size)
         start = first.offset
         end = max((ref.offset or 0) + ref.size for ref in run)
         data = memoryview(_read_span(_archive(first), start, end - start, access))
@@ -177,7 +177,7 @@ def _read_member(uri: str, access: Access) -> bytes:
             raise image
         return image
     start, size = find_member(archive, member, access)
-    check_size(size)
+    limits.check_size(size)
     return _read_span(archive, start, size, access)
 
 
@@ -200,8 +200,8 @@ def _read_file(uri: str) -> bytes:
             details = os.fstat(file.fileno())
             if not stat.S_ISREG(details.st_mode):
                 raise SourceError(f"{path} is not a regular file")
-            check_size(details.st_size)
-            return file.read(MAX_BYTES + 1)
+            limits.check_size(details.st_size)
+            return file.read(limits.MAX_BYTES + 1)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
 

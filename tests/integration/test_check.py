@@ -32,6 +32,9 @@ from tests.index_contents import contents
 from tests.servers import keys as all_keys
 from tests.servers import on_every_server, unrestricted
 
+# Some seventy kinds of damage, of which each takes a third of a second.
+pytestmark = pytest.mark.slow
+
 COUNT = 300
 
 
@@ -375,7 +378,6 @@ def written(collection: Collection) -> Iterator[None]:
         store.close()
 
 
-@pytest.mark.slow
 def test_writes_meanwhile_do_not_pass_for_damage(valkey_store: Store) -> None:
     collection = made(valkey_store)
     with written(collection):
@@ -470,7 +472,6 @@ def changed(value: bytes, data: st.DataObject) -> bytes | None:
     return value[:start] + other + rest
 
 
-@pytest.mark.slow
 @settings(max_examples=300 if LONG else 40)
 @given(data=st.data())
 def test_whatever_is_damaged_is_found_and_repaired(valkey_url: str, data: st.DataObject) -> None:

@@ -120,6 +120,7 @@ class TestRehash:
         cli.fail(*rehash, "--size", "0", code=2)
         assert "there is no collection 'none'" in cli.fail("rehash", "-c", "none")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
     def test_stopped_it_goes_on(self, store: Store, stop: signal.Signals) -> None:
         collection = create(store)

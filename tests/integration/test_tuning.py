@@ -106,6 +106,7 @@ def test_the_recall_that_is_asked_for_is_met_on_held_out_queries(store: Store, k
     assert read[0] / len(queries) / len(rows) == pytest.approx(point.rows_read, rel=0.2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "partitions"), [("hyperplanes", 1), ("kmeans", 3)])
 def test_in_other_families_and_in_several_partitions(
     store: Store, kind: str, partitions: int

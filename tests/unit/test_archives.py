@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from simdist.errors import ImageError, SourceError
+from simdist.images import limits
 from simdist.sources import (
     Access,
     Columns,
@@ -184,7 +185,7 @@ def test_a_file_that_is_not_an_archive_is_a_failure(place: Place, content: bytes
 def test_a_damaged_image_is_that_images_failure(place: Place) -> None:
     uri = place.put("a.tar", tar_of({"a.jpg": b"1", "big.jpg": b"12345", "c.jpg": b"3"}))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "MAX_BYTES", 4)
+        patch.setattr(limits, "MAX_BYTES", 4)
         patch.setattr(reading, "RUN_BYTES", 4)
         _, fetched = everything(uri)
         with pytest.raises(ImageError, match="at most 4 are read"):

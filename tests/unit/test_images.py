@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageSequence
 
 from simdist.errors import ImageError
-from simdist.images import decoding as images
+from simdist.images import limits
 from simdist.images.decoding import decode, open_image
 from simdist.images.limits import Pixels
 from simdist.images.resizing import Resize
@@ -307,7 +307,7 @@ def test_the_largest_picture_allowed_is_decoded() -> None:
 
 def test_too_many_bytes_are_refused(monkeypatch: pytest.MonkeyPatch, photo: Path) -> None:
     data = photo.read_bytes()
-    monkeypatch.setattr(images, "MAX_BYTES", len(data))
+    monkeypatch.setattr(limits, "MAX_BYTES", len(data))
     assert decode(data, size=8).shape == (8, 8, 3)
     with pytest.raises(ImageError, match="at most"):
         decode(data + b"\0", size=8)

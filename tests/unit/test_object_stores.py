@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from simdist.errors import ImageError, SourceError, UsageError
+from simdist.images import limits
 from simdist.sources import (
     Access,
     ImageRef,
@@ -148,9 +149,9 @@ def test_an_object_that_is_too_large_is_not_read(
     s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     s3.put("a.jpg", b"12345")
-    monkeypatch.setattr(reading, "MAX_BYTES", 5)
+    monkeypatch.setattr(limits, "MAX_BYTES", 5)
     assert read_bytes(f"{s3.uri}/a.jpg") == b"12345"
-    monkeypatch.setattr(reading, "MAX_BYTES", 4)
+    monkeypatch.setattr(limits, "MAX_BYTES", 4)
     with pytest.raises(ImageError, match="at most 4 are read"):
         read_bytes(f"{s3.uri}/a.jpg")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from simdist.errors import ImageError, SourceError, UsageError
+from simdist.images import limits
 from simdist.images.decoding import decode
 from simdist.sources import (
     ImageRef,
@@ -16,7 +17,6 @@ from simdist.sources import (
     file_uri,
     list_folder,
     read_bytes,
-    reading,
     uri_path,
 )
 from tests.bad_inputs import odd_names, write_bad_inputs
@@ -312,9 +312,9 @@ def test_a_file_that_is_too_large_is_not_read(
 ) -> None:
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"12345")
-    monkeypatch.setattr(reading, "MAX_BYTES", 5)
+    monkeypatch.setattr(limits, "MAX_BYTES", 5)
     assert read_bytes(file_uri(path)) == b"12345"
-    monkeypatch.setattr(reading, "MAX_BYTES", 4)
+    monkeypatch.setattr(limits, "MAX_BYTES", 4)
     with pytest.raises(ImageError, match="at most 4 are read"):
         read_bytes(file_uri(path))
 
