@@ -9,8 +9,9 @@ LSHASH3 := .venv-lshash3
 # says of a mirror and of certificates is handed on.
 UV = $(if $(PIP_CERT),SSL_CERT_FILE=$(PIP_CERT)) $(if $(PIP_INDEX_URL),UV_DEFAULT_INDEX=$(PIP_INDEX_URL)) $(BIN)/uv
 INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -c constraints.txt
-# Tests of a file share a process, and files come in the order in which pytest finds them.
-PYTEST = $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+# Tests of a file share a process, and files come in the order in which pytest finds them. Those that
+# start servers wait half of the time: of them three files run at once.
+PYTEST = $(BIN)/python -m pytest --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-fast test-rest test-long lint docs lock audit format bench-ingest bench-memory \
@@ -32,18 +33,18 @@ check: ## Lint, then the fast tests: what to run before each commit
 	@$(MAKE) --no-print-directory test-fast
 
 test-fast: $(VENV)/.installed-test ## Run the unit and integration tests that take no time, on one server
-	@$(PYTEST) -m 'not slow' --ignore tests/browser --ignore tests/cluster $(ARGS)
+	@$(PYTEST) -n 2 -m 'not slow' --ignore tests/browser --ignore tests/cluster $(ARGS)
 
 test: $(VENV)/.installed-test $(LSHASH3)/.installed ## Install what the tests need and run them all, the fast ones first
 ifdef ARGS
-	@$(PYTEST) $(ARGS)
+	@$(PYTEST) -n 2 $(ARGS)
 else
 	@$(MAKE) --no-print-directory test-fast
 	@$(MAKE) --no-print-directory test-rest
 endif
 
 test-rest: $(VENV)/.installed-test $(LSHASH3)/.installed ## Run the tests that test-fast leaves out
-	@$(PYTEST) -m slow $(ARGS)
+	@$(PYTEST) -n 3 -m slow $(ARGS)
 
 test-long: ## Run all tests, in longer series: before a release
 	@SIMDIST_LONG=1 $(MAKE) --no-print-directory test
