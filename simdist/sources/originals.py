@@ -248,8 +248,7 @@ def _row(file: BinaryIO, original: Original) -> bytes:
 def _value(table: Any, uri: str, group: int, row: int) -> bytes | None:
     """A value of the column of images, by its row in the row group."""
     holder = image_column(table, uri)
-    meta = table.metadata.row_group(group)
-    size = max(1, column_size(meta, holder))
+    size = max(1, column_size(table.metadata, group, holder))
     # No value is larger than the column, but with a dictionary all may be as large.
     batch = max(1, min(1000, MAX_DECODED // size))
     if size > MAX_DECODED or row // batch > _MAX_BATCHES:

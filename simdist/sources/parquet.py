@@ -21,7 +21,7 @@ from simdist.sources.reference import Found
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from pyarrow.parquet import ColumnSchema, FileMetaData, ParquetFile, RowGroupMetaData
+    from pyarrow.parquet import ColumnSchema, FileMetaData, ParquetFile
 
 # Bytes of a row group's images that are gone through, a page at a time. An image is at most as
 # large as that, and so is what its writer had in memory.
@@ -180,7 +180,7 @@ class ImageColumn:
         file = open_file(source, access, read_ahead=_READ_AHEAD)
         weakref.finalize(self, file.close)
         meta = open_parquet(source.uri, file).metadata
-        size = column_size(meta.row_group(group), name)
+        size = column_size(meta, group, name)
         if size > MAX_ROW_GROUP:
             raise _too_large(source.uri, size, MAX_ROW_GROUP)
         # With a buffer, pages are read one by one, not the whole column at once.
@@ -214,11 +214,12 @@ def group_ends(meta: FileMetaData) -> tuple[int, ...]:
     return tuple(accumulate(meta.row_group(i).num_rows for i in range(meta.num_row_groups)))
 
 
-def column_size(group: RowGroupMetaData, name: str) -> int:
+def column_size(meta: FileMetaData, number: int, name: str) -> int:
     """Bytes of a column of a row group in its pages, not packed."""
-    columns = map(group.column, range(group.num_columns))
-    sizes = (c.total_uncompressed_size for c in columns if _is_of(c.path_in_schema, name))
-    return int(sum(sizes))
+    group, schema = meta.row_group(number), meta.schema
+    # By the schema's names: those that a row group repeats nobody has looked at.
+    leaves = (i for i in range(len(schema)) if _is_of(schema.column(i).path, name))
+    return int(sum(group.column(i).total_uncompressed_size for i in leaves))
 
 
 def image_in(value: pa.Scalar) -> bytes | None:

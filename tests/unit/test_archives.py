@@ -326,6 +326,15 @@ def test_a_file_that_is_not_parquet(place: Place) -> None:
             open_source(place.put("a.parquet", content))
 
 
+def test_the_name_of_a_column_beside_an_image_may_be_damaged(place: Place) -> None:
+    # The schema says it rightly, a row group does not.
+    damaged = dataset_of(FISH[:2]).replace(b"\x19\x18\x04name", b"\x19\x18\x04\xe3ame")
+    source = open_source(place.put("a.parquet", damaged))
+    refs, failures = split(source.entries)
+    assert not failures
+    assert list(read_many(refs, source.access)) == [photo.read_bytes() for photo in FISH[:2]]
+
+
 def test_text_beside_an_image_may_be_damaged(place: Place) -> None:
     buffers = pa.array([b"\xff.jpg", b"b.jpg"]).buffers()
     paths = pa.Array.from_buffers(pa.string(), 2, buffers)
