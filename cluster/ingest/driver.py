@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -22,6 +23,7 @@ from simdist.ingest.committer import Committer
 from simdist.ingest.listing import Listing
 from simdist.ingest.progress import Count, Progress, StageClock, Summary
 from simdist.ingest.shards import Embedded
+from simdist.search.compiling import compile_search
 from simdist.settings import Settings
 from simdist.sources import Source
 from simdist.sources.background import in_background
@@ -74,8 +76,11 @@ def ingest_images(
             run.report()
         run.report()
         if more:
+            # Meanwhile, or the first search with a new installation would wait for it.
+            compiled = in_background(compile_search, collection.partitions[0].codec)
             with ray_session(settings or Settings.resolve()):
                 _embed(run, collection, model, gpus=gpus, actors=actors)
+            wait([compiled])
         progress, pruned = run.progress(), 0
         if source.whole:
             failures.forget_older(collection, source=source.name, than=started)

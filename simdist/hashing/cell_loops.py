@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.vectors.compiled import compiled
+from simdist.vectors.loops import round_rows
 
 Floats = NDArray[np.float32]
 
@@ -21,6 +22,8 @@ _NEAR_CELLS = 5
 _FARTHEST = np.float32(1.4)
 # So many times fewer than all are few.
 _FEW = 4
+# Rows of a matrix that are gone through at once.
+_ROWS = 16
 
 # Sums in any order, as vector instructions need it.
 _SUMS = {"reassoc", "contract", "nsz"}
@@ -46,7 +49,7 @@ def _half_square(point: Floats) -> np.float32:
 
 
 @compiled(fastmath=_MINIMA)
-def _least(distances: Floats) -> np.float32:
+def _smallest(distances: Floats) -> np.float32:
     smallest: np.float32 = distances[0]
     for i in range(len(distances)):
         smallest = min(smallest, distances[i])
@@ -60,7 +63,7 @@ def _near_cells(point: Floats, distances: Floats, near: NDArray[np.int32]) -> in
     A distance is half the squared one less half the point's squared length.
     """
     half = _half_square(point)
-    limit = _FARTHEST * (_least(distances) + half) - half
+    limit = _FARTHEST * (_smallest(distances) + half) - half
     found = 0
     for cell in range(len(distances)):
         far = distances[cell]
@@ -130,46 +133,76 @@ def _distances(point: Floats, centres: Floats, halves: Floats, first: int, out: 
 
 @compiled(fastmath=_SUMS)
 def _products(values: Floats, columns: Floats, point: Floats) -> None:
-    # Four rows at a time: the sums are loaded and stored a quarter as often. They are whole
-    # numbers, and exact up to 2^24.
-    rows = columns.shape[0] // 4 * 4
-    for i in range(0, rows, 4):
-        four = values[i : i + 4]
+    """The point to which a vector is projected: its products with columns side by side."""
+    # Some rows at a time: the sums are loaded and stored less often. They are whole numbers, and
+    # exact up to 2^24.
+    rows = columns.shape[0] // _ROWS * _ROWS
+    point[:] = 0
+    for i in range(0, rows, _ROWS):
         for j in range(columns.shape[1]):
-            point[j] += (four[0] * columns[i, j] + four[1] * columns[i + 1, j]) + (
-                four[2] * columns[i + 2, j] + four[3] * columns[i + 3, j]
-            )
+            total = np.float32(0)
+            for k in range(_ROWS):
+                total += values[i + k] * columns[i + k, j]
+            point[j] += total
     for i in range(rows, columns.shape[0]):
         for j in range(columns.shape[1]):
             point[j] += values[i] * columns[i, j]
 
 
+class Ranking(NamedTuple):
+    """By what centroids are ranked.
+
+    Attributes:
+        columns, scales: of the projection.
+        groups: the centroids.
+        cells: how many cells are looked into.
+    """
+
+    columns: Floats
+    scales: Floats
+    groups: Groups
+    cells: int
+
+
 @compiled()
-def ranked_in_cells(  # noqa: PLR0917
-    values: NDArray[np.int8],
-    inverse_length: np.float32,
-    columns: Floats,
-    scales: Floats,
-    groups: Groups,
-    wanted: int,
-    count: int,
-) -> NDArray[np.uint32]:
-    """`Cells.ranked`: for one query, NumPy's calls would cost more than its arithmetic.
+def rank_in_cells(vectors: Floats, ranking: Ranking, best: NDArray[np.uint32]) -> None:
+    """`Cells.ranked`: for each query, NumPy's calls would cost more than its arithmetic.
 
     Args:
-        columns, scales: of the projection.
-        wanted: cells in which centroids are ranked.
+        vectors: (n, d).
+        best: (n, count), filled in.
     """
-    point = np.zeros(columns.shape[1], np.float32)
-    _products(values.astype(np.float32), columns, point)
-    # In this order, as they are when it is stored.
-    for j in range(len(point)):
-        point[j] = (point[j] * scales[j]) * inverse_length
-    starts = groups.starts
-    to_cells = np.empty(len(groups.centres), np.float32)
-    _distances(point, groups.centres, groups.centre_halves, 0, to_cells)
-    cells = np.argsort(to_cells)[:wanted]
-    near = _near_cells(point, to_cells, np.empty(min(_NEAR_CELLS, len(to_cells)), np.int32))
+    groups, width = ranking.groups, ranking.columns.shape[1]
+    values = np.empty(vectors.shape, np.int8)
+    inverse_lengths = np.empty(len(vectors), np.float32)
+    round_rows(vectors, values, inverse_lengths)
+    whole, point = np.empty(vectors.shape[1], np.float32), np.empty(width, np.float32)
+    to_cells = np.empty(len(groups.centre_halves), np.float32)
+    near = np.empty(min(_NEAR_CELLS, len(to_cells)), np.int32)
+    for query in range(len(vectors)):
+        for i in range(len(whole)):
+            whole[i] = values[query, i]
+        _products(whole, ranking.columns, point)
+        # In this order, as they are when it is stored.
+        for j in range(width):
+            point[j] = (point[j] * ranking.scales[j]) * inverse_lengths[query]
+        _distances(point, groups.centres, groups.centre_halves, 0, to_cells)
+        home_cells = _near_cells(point, to_cells, near)
+        _rank_centroids(point, groups, to_cells, home_cells, ranking.cells, best[query])
+
+
+@compiled()
+def _rank_centroids(  # noqa: PLR0917
+    point: Floats,
+    groups: Groups,
+    to_cells: Floats,
+    home_cells: int,
+    wanted: int,
+    best: NDArray[np.uint32],
+) -> None:
+    """Rank the centroids of so many cells, of which the first few may have the point's own."""
+    cells, starts = np.empty(min(wanted, len(to_cells)), np.uint32), groups.starts
+    _least(to_cells, cells)
     size = 0
     for cell in cells:
         size += starts[cell + 1] - starts[cell]
@@ -181,21 +214,33 @@ def ranked_in_cells(  # noqa: PLR0917
         for member in range(first, end):
             members[at] = member
             # A centroid of a later cell can be nearer still, but a point is stored here.
-            if slot < near and far[at] < far[home]:
+            if slot < home_cells and far[at] < far[home]:
                 home = at
             at += 1
     far[home] = -np.inf
-    if count * _FEW > size:
-        return members[np.argsort(far)[:count]]
-    # Of few among many the best are found without sorting the rest.
-    best, distance = np.empty(count, np.uint32), np.full(count, np.float32(np.inf))
-    for i in range(size):
-        if far[i] < distance[count - 1]:
+    _least(far, best)
+    for i in range(len(best)):
+        best[i] = members[best[i]]
+
+
+@compiled()
+def _least(values: Floats, least: NDArray[np.uint32]) -> None:
+    """Fill `least` with where the least values are, from the least up."""
+    count = len(least)
+    if count * _FEW > len(values):
+        order = np.argsort(values)
+        for i in range(count):
+            least[i] = order[i]
+        return
+    # Of few among many the best are found without sorting the rest. What is no number is none.
+    least[:] = 0
+    kept = np.full(count, np.float32(np.inf))
+    for i in range(len(values)):
+        if values[i] < kept[count - 1]:
             slot = count - 1
-            while slot > 0 and distance[slot - 1] > far[i]:
-                distance[slot] = distance[slot - 1]
-                best[slot] = best[slot - 1]
+            while slot > 0 and kept[slot - 1] > values[i]:
+                kept[slot] = kept[slot - 1]
+                least[slot] = least[slot - 1]
                 slot -= 1
-            distance[slot] = far[i]
-            best[slot] = members[i]
-    return best
+            kept[slot] = values[i]
+            least[slot] = i

@@ -18,7 +18,7 @@ from simdist.hashing.family import Vectors
 from simdist.hashing.projection import Projection
 
 if TYPE_CHECKING:
-    from simdist.hashing.cell_loops import Groups
+    from simdist.hashing.cell_loops import Groups, Ranking
 
 Indices = NDArray[np.intp]
 
@@ -58,27 +58,28 @@ class Cells:
             nearest[start : start + _CELLS_BLOCK] = nearest_in_cells(block, self._groups)
         return nearest
 
-    def ranked(
-        self,
-        values: NDArray[np.int8],
-        inverse_length: np.float32,
-        projection: Projection,
-        count: int,
-    ) -> NDArray[np.uint32]:
-        """(count,) centroids: what `nearest` says of a vector, then the others by distance.
+    def ranked(self, vectors: Vectors, projection: Projection, count: int) -> NDArray[np.uint32]:
+        """(n, d) -> (n, count) centroids: what `nearest` says of a vector, then others by distance.
 
         They are ranked among several times as many, those of the nearest cells; all of them if
         `count` is their number.
 
         Args:
-            values, inverse_length: the vector, as `rounded`.
-            projection: by which it becomes a point.
+            projection: by which vectors become points.
         """
-        from simdist.hashing.cell_loops import ranked_in_cells
+        from simdist.hashing.cell_loops import rank_in_cells
 
-        columns, scales = projection.columns, projection.scales
+        best = np.empty((len(vectors), count), np.uint32)
+        vectors = np.ascontiguousarray(vectors)
+        rank_in_cells(vectors, self.ranking(projection, count), best)
+        return best
+
+    def ranking(self, projection: Projection, count: int) -> Ranking:
+        """What `rank_in_cells` ranks the first `count` centroids by."""
+        from simdist.hashing.cell_loops import Ranking
+
         cells = self._cells_for(count)
-        return ranked_in_cells(values, inverse_length, columns, scales, self._groups, cells, count)
+        return Ranking(projection.columns, projection.scales, self._groups, cells)
 
     @cached_property
     def _groups(self) -> Groups:

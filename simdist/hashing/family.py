@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from simdist.hashing.cell_loops import Ranking
 
 Vectors = NDArray[np.float32]
 Buckets = NDArray[np.uint32]
@@ -40,6 +43,10 @@ class HashFamily(Protocol):
 
     def probes(self, vectors: Vectors, count: int) -> Buckets:
         """(n, d) float32 -> (n, tables, min(count, size)) uint32, the most probable first."""
+        ...
+
+    def ranking(self, count: int) -> Ranking | None:
+        """By what a compiled loop finds the first `count` probes; None if only `probes` does."""
         ...
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:

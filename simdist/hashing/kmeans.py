@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from simdist.hashing.components import principal_components
 from simdist.hashing.family import Buckets, Vectors
 from simdist.hashing.lloyd import fit_cells
 from simdist.hashing.projection import Projection, rounded
+
+if TYPE_CHECKING:
+    from simdist.hashing.cell_loops import Ranking
 
 VECTORS_A_CENTROID = 8
 MAX_CENTROIDS = 32768
@@ -80,15 +83,14 @@ class KMeansFamily:
     def buckets(self, vectors: NDArray[Any], inverse_lengths: Vectors | None = None) -> Buckets:
         if inverse_lengths is None or vectors.dtype != np.int8:
             vectors, inverse_lengths = rounded(vectors)
-        nearest = self._search.nearest(self.projection.points(vectors, inverse_lengths))
+        nearest = self._grouped.nearest(self.projection.points(vectors, inverse_lengths))
         return nearest.astype(np.uint32)[:, None]
 
     def probes(self, vectors: Vectors, count: int) -> Buckets:
-        count = min(count, self.size)
-        probes = np.empty((len(vectors), 1, count), np.uint32)
-        for row, values, inverse_length in zip(probes, *rounded(vectors), strict=True):
-            row[0] = self._search.ranked(values, inverse_length, self.projection, count)
-        return probes
+        return self._grouped.ranked(vectors, self.projection, min(count, self.size))[:, None]
+
+    def ranking(self, count: int) -> Ranking:
+        return self._grouped.ranking(self.projection, count)
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         return {
@@ -105,7 +107,7 @@ class KMeansFamily:
         return Projection(self.axes, self.scales)
 
     @cached_property
-    def _search(self) -> Cells:
+    def _grouped(self) -> Cells:
         return Cells(self.centroids, self.cells, self.starts)
 
 

@@ -49,6 +49,9 @@ class SignFamily:
     def probes(self, vectors: Vectors, count: int) -> Buckets:
         return ranked_buckets(self.distances(vectors), count)
 
+    def ranking(self, count: int) -> None:
+        return None
+
     def distances(self, vectors: Vectors) -> NDArray[np.floating[Any]]:
         """(n, d) -> (n, tables, k) signed distances to the planes."""
         tables, bits, dim = self.planes.shape

@@ -1,40 +1,22 @@
-"""What a query worker keeps of a partition: buckets with their vectors, in bounded memory.
-
-Vectors lie in pages of a few rows, a bucket's pages form a chain, and the compiled loop follows it:
-a bucket can grow, and be dropped for another, without anything being moved.
-"""
+"""What a query worker has of a partition: buckets, read when they are first probed, then kept."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simdist.index.buckets import BucketTail, Place, Reading
 from simdist.index.partition import Partition
+from simdist.search.kept import KeptBuckets, as_pages
 from simdist.store.layout import epoch_of
-from simdist.vectors.codec import Codec
+from simdist.vectors.checks import checked
 
 if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
-
-PAGE_ROWS = 8
-# Of all pages, what is made free at once when none is: looking for the oldest is not for every one.
-_EVICTED = 16
-
-
-@dataclass(slots=True)
-class _Bucket:
-    """A cached bucket: its pages, the rows in them, how much of it is known, as of which epoch."""
-
-    pages: list[int] = field(default_factory=list)
-    size: int = 0
-    known: int = 0
-    epoch: int = -1
-    used: int = 0
+    from simdist.search.query_loops import Best, View
 
 
 class BucketCache:
@@ -52,31 +34,20 @@ class BucketCache:
             generation: of the tables.
             memory: bytes that it may take, in which it touches only what it fills.
         """
-        from simdist.search.page_loops import Pages, append_rows, rank_pages
+        from simdist.search import query_loops
 
-        codec = partition.codec
-        page_bytes = PAGE_ROWS * (codec.dim * codec.dtype.itemsize + 8) + 8
-        pages = max(1, memory // page_bytes)
         self.generation = generation
         self.moment = b""
         self.readings = 0
+        self._loops = query_loops
+        self._turning = query_loops.Turning(*partition.codec.turning())
         self._partition = partition
-        self._rank, self._append = rank_pages, append_rows
-        self._pages = Pages(
-            np.empty(pages, np.int32),
-            np.empty(pages, np.int32),
-            np.empty((pages, PAGE_ROWS), np.uint32),
-            np.empty((pages, PAGE_ROWS, codec.dim), codec.dtype),
-            np.empty((pages, PAGE_ROWS), np.float32),
-        )
-        self._count = pages
-        # Pages that were given back, and how many have never been used.
-        self._free: list[int] = []
-        self._unused = pages
-        self._buckets: dict[Place, _Bucket] = {}
+        self._family = partition.family(generation)
+        # By the number of probes; None where a compiled loop does not find them.
+        self._rankings: dict[int, Any] = {}
+        self._kept = KeptBuckets(partition.codec, memory)
         self._dead = np.zeros(0, np.uint8)
         self._dead_known = 0
-        self._clock = 0
         self._epoch = -1
 
     def sync(self) -> None:
@@ -87,50 +58,48 @@ class BucketCache:
         """
         self._read({})
 
-    def rank(
-        self,
-        query: NDArray[np.float32],
-        places: Sequence[Place],
-        best_rows: NDArray[np.uint32],
-        best_scores: NDArray[np.float32],
-    ) -> tuple[int, int]:
-        """Score what is in buckets, and keep the best; what is not here is read first.
+    def rank(self, vectors: NDArray[np.float32], n: int, probes: int) -> tuple[Best, int]:
+        """Score what is in the most probable buckets of each query.
+
+        What is not here is read first, for all queries together as far as there is room for it.
 
         Args:
-            query: (d,) float32, of length 1.
-            best_rows, best_scores: (n,) uint32 and float32, filled from the best down.
+            vectors: (q, d) float32, the queries, q >= 1, of any length.
+            n: how many are to be found for each.
+            probes: buckets of each table.
 
         Returns:
-            How many were found, and how many rows were scored.
+            The best, and how many rows were scored.
 
         Raises:
             OutdatedError: the tables have another generation.
+            VectorError: a query is not finite, or of length zero.
         """
-        found = scored = 0
-        heads: list[int] = []
-        size = self._use(places, heads)
-        if size is None:
-            # What there is no room for is scored as it passes by.
-            passing: list[BucketTail] = []
-            self._refresh(places, passing.append)
-            for tail in passing:
-                first, pages = _as_pages(tail, self._partition.codec)
-                found = self._rank(query, first, pages, self._dead, found, best_rows, best_scores)
-                scored += len(tail.rows)
-            buckets = [self._buckets.get(place, _NOTHING) for place in places]
-            heads = [bucket.pages[0] for bucket in buckets if bucket.pages]
-            size = sum(bucket.size for bucket in buckets)
-        first = np.array(heads, np.int32)
-        found = self._rank(query, first, self._pages, self._dead, found, best_rows, best_scores)
-        return found, scored + size
-
-    def prefetch(self, places: Sequence[Place]) -> None:
-        """Bring these buckets up to date, as far as there is room for them.
-
-        Raises:
-            OutdatedError: the tables have another generation.
-        """
-        self._refresh(places, lambda _: None)
+        loops, count, probes = self._loops, len(vectors), min(probes, self._family.size)
+        best = loops.Best(
+            np.empty(vectors.shape, np.float32),
+            np.empty((count, n), np.uint32),
+            np.empty((count, n), np.float32),
+            np.empty(count, np.int64),
+        )
+        if probes not in self._rankings:
+            self._rankings[probes] = self._family.ranking(probes)
+        ranking = self._rankings[probes]
+        places: NDArray[Any]
+        if ranking is not None:
+            places = np.empty((count, probes), np.uint32)
+            view = self._view()
+            answer = loops.rank_vectors(vectors, self._turning, ranking, view, places, best)
+        else:
+            loops.turn(vectors, self._turning, best)
+            places = self._places(best.turned, probes)
+            answer = loops.rank_places(places, self._view(), best)
+        scored, least = answer
+        if least == loops.UNUSABLE:
+            checked(vectors, dim=vectors.shape[1])
+        if least < 0:
+            scored += self._rank_missed(places, best)
+        return best, scored
 
     def bury(self, rows: NDArray[np.uint32]) -> None:
         """Note that rows are deleted or replaced: they are not found any more."""
@@ -144,6 +113,53 @@ class BucketCache:
             )
         np.bitwise_or.at(self._dead, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
 
+    def _view(self) -> View:
+        """What is here, as the next query begins."""
+        kept = self._kept
+        kept.clock += 1
+        return self._loops.View(kept.table, kept.pages, self._dead, self._epoch, kept.clock)
+
+    def _places(self, queries: NDArray[np.float32], probes: int) -> NDArray[np.int64]:
+        """(q, tables * probes) the places of the most probable buckets, table by table."""
+        numbers = self._family.probes(queries, probes).astype(np.int64)
+        numbers += (np.arange(self._family.tables) * self._family.size)[:, None]
+        return numbers.reshape(len(queries), -1)
+
+    def _rank_missed(self, places: NDArray[Any], best: Best) -> int:
+        """`rank` for the queries that have missed something; returns how many rows were scored."""
+        missed = np.flatnonzero(best.found == self._loops.MISSED)
+        if len(missed) > 1:
+            self._refresh(places[missed].ravel(), lambda _: None)
+        scored = 0
+        for i in missed.tolist():
+            passing: list[BucketTail] = []
+            self._refresh(places[i], passing.append)
+            best.found[i] = 0
+            # What there is no room for is scored as it passes by.
+            for tail in passing:
+                chain = np.zeros(1, np.int32), np.array([len(tail.rows)], np.int32)
+                scored += self._score(as_pages(tail, self._partition.codec), *chain, best, i)
+            chains = self._kept.chains(places[i].astype(np.int64))
+            scored += self._score(self._kept.pages, *chains, best, i)
+        return scored
+
+    def _score(
+        self,
+        pages: Pages,
+        heads: NDArray[np.int32],
+        sizes: NDArray[np.int32],
+        best: Best,
+        i: int,
+    ) -> int:
+        """Score chains of pages for the i-th query, beside what it has found already."""
+        from simdist.search.page_loops import rank_pages
+
+        rows, scores = best.rows[i], best.scores[i]
+        best.found[i] = rank_pages(
+            best.turned[i], heads, sizes, pages, self._dead, best.found[i], rows, scores
+        )
+        return int(sizes.sum())
+
     def _read(self, wanted: Mapping[Place, int]) -> Reading:
         """Read buckets; what was read before is part of the partition's history still."""
         reading = self._partition.read(
@@ -154,101 +170,27 @@ class BucketCache:
         self.moment, self._epoch = reading.moment, epoch_of(reading.moment)
         return reading
 
-    def _use(self, places: Sequence[Place], heads: list[int]) -> int | None:
-        """Add these buckets' first pages to `heads`, and return how many rows they have.
-
-        None if something must be read first. Most queries end here: one pass, nothing else.
-        """
-        self._clock = clock = self._clock + 1
-        buckets, epoch, size = self._buckets, self._epoch, 0
-        for place in places:
-            bucket = buckets.get(place)
-            if bucket is None or bucket.epoch < epoch:
-                return None
-            bucket.used = clock
-            if bucket.size:
-                heads.append(bucket.pages[0])
-                size += bucket.size
-        return size
-
-    def _refresh(self, places: Sequence[Place], overflow: Callable[[BucketTail], None]) -> None:
+    def _refresh(self, places: NDArray[Any], overflow: Callable[[BucketTail], None]) -> None:
         """Read what these buckets lack; what there is no room for goes to `overflow`."""
-        self._clock += 1
-        missing: dict[Place, int] = {}
-        for place in places:
-            bucket = self._buckets.get(place)
-            if bucket is None:
-                missing[place] = 0
-            else:
-                # From now on it is not dropped for another of them.
-                bucket.used = self._clock
-                if bucket.epoch < self._epoch:
-                    missing[place] = bucket.known
+        wanted = np.array(list(dict.fromkeys(places.tolist())), np.int64)
+        known, epochs = self._kept.use(wanted)
+        size = self._family.size
+        missing: dict[Place, int] = {
+            divmod(place, size): start
+            for place, start, epoch in zip(
+                wanted.tolist(), known.tolist(), epochs.tolist(), strict=True
+            )
+            if epoch < self._epoch or epoch < 0
+        }
         self.readings += bool(missing)
         while missing:
             reading = self._read(missing)
             for tail in reading.tails:
-                if not self._keep(tail, epoch=self._epoch if tail.complete else -1):
+                table, bucket = tail.place
+                epoch = self._epoch if tail.complete else -1
+                if not self._kept.append(table * size + bucket, tail, epoch=epoch):
                     overflow(tail)
                 if tail.complete:
                     del missing[tail.place]
                 else:
                     missing[tail.place] = tail.known
-
-    def _keep(self, tail: BucketTail, *, epoch: int) -> bool:
-        """Add a tail to its bucket; False if there is no room for it, or for what came before."""
-        bucket = self._buckets.get(tail.place, _NOTHING)
-        if bucket.known != tail.start:
-            return False
-        size = bucket.size + len(tail.rows)
-        needed = -(-size // PAGE_ROWS) - len(bucket.pages)
-        if not self._make_room(needed):
-            return False
-        if bucket is _NOTHING:
-            bucket = self._buckets[tail.place] = _Bucket(used=self._clock)
-        bucket.pages += self._take_pages(needed)
-        chain = np.array(bucket.pages, np.int32)
-        self._append(self._pages, chain, bucket.size, tail.rows, tail.vectors)
-        bucket.size, bucket.known, bucket.epoch = size, tail.known, epoch
-        return True
-
-    def _take_pages(self, count: int) -> list[int]:
-        taken = [self._free.pop() for _ in range(min(count, len(self._free)))]
-        first = self._count - self._unused
-        self._unused -= count - len(taken)
-        return [*taken, *range(first, self._count - self._unused)]
-
-    def _make_room(self, needed: int) -> bool:
-        """Have so many free pages, and a place for another bucket, by dropping the oldest."""
-        pages = self._count
-        if needed <= len(self._free) + self._unused and len(self._buckets) < pages:
-            return True
-        wanted = max(needed, pages // _EVICTED)
-        limit = pages - max(1, pages // _EVICTED)
-        for place in sorted(self._buckets, key=lambda place: self._buckets[place].used):
-            if len(self._free) + self._unused >= wanted and len(self._buckets) <= limit:
-                break
-            if self._buckets[place].used == self._clock:
-                break
-            self._free += self._buckets.pop(place).pages
-        return needed <= len(self._free) + self._unused
-
-
-_NOTHING = _Bucket()
-
-
-def _as_pages(tail: BucketTail, codec: Codec) -> tuple[NDArray[np.int32], Pages]:
-    """A tail as one chain of pages, and the first of them, if there is any."""
-    from simdist.search.page_loops import Pages
-
-    values, inverse_lengths = codec.unpack(tail.vectors)
-    count = len(values)
-    chain = np.where(np.arange(count) == count - 1, -1, np.arange(1, count + 1)).astype(np.int32)
-    pages = Pages(
-        chain,
-        np.ones(count, np.int32),
-        tail.rows[:, None],
-        np.ascontiguousarray(values)[:, None],
-        inverse_lengths[:, None],
-    )
-    return np.zeros(min(count, 1), np.int32), pages

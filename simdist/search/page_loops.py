@@ -20,15 +20,13 @@ class Pages(NamedTuple):
     """Where rows lie: pages of r rows, those of a bucket in a chain.
 
     Attributes:
-        following: (pages,) int32, the next page of the chain, or -1.
-        fill: (pages,) int32, rows in each.
+        following: (pages,) int32, the next page of the chain, of all but the last.
         rows: (pages, r) uint32.
         values: (pages, r, d) int8 or float32.
         inverse_lengths: (pages, r) float32.
     """
 
     following: NDArray[np.int32]
-    fill: NDArray[np.int32]
     rows: NDArray[np.uint32]
     values: NDArray[Any]
     inverse_lengths: NDArray[np.float32]
@@ -76,7 +74,8 @@ def _insert(
 @compiled()
 def rank_pages(  # noqa: PLR0917
     query: NDArray[np.float32],
-    first: NDArray[np.int32],
+    heads: NDArray[np.int32],
+    sizes: NDArray[np.int32],
     pages: Pages,
     dead: NDArray[np.uint8],
     found: int,
@@ -87,18 +86,18 @@ def rank_pages(  # noqa: PLR0917
 
     Args:
         query: (d,) float32, of length 1.
-        first: (buckets,) int32, each bucket's first page, or -1.
-        pages: what the buckets hold.
+        heads, sizes: (buckets,) int32, each bucket's first page, and its rows.
+        pages: where these are.
         dead: (n,) uint8, a bit for each row that is deleted; beyond it none is.
         found: how many of the best there are already.
         best_rows, best_scores: (limit,) uint32 and float32, the best so far: by falling cosine
             similarity, then by row; updated.
     """
-    limit = best_rows.shape[0]
-    for bucket in range(first.shape[0]):
-        page = first[bucket]
-        while page >= 0:
-            for i in range(pages.fill[page]):
+    limit, room = best_rows.shape[0], pages.rows.shape[1]
+    for bucket in range(heads.shape[0]):
+        page, left = heads[bucket], sizes[bucket]
+        while left > 0:
+            for i in range(min(left, room)):
                 score = _cosine(query, pages.values[page, i], pages.inverse_lengths[page, i])
                 if found == limit and score < best_scores[limit - 1]:
                     continue
@@ -106,35 +105,39 @@ def rank_pages(  # noqa: PLR0917
                 if row >> 3 < dead.shape[0] and (dead[row >> 3] >> (row & 7)) & 1:
                     continue
                 found = _insert(row, score, found, best_rows, best_scores)
-            page = pages.following[page]
+            page, left = pages.following[page], left - room
     return found
 
 
 @compiled()
 def append_rows(
+    bucket: Any,
     pages: Pages,
-    chain: NDArray[np.int32],
-    size: int,
+    fresh: NDArray[np.int32],
     rows: NDArray[np.uint32],
     vectors: NDArray[np.uint8],
 ) -> None:
     """Append rows to a bucket.
 
     Args:
-        chain: (p,) int32, the bucket's pages, with those that the new rows need.
-        size: rows that it has already.
+        bucket: (1,) `bucket_loops.BUCKET`.
+        fresh: pages that are free, as many as are needed.
         rows: (n,) uint32.
         vectors: (n, width) uint8, as they are stored (`simdist.vectors.codec`).
     """
     inverse_lengths = pages.inverse_lengths.view(np.uint8)
     values = pages.values.view(np.uint8)
+    page, size, taken = bucket[0].last, bucket[0].size, 0
     for i in range(rows.shape[0]):
-        link, slot = divmod(size + i, pages.rows.shape[1])
-        page = chain[link]
+        slot = (size + i) % pages.rows.shape[1]
         if slot == 0:
-            pages.following[page] = -1
-            if link:
-                pages.following[chain[link - 1]] = page
+            following = fresh[taken]
+            if taken or size:
+                pages.following[page] = following
+            else:
+                bucket[0].first = following
+            page = following
+            taken += 1
         pages.rows[page, slot] = rows[i]
         # Byte by byte: to compile what an assignment of slices may raise takes seconds.
         stored, target = vectors[i], values[page, slot]
@@ -142,4 +145,28 @@ def append_rows(
             inverse_lengths[page, INVERSE_LENGTH * slot + j] = stored[j]
         for j in range(target.shape[0]):
             target[j] = stored[INVERSE_LENGTH + j]
-        pages.fill[page] = slot + 1
+    bucket[0].last = page
+    bucket[0].size = size + rows.shape[0]
+
+
+@compiled()
+def list_pages(
+    heads: NDArray[np.int32],
+    counts: NDArray[np.int64],
+    following: NDArray[np.int32],
+    listed: NDArray[np.int32],
+) -> None:
+    """List the pages of chains.
+
+    Args:
+        heads, counts: (n,) the chains' first pages, and how many they have.
+        following: of `Pages`.
+        listed: filled with them.
+    """
+    at = 0
+    for i in range(heads.shape[0]):
+        page = heads[i]
+        for _ in range(counts[i]):
+            listed[at] = page
+            at += 1
+            page = following[page]

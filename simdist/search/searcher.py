@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from itertools import islice, repeat
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from simdist.errors import CollectionError, UnknownImageError, UsageError
-from simdist.index.buckets import OutdatedError, Place
+from simdist.index.buckets import OutdatedError
 from simdist.index.collection import Collection
 from simdist.index.partition import Partition, require_fitted
 from simdist.index.tuning import ProbeChooser
@@ -19,7 +19,10 @@ from simdist.search.cache import BucketCache
 from simdist.search.question import Hit, Question, check_recall
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 from simdist.store import layout
-from simdist.vectors.checks import checked_normalised
+from simdist.vectors.checks import shaped
+
+if TYPE_CHECKING:
+    from simdist.search.query_loops import Best
 
 # Buckets looked up in each table: with k-means buckets, recall@10 is about .95 (docs/families.md).
 PROBES = 32
@@ -117,7 +120,9 @@ class Searcher:
         if not 1 <= n <= MAX_RESULTS:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
         _check_effort(probes, recall)
-        queries = checked_normalised(vectors, dim=self.collection.dim)
+        queries = shaped(vectors, dim=self.collection.dim)
+        if not len(queries):
+            return []
         if len(self._partitions) == 1:
             return self._partitions[0].search(queries, n=n, probes=probes, recall=recall)
         parts = [
@@ -200,14 +205,13 @@ class _PartitionSearcher:
     def search(
         self, queries: NDArray[np.float32], *, n: int, probes: int | None, recall: float | None
     ) -> list[list[Hit]]:
-        """For each query, of length 1, its n best."""
-        turned = self._partition.codec.turned(queries)
+        """For each query its n best."""
         while True:
             try:
                 cache = self._synced()
                 before = cache.readings
                 count = self._probes(cache, recall) if recall else probes or PROBES
-                found = self._search(cache, turned, n, count)
+                found = self._search(cache, queries, n, count)
             except OutdatedError:
                 self._forget()
             else:
@@ -234,18 +238,6 @@ class _PartitionSearcher:
         self._checked_at = now
         return self._cache
 
-    def _search(
-        self, cache: BucketCache, queries: NDArray[np.float32], n: int, probes: int
-    ) -> list[list[Hit]]:
-        family = self._partition.family(cache.generation)
-        places = [_places(buckets) for buckets in family.probes(queries, probes)]
-        if len(queries) == 1:
-            return [self._hits(cache, queries[0], places[0], n)]
-        cache.prefetch(list(dict.fromkeys(place for some in places for place in some)))
-        return [
-            self._hits(cache, query, some, n) for query, some in zip(queries, places, strict=True)
-        ]
-
     def _probes(self, cache: BucketCache, recall: float) -> int:
         """The number of probes; if these tables turn out to be replaced, it is chosen anew."""
         try:
@@ -254,26 +246,33 @@ class _PartitionSearcher:
             cache.sync()
             raise
 
+    def _search(
+        self, cache: BucketCache, queries: NDArray[np.float32], n: int, probes: int
+    ) -> list[list[Hit]]:
+        best, scored = cache.rank(queries, n, probes)
+        self.rows_read += scored
+        return [self._hits(cache, queries, probes, best, i) for i in range(len(queries))]
+
     def _hits(
-        self, cache: BucketCache, query: NDArray[np.float32], places: Sequence[Place], n: int
+        self, cache: BucketCache, queries: NDArray[np.float32], probes: int, best: Best, i: int
     ) -> list[Hit]:
-        rows, scores = np.empty(n, np.uint32), np.empty(n, np.float32)
-        while True:
-            found, scored = cache.rank(query, places, rows, scores)
+        """What is found for the i-th query."""
+        found, n = best.found[i], best.rows.shape[1]
+        rows, scores = best.rows[i, :found].tolist(), best.scores[i, :found].tolist()
+        if not self._know(cache, rows):
+            # One has been deleted meanwhile.
+            again, scored = cache.rank(queries[i : i + 1], n, probes)
             self.rows_read += scored
-            numbers = rows[:found].tolist()
-            if self._know(cache, numbers):
-                records = map(self._records.__getitem__, numbers)
-                return [
-                    Hit(uri, score, label, metadata)
-                    for (uri, label, metadata), score in zip(
-                        records, scores[:found].tolist(), strict=True
-                    )
-                ]
+            return self._hits(cache, queries[i : i + 1], probes, again, 0)
+        records = map(self._records.__getitem__, rows)
+        return [
+            Hit(uri, score, label, metadata)
+            for (uri, label, metadata), score in zip(records, scores, strict=True)
+        ]
 
     def _know(self, cache: BucketCache, rows: Sequence[int]) -> bool:
         """Have the records of these rows; False if one has been deleted meanwhile."""
-        if self._records.keys() >= set(rows):
+        if all(map(self._records.__contains__, rows)):
             return True
         if len(self._records) + len(rows) > self._max_records:
             # The oldest go, and some at once: not all, or every query would wait for its own anew.
@@ -289,10 +288,3 @@ class _PartitionSearcher:
                 self._records[row] = record.uri, record.label, record.metadata
         cache.bury(np.array(gone, np.uint32))
         return not gone
-
-
-def _places(buckets: NDArray[np.uint32]) -> list[Place]:
-    """(tables, probes) bucket numbers, the most probable of each table first."""
-    if len(buckets) == 1:
-        return list(zip(repeat(0), buckets[0].tolist()))
-    return [(table, bucket) for table, row in enumerate(buckets.tolist()) for bucket in row]

@@ -39,14 +39,24 @@ def checked_normalised(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
     return unit
 
 
-def _checked(vectors: ArrayLike, dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What `checked` returns, and the lengths."""
+def shaped(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
+    """Vectors as (n, dim) float32, which may be unusable still.
+
+    Raises:
+        VectorError: a wrong shape, or no numbers.
+    """
     try:
         array = np.asarray(vectors, dtype=np.float32)
     except (TypeError, ValueError) as error:
         raise VectorError("vectors must be numbers, all of one dimension") from error
     if array.ndim != 2 or array.shape[1] != dim:
         raise VectorError(f"vectors of shape {array.shape} where (n, {dim}) is needed")
+    return array
+
+
+def _checked(vectors: ArrayLike, dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What `checked` returns, and the lengths."""
+    array = shaped(vectors, dim=dim)
     # Squares overflow before the values do; a length that is not finite is as bad.
     lengths = _lengths(array)
     if not (lengths.min(initial=np.inf) > 0 and lengths.max(initial=0) < np.inf):

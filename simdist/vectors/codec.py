@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.errors import StoreError
-from simdist.vectors.rotation import rotated, unrotated
+from simdist.vectors.rotation import rotated, rotation, unrotated
 
 # Bytes of the inverse length in front of the values.
 INVERSE_LENGTH = 4
@@ -46,6 +46,10 @@ class Codec(ABC):
     @abstractmethod
     def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """(n, dim) vectors in the space in which they are stored, hashed and compared."""
+
+    @abstractmethod
+    def turning(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """With what `loops.hadamard_rows` does what `turned` does."""
 
     @abstractmethod
     def turned_back(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -108,6 +112,9 @@ class Int8Codec(Codec):
     def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return rotated(vectors)
 
+    def turning(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        return rotation(self.dim)
+
     def turned_back(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return unrotated(vectors)
 
@@ -126,6 +133,9 @@ class Float32Codec(Codec):
 
     def turned(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return vectors
+
+    def turning(self) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        return np.ones(self.dim, np.float32), np.zeros(1, np.int64)
 
     def turned_back(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         return vectors

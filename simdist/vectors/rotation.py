@@ -18,8 +18,14 @@ def rotated(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     from simdist.vectors.loops import hadamard_rows
 
-    signs, scales, starts = _rotation(vectors.shape[1])
-    return hadamard_rows(vectors, signs * scales, starts)
+    return hadamard_rows(vectors, *rotation(vectors.shape[1]))
+
+
+@cache
+def rotation(dim: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The (dim,) factors and the starts with which `loops.hadamard_rows` rotates."""
+    signs, scales, starts = _rotation(dim)
+    return signs * scales, starts
 
 
 def unrotated(vectors: NDArray[np.float32]) -> NDArray[np.float32]:

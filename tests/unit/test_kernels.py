@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simdist.search.cache import PAGE_ROWS
+from simdist.search.kept import PAGE_ROWS
 from simdist.search.page_loops import Pages, rank_pages
 from simdist.vectors.loops import round_rows
 
@@ -59,7 +59,7 @@ def test_the_best_of_some_buckets(
     paged_values: NDArray[Any] = np.zeros((pages, PAGE_ROWS, DIM), dtype)
     paged_rows = np.zeros((pages, PAGE_ROWS), np.uint32)
     inverse_lengths = np.zeros((pages, PAGE_ROWS), np.float32)
-    fill, following = np.zeros(pages, np.int32), np.full(pages, -1, np.int32)
+    following = np.full(pages, -1, np.int32)
     first, at, used = [], 0, 0
     for size in sizes:
         chain = order[used : used + -(-size // PAGE_ROWS)]
@@ -71,14 +71,13 @@ def test_the_best_of_some_buckets(
             paged_values[page, :count], paged_rows[page, :count] = values[part], rows[part]
             lengths = np.linalg.norm(values[part].astype(np.float32), axis=1)
             inverse_lengths[page, :count] = 1 / lengths
-            fill[page] = count
             following[page] = chain[place + 1] if place + 1 < len(chain) else -1
             at += count
 
     best_rows, best_scores = np.zeros(limit, np.uint32), np.zeros(limit, np.float32)
-    pages_of_all = Pages(following, fill, paged_rows, paged_values, inverse_lengths)
-    heads = np.array(first, np.int32)
-    found = rank_pages(query, heads, pages_of_all, bitmap, 0, best_rows, best_scores)
+    pages_of_all = Pages(following, paged_rows, paged_values, inverse_lengths)
+    chains = np.array(first, np.int32), np.array(sizes, np.int32)
+    found = rank_pages(query, *chains, pages_of_all, bitmap, 0, best_rows, best_scores)
     wanted = by_numpy(query, values, rows, dead)
     best = best_rows[:found].tolist()
     assert len(set(best)) == found == min(limit, len(wanted))

@@ -1,0 +1,45 @@
+"""The compiled loops of a search, made ahead: a new installation's first search would wait."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from simdist.hashing.kmeans import KMeansFamily
+from simdist.index.buckets import BucketTail
+from simdist.search.kept import KeptBuckets
+from simdist.vectors.codec import Codec
+
+
+def compile_search(codec: Codec) -> None:
+    """Compile what a search among such vectors needs, if it can be kept on disk: some seconds.
+
+    What is there already is only loaded.
+    """
+    from simdist.search import query_loops
+    from simdist.search.page_loops import rank_pages
+
+    # What numba has made of it.
+    rank_vectors: Any = query_loops.rank_vectors
+    if rank_vectors.stats.cache_path is None:
+        return
+    vectors = codec.turned(np.eye(2, codec.dim, dtype=np.float32) + np.float32(0.5))
+    family = KMeansFamily.fit(vectors, centroids=2)
+    kept = KeptBuckets(codec, 1 << 20)
+    rows = np.arange(2, dtype=np.uint32)
+    kept.append(0, BucketTail((0, 0), 0, 2, True, rows, codec.pack(vectors)), epoch=0)
+    kept.use(np.zeros(1, np.int64))
+    best = query_loops.Best(
+        np.empty((1, codec.dim), np.float32),
+        np.empty((1, 1), np.uint32),
+        np.empty((1, 1), np.float32),
+        np.empty(1, np.int64),
+    )
+    dead = np.zeros(0, np.uint8)
+    view = query_loops.View(kept.table, kept.pages, dead, 0, 1)
+    places = np.empty((1, 1), np.uint32)
+    turning = query_loops.Turning(*codec.turning())
+    rank_vectors(vectors[:1], turning, family.ranking(1), view, places, best)
+    chains = kept.chains(np.zeros(1, np.int64))
+    rank_pages(best.turned[0], *chains, kept.pages, dead, 0, best.rows[0], best.scores[0])

@@ -1,0 +1,54 @@
+"""An ingest has compiled what a search needs: nobody's first search waits for a compiler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.servers import running, valkey
+
+pytestmark = pytest.mark.slow
+
+COMPILE = """
+from simdist.search.compiling import compile_search
+from simdist.vectors.codec import Codec
+
+compile_search(Codec.of("int8", 64))
+"""
+SEARCH = """
+import sys
+
+from simdist.search.searcher import Searcher
+from simdist.store import connect
+from tests.collections import DIM, create, ref, vectors
+
+store = connect(sys.argv[1])
+collection = create(store)
+collection.add(vectors(300), [ref(i) for i in range(300)])
+collection.delete([ref(7).uri])
+searcher = Searcher(collection, max_staleness=0)
+for _ in range(2):
+    assert len(searcher.search(vectors(300)[7], n=3)) == 3
+    collection.add(vectors(310)[300:], [ref(i) for i in range(300, 310)])
+assert len(searcher.search_many(vectors(20), n=3)) == 20
+"""
+
+
+def test_a_search_compiles_nothing_that_an_ingest_has_compiled(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "compiled")}
+
+    def run(code: str, *arguments: str) -> set[str]:
+        """The compiled loops of searches on disk, after a process with this code."""
+        command = [sys.executable, "-c", code, *arguments]
+        subprocess.run(command, env=environment, check=True, timeout=280)
+        files = (tmp_path / "compiled").rglob("*.nbc")
+        return {file.name for file in files if file.parent.name.startswith("search_")}
+
+    before = run(COMPILE)
+    assert any("rank_vectors" in name for name in before)
+    with running(valkey(), tmp_path / "redis") as server:
+        assert run(SEARCH, server.url) == before
