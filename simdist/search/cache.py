@@ -136,9 +136,10 @@ class BucketCache:
             self._refresh(places[i], passing.append)
             best.found[i] = 0
             # What there is no room for is scored as it passes by.
-            for tail in passing:
-                chain = np.zeros(1, np.int32), np.array([len(tail.rows)], np.int32)
-                scored += self._score(as_pages(tail, self._partition.codec), *chain, best, i)
+            if passing:
+                pages = as_pages(passing, self._partition.codec)
+                chain = np.zeros(1, np.int32), np.array([len(pages.rows)], np.int32)
+                scored += self._score(pages, *chain, best, i)
             chains = self._kept.chains(places[i].astype(np.int64))
             scored += self._score(self._kept.pages, *chains, best, i)
         return scored

@@ -6,6 +6,7 @@ a bucket can grow, and be dropped for another, without anything being moved.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -52,11 +53,13 @@ class KeptBuckets:
             np.empty((limit, PAGE_ROWS), np.float32),
         )
         self.clock = 0
-        self._count = 0
         self._limit = limit
-        # Pages that were given back, and how many have never been used.
-        self._free = np.zeros(0, np.int32)
-        self._unused = limit
+        self._count = 0
+        self._free = limit
+        # The first of the pages that were given back, a chain; the first that was never used.
+        self._stock = np.array([-1, 0], np.int64)
+        # The last query that has used all that was here.
+        self._full_at = -1
 
     def use(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which of these buckets must be read, and from where on, as the next query begins.
@@ -95,35 +98,38 @@ class KeptBuckets:
 
         slot, known, size = find_bucket(self.table, place), 0, 0
         if slot >= 0:
+            bucket = self.table[slot]
+            known, size = int(bucket["known"]), int(bucket["size"])
             # Not to be dropped for its own rows.
-            self.table["used"][slot] = self.clock
-            known, size = self.table[["known", "size"]][slot].tolist()
+            bucket["used"] = self.clock
         if known != tail.start:
             return False
         needed = -(-(size + len(tail.rows)) // PAGE_ROWS) - -(-size // PAGE_ROWS)
         if not self._make_room(needed):
             return False
-        bucket = self._bucket(place)
-        append_rows(bucket, self.pages, self._take_pages(needed), *_frozen(tail))
-        bucket["known"], bucket["epoch"], bucket["used"] = tail.known, epoch, self.clock
+        slot = self._slot(place)
+        if len(tail.rows):
+            here = self.table[slot : slot + 1]
+            append_rows(here, self.pages, self._stock, *_frozen(tail))
+            self._free -= needed
+        bucket = self.table[slot]
+        bucket["known"], bucket["epoch"] = tail.known, epoch
         return True
 
-    def _bucket(self, place: int) -> NDArray[np.void]:
-        """(1,) a bucket, a view; it is put in if it is not here."""
+    def _slot(self, place: int) -> int:
+        """Where a bucket is; it is put in if it is not here."""
         from simdist.search.bucket_loops import find_bucket
 
-        slot = find_bucket(self.table, place)
-        if slot < 0:
-            if 2 * self._count >= len(self.table):
-                self._put(self._entries(), 2 * len(self.table))
-                return self._bucket(place)
-            slot += len(self.table)
-            self.table[slot] = (place + 1, -1, self.clock, -1, -1, 0, 0)
-            self._count += 1
-        return self.table[slot : slot + 1]
-
-    def _entries(self) -> NDArray[np.void]:
-        return self.table[self.table["place"] > 0]
+        slot = int(find_bucket(self.table, place))
+        if slot >= 0:
+            return slot
+        if 2 * self._count >= len(self.table):
+            self._put(self.table[self.table["place"] > 0], 2 * len(self.table))
+            return self._slot(place)
+        slot += len(self.table)
+        self.table[slot] = (place + 1, -1, self.clock, -1, -1, 0, 0)
+        self._count += 1
+        return slot
 
     def _put(self, entries: NDArray[np.void], slots: int) -> None:
         """Have a table of these buckets only."""
@@ -133,47 +139,48 @@ class KeptBuckets:
         put_buckets(table, entries)
         self.table, self._count = table, len(entries)
 
-    def _take_pages(self, count: int) -> NDArray[np.int32]:
-        given_back = self._free[len(self._free) - min(count, len(self._free)) :]
-        self._free = self._free[: len(self._free) - len(given_back)]
-        first = self._limit - self._unused
-        self._unused -= count - len(given_back)
-        new = np.arange(first, self._limit - self._unused, dtype=np.int32)
-        return np.concatenate([given_back, new])
-
     def _make_room(self, needed: int) -> bool:
         """Have so many free pages, and a place for another bucket, by dropping the oldest."""
-        from simdist.search.page_loops import list_pages
-
-        free, limit = len(self._free) + self._unused, self._limit
-        if needed <= free and self._count < limit:
+        limit = self._limit
+        if needed <= self._free and self._count < limit:
             return True
-        entries = np.sort(self._entries(), order="used")
+        if needed > limit or self._full_at == self.clock:
+            return False
+        entries = self.table[self.table["place"] > 0]
+        is_old = entries["used"] < self.clock
+        if not is_old.any():
+            self._full_at = self.clock
+            return False
+        old = entries[is_old]
+        old = old[np.argsort(old["used"])]
         # Pages that are free, and buckets that stay, once so many are dropped.
-        counts = -(-entries["size"].astype(np.int64) // PAGE_ROWS)
-        pages = free + np.concatenate([[0], np.cumsum(counts)])
-        stay = len(entries) - np.arange(len(pages))
+        free = self._free + np.cumsum(-(-old["size"] // PAGE_ROWS))
+        stay = len(entries) - np.arange(1, len(old) + 1)
         share = max(1, limit // _EVICTED)
-        enough = np.flatnonzero((pages >= max(needed, share)) & (stay <= limit - share))
-        dropped = enough[0] if len(enough) else len(entries)
-        dropped = min(dropped, int(np.searchsorted(entries["used"], self.clock)))
-        given_back = np.empty(pages[dropped] - free, np.int32)
-        heads = np.ascontiguousarray(entries["first"][:dropped])
-        list_pages(heads, counts[:dropped], self.pages.following, given_back)
-        self._free = np.concatenate([self._free, given_back])
-        self._put(entries[dropped:], len(self.table))
-        return needed <= len(self._free) + self._unused
+        enough = np.flatnonzero((free >= max(needed, share)) & (stay <= limit - share))
+        count = int(enough[0]) + 1 if len(enough) else len(old)
+        self._give_back(old[:count])
+        self._put(np.concatenate([entries[~is_old], old[count:]]), len(self.table))
+        self._free = int(free[count - 1])
+        return needed <= self._free
+
+    def _give_back(self, buckets: NDArray[np.void]) -> None:
+        """Chain the pages of buckets to those that are free."""
+        full = buckets[buckets["size"] > 0]
+        if len(full):
+            self.pages.following[full["last"]] = [*full["first"][1:], self._stock[0]]
+            self._stock[0] = full["first"][0]
 
 
-def as_pages(tail: BucketTail, codec: Codec) -> Pages:
-    """A tail as a chain of pages from the first on, a row each."""
+def as_pages(tails: Sequence[BucketTail], codec: Codec) -> Pages:
+    """Tails as one chain of pages from the first on, a row each."""
     from simdist.search.page_loops import Pages
 
-    values, inverse_lengths = codec.unpack(tail.vectors)
+    values, inverse_lengths = codec.unpack(np.concatenate([tail.vectors for tail in tails]))
     return Pages(
         np.arange(1, len(values) + 1, dtype=np.int32),
-        np.array(tail.rows[:, None]),
-        np.array(values)[:, None],
+        np.concatenate([tail.rows for tail in tails])[:, None],
+        np.ascontiguousarray(values)[:, None],
         inverse_lengths[:, None],
     )
 

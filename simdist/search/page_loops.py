@@ -113,7 +113,7 @@ def rank_pages(  # noqa: PLR0917
 def append_rows(
     bucket: Any,
     pages: Pages,
-    fresh: NDArray[np.int32],
+    stock: NDArray[np.int64],
     rows: NDArray[np.uint32],
     vectors: NDArray[np.uint8],
 ) -> None:
@@ -121,23 +121,28 @@ def append_rows(
 
     Args:
         bucket: (1,) `bucket_loops.BUCKET`.
-        fresh: pages that are free, as many as are needed.
+        stock: (2,) the first free page that was used before, of a chain, or -1; the first that
+            never was. There are as many as are needed.
         rows: (n,) uint32.
         vectors: (n, width) uint8, as they are stored (`simdist.vectors.codec`).
     """
     inverse_lengths = pages.inverse_lengths.view(np.uint8)
     values = pages.values.view(np.uint8)
-    page, size, taken = bucket[0].last, bucket[0].size, 0
+    page, size = bucket[0].last, bucket[0].size
     for i in range(rows.shape[0]):
         slot = (size + i) % pages.rows.shape[1]
         if slot == 0:
-            following = fresh[taken]
-            if taken or size:
-                pages.following[page] = following
+            fresh = stock[0]
+            if fresh >= 0:
+                stock[0] = pages.following[fresh]
             else:
-                bucket[0].first = following
-            page = following
-            taken += 1
+                fresh = stock[1]
+                stock[1] += 1
+            if size + i:
+                pages.following[page] = fresh
+            else:
+                bucket[0].first = fresh
+            page = np.int32(fresh)
         pages.rows[page, slot] = rows[i]
         # Byte by byte: to compile what an assignment of slices may raise takes seconds.
         stored, target = vectors[i], values[page, slot]
@@ -147,26 +152,3 @@ def append_rows(
             target[j] = stored[INVERSE_LENGTH + j]
     bucket[0].last = page
     bucket[0].size = size + rows.shape[0]
-
-
-@compiled()
-def list_pages(
-    heads: NDArray[np.int32],
-    counts: NDArray[np.int64],
-    following: NDArray[np.int32],
-    listed: NDArray[np.int32],
-) -> None:
-    """List the pages of chains.
-
-    Args:
-        heads, counts: (n,) the chains' first pages, and how many they have.
-        following: of `Pages`.
-        listed: filled with them.
-    """
-    at = 0
-    for i in range(heads.shape[0]):
-        page = heads[i]
-        for _ in range(counts[i]):
-            listed[at] = page
-            at += 1
-            page = following[page]
