@@ -7,8 +7,8 @@ import sys
 from typing import Any
 
 from bench.index_data import Data, Vectors
-from bench.index_measure import Measured, MissingError
-from bench.peers.in_process import BUILD_EFFORT, EFFORTS, LINKS, Find, InProcess
+from bench.index_measure import Measured
+from bench.peers.in_process import BUILD_EFFORT, EFFORTS, LINKS, Find, InProcess, library
 
 # Built and searched by it; by unit vectors' distance, since products of it find nothing.
 CODE, METRIC = "SQ8U", "L2"
@@ -17,11 +17,7 @@ REFINED = "FP16"
 
 def glass(data: Data) -> Measured:
     """HNSW over 8 bits a feature, and the best ranked by 16."""
-    try:
-        # No distribution that we install: see docs/peers.md.
-        import glass as module  # type: ignore[import-not-found]
-    except ImportError as error:
-        raise MissingError("glass is not installed: docs/peers.md says why") from error
+    module = library("glass", "docs/peers.md says why, and what has it")
     # It tells of its progress on the standard output.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     module.set_num_threads(1)

@@ -102,9 +102,9 @@ class InProcess:
         note(f"{self.name}, {setting}: {opened:.1f} ms from disk to the first answer")
 
 
-def library(name: str) -> Any:
+def library(name: str, remedy: str = "pip install -e '.[bench]'") -> Any:
     """A peer's module, if it is installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise MissingError(f"{name} is not installed: pip install -e '.[bench]'") from error
+        raise MissingError(f"{name} is not installed: {remedy}") from error
