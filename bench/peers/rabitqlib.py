@@ -23,6 +23,8 @@ def rabitqlib_ivf(data: Data) -> Measured:
     cells = int(4 * count**0.5)
     index = module.IvfIndex(dim, count, cells, BITS, "ip")
     clusters = module.RaBitQKMeans(dim, cells, num_threads=1)
+    # The memory that numpy's BLAS takes at its first great product and keeps is no index's.
+    _nearest(data.vectors[:BLOCK], data.vectors[:cells])
     sample = np.sort(np.random.default_rng(0).permutation(count)[: 50 * cells])
 
     def fit() -> None:
