@@ -39,8 +39,9 @@ class Row:
         search_cpu_ms: CPU time a query, client and server, one query at a time.
         search_p50_ms: time that half of the queries waited at most.
         write_per_cpu_s: vectors a CPU second, client and server, hashing and quantising included,
-            fitting (`Fit`) not.
-        bytes_per_vector: growth of the server's or the process's memory, URIs of 60 bytes included.
+            fitting (`Fit`) not where it is apart.
+        bytes_per_vector: growth of the server's or the process's memory (of LanceDB: its folder),
+            URIs of 60 bytes included.
     """
 
     system: str

@@ -1,42 +1,27 @@
-"""The peers that work inside the process: hnswlib, FAISS, exact search; all on one thread."""
+"""hnswlib, FAISS, exact search."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from bench.index_data import URI_BYTES, Data, Vectors, uri
-from bench.index_measure import (
-    Clock,
-    Measured,
-    MissingError,
-    fit_cost,
-    measure,
-    own_memory,
-    write,
-)
+from bench.index_data import Data, Vectors
+from bench.index_measure import Measured
+from bench.peers.in_process import BLOCK, BUILD_EFFORT, EFFORTS, LINKS, Find, InProcess, library
 
-# As hnswlib, FAISS and Redis have it by default; the links of a node are twice as many at the
-# bottom.
-LINKS = 16
-BUILD_EFFORT = 200
-EFFORTS = (10, 16, 24, 32, 48, 64, 100, 200)
 CELLS_READ = (1, 2, 4, 8, 16, 32, 64)
 BITS = (512, 2048, 4096)
 # Of those that look at every row or its code.
 SCAN_QUERIES = 200
-# Vectors added at once: FAISS and hnswlib copy them.
-BLOCK = 16384
 
 
 def hnswlib(data: Data) -> Measured:
     """hnswlib's graph."""
-    library = _library("hnswlib")
+    hnsw = library("hnswlib")
     count, dim = data.vectors.shape
-    index = library.Index(space="ip", dim=dim)
+    index = hnsw.Index(space="ip", dim=dim)
 
     def add() -> None:
         index.init_index(max_elements=count, M=LINKS, ef_construction=BUILD_EFFORT)
@@ -47,10 +32,17 @@ def hnswlib(data: Data) -> Measured:
     def find(query: Vectors, n: int) -> Any:
         return index.knn_query(query, k=n, num_threads=1)[0][0]
 
-    system = _System("hnswlib", data, add)
+    system = InProcess("hnswlib", data, add)
     for effort in EFFORTS:
         index.set_ef(effort)
         system.measure(f"M {LINKS}, ef {effort}", find)
+
+    def load(path: str) -> Find:
+        opened = hnsw.Index(space="ip", dim=dim)
+        opened.load_index(path)
+        return lambda query, n: opened.knn_query(query, k=n, num_threads=1)[0][0]
+
+    system.measure_opening(f"M {LINKS}", index.save_index, load)
     return system.measured
 
 
@@ -59,12 +51,13 @@ def faiss_hnsw(data: Data) -> Measured:
     faiss = _faiss()
     index = faiss.IndexHNSWFlat(data.vectors.shape[1], LINKS, faiss.METRIC_INNER_PRODUCT)
     index.hnsw.efConstruction = BUILD_EFFORT
-    system = _System("faiss-hnsw", data, _adder(index, data))
+    system = InProcess("faiss-hnsw", data, _adder(index, data))
     for effort in EFFORTS:
         index.hnsw.efSearch = effort
         system.measure(
             f"M {LINKS}, ef {effort}", _finder(index), lambda: int(faiss.cvar.hnsw_stats.ndis)
         )
+    _measure_opening(system, f"M {LINKS}", faiss, index)
     return system.measured
 
 
@@ -81,7 +74,7 @@ def faiss_ivf(data: Data) -> Measured:
     def train() -> None:
         index.train(data.vectors[sample])
 
-    system = _System("faiss-ivf", data, _adder(index, data), train, setting)
+    system = InProcess("faiss-ivf", data, _adder(index, data), train, setting)
     for probes in (probes for probes in CELLS_READ if probes <= cells):
         index.nprobe = probes
         system.measure(
@@ -89,6 +82,7 @@ def faiss_ivf(data: Data) -> Measured:
             _finder(index),
             lambda: int(faiss.cvar.indexIVF_stats.ndis),
         )
+    _measure_opening(system, setting, faiss, index)
     return system.measured
 
 
@@ -102,7 +96,7 @@ def faiss_lsh(data: Data) -> Measured:
         # Random projections, of which there may be more than features.
         index = faiss.IndexLSH(data.vectors.shape[1], bits, True)
         # Kept, or the next would be measured in the memory that it left.
-        kept.append(system := _System("faiss-lsh", data, _adder(index, data)))
+        kept.append(system := InProcess("faiss-lsh", data, _adder(index, data)))
         system.measure(f"{bits} bits", _finder(index))
         measured.rows += system.measured.rows
     measured.notes.append(
@@ -115,7 +109,7 @@ def exact(data: Data) -> Measured:
     """Every vector compared with the query."""
     faiss = _faiss()
     index = faiss.IndexFlatIP(data.vectors.shape[1])
-    system = _System("exact", data.ask(SCAN_QUERIES), _adder(index, data))
+    system = InProcess("exact", data.ask(SCAN_QUERIES), _adder(index, data))
     reads = 0
 
     def find(query: Vectors, n: int) -> Any:
@@ -128,53 +122,7 @@ def exact(data: Data) -> Measured:
     return system.measured
 
 
-class _System:
-    """An index that was built in this process, with the URIs beside it."""
-
-    def __init__(
-        self,
-        name: str,
-        data: Data,
-        add: Callable[[], None],
-        fit: Callable[[], None] = lambda: None,
-        setting: str = "",
-    ) -> None:
-        self.name, self.data, self.clock = name, data, Clock()
-        self.measured = Measured()
-        count = len(data.vectors)
-
-        def add_all() -> None:
-            self.uris = np.fromiter(map(uri, range(count)), dtype=f"S{URI_BYTES}", count=count)
-            add()
-
-        self.written = write(self.clock, own_memory, count, add_all, fit)
-        if self.written.fit_cpu_s > 0.01:
-            self.measured.fits.append(fit_cost(name, setting, self.written))
-
-    def measure(
-        self,
-        setting: str,
-        find: Callable[[Vectors, int], Any],
-        rows_read: Callable[[], int] | None = None,
-    ) -> None:
-        def search(query: Vectors, n: int) -> list[bytes]:
-            found: list[bytes] = self.uris[find(query, n)].tolist()
-            return found
-
-        self.measured.rows.append(
-            measure(
-                self.name,
-                setting,
-                self.data,
-                self.written,
-                search,
-                clock=self.clock,
-                rows_read=rows_read,
-            )
-        )
-
-
-def _finder(index: Any) -> Callable[[Vectors, int], Any]:
+def _finder(index: Any) -> Find:
     def find(query: Vectors, n: int) -> Any:
         rows = index.search(query[None], n)[1][0]
         # -1: there were fewer.
@@ -191,16 +139,17 @@ def _adder(index: Any, data: Data) -> Callable[[], None]:
     return add
 
 
+def _measure_opening(system: InProcess, setting: str, faiss: Any, index: Any) -> None:
+    system.measure_opening(
+        setting,
+        lambda path: faiss.write_index(index, path),
+        lambda path: _finder(faiss.read_index(path)),
+    )
+
+
 def _faiss() -> Any:
-    faiss = _library("faiss")
+    faiss = library("faiss")
     faiss.omp_set_num_threads(1)
     # The memory that its BLAS takes at its first great product and keeps is no index's.
     faiss.IndexLSH(512, 512, True).add(np.ones((BLOCK, 512), np.float32))
     return faiss
-
-
-def _library(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        raise MissingError(f"{name} is not installed: pip install -e '.[bench]'") from error
