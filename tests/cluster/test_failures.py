@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from simdist.sources import (
 )
 from tests.cluster.conftest import assert_holds_exactly, refs_of
 from tests.conftest import PHOTOS
+from tests.servers import eventually
 
 FISH = PHOTOS / "fish" / "red-mullet.jpg"
 
@@ -222,15 +222,17 @@ class TestProgress:
 
         [node] = ray.nodes()  # type: ignore[no-untyped-call]
         url = f"http://127.0.0.1:{node['MetricsExportPort']}/metrics"
-        wanted = "ray_simdist_ingest_images_total{"
-        for _ in range(120):
+        lines: list[str] = []
+
+        def counted() -> bool:
+            """Of all ingests into this cluster; Ray has the figures some seconds later."""
             text = requests.get(url, timeout=5).text
-            if wanted in text:
-                break
-            time.sleep(0.5)
-        lines = [line for line in text.splitlines() if line.startswith("ray_simdist_ingest")]
-        [done] = [line for line in lines if line.startswith(wanted) and 'outcome="done"' in line]
-        assert float(done.rpartition(" ")[2]) >= 40
+            lines[:] = [line for line in text.splitlines() if line.startswith("ray_simdist_ingest")]
+            images = [line for line in lines if line.startswith("ray_simdist_ingest_images_total{")]
+            done = [line for line in images if 'outcome="done"' in line]
+            return bool(done) and float(done[0].rpartition(" ")[2]) >= 40
+
+        eventually(counted)
         assert {
             stage for stage in STAGES if any(f'stage="{stage}"' in line for line in lines)
         } == set(STAGES)
