@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+import numpy as np
 import psutil
 import requests
+from numpy.typing import NDArray
 
 from simdist.embedding import Embedder
 from simdist.index.collection import Collection
@@ -26,6 +28,8 @@ from tests.servers import free_port
 
 COLLECTION = "photos"
 START_SECONDS = 180
+# Most services of tests have the same photographs.
+_embedded: dict[tuple[str, bytes], NDArray[np.float32]] = {}
 
 
 @dataclass(frozen=True)
@@ -64,15 +68,20 @@ def _title(process: psutil.Process) -> str:
 
 @contextmanager
 def running_service(
-    redis_url: str, *arguments: str, folder: Path | str | None = None, **environment: str
+    redis_url: str,
+    *arguments: str,
+    module: str = "simdist",
+    folder: Path | str | None = None,
+    **environment: str,
 ) -> Iterator[Service]:
     """Start `simdist serve` with more arguments, wait until it is ready, stop it with Ctrl-C.
 
     Args:
+        module: what is run, a `simdist` of the tests' own.
         folder: its working folder; by default that of the tests.
     """
     port = free_port()
-    command = [sys.executable, "-m", "simdist", "serve", "--redis", redis_url, "--port", str(port)]
+    command = [sys.executable, "-m", module, "serve", "--redis", redis_url, "--port", str(port)]
     if "--collection" not in arguments:
         command += ["--collection", COLLECTION]
     forgotten = ("SIMDIST_REDIS_URL", "RAY_ADDRESS", "RAY_worker_niceness")
@@ -119,5 +128,14 @@ def index_photos(redis_url: str, embedder: Embedder, folder: Path = PHOTOS) -> C
     """Index the photographs of a folder as the collection `photos`."""
     refs = [ref for ref in list_folder(folder) if isinstance(ref, ImageRef)]
     collection = Collection.ensure(connect(redis_url), COLLECTION, model=embedder.model)
-    collection.add(embedder.embed_files([uri_path(ref.uri) for ref in refs]), refs)
+    collection.add(embedded_once(embedder, [uri_path(ref.uri) for ref in refs]), refs)
     return collection
+
+
+def embedded_once(embedder: Embedder, files: Sequence[Path]) -> NDArray[np.float32]:
+    """Embed files, but for those whose bytes were embedded for an earlier test."""
+    keys = [(embedder.model.id, file.read_bytes()) for file in files]
+    new = {key: file for key, file in zip(keys, files, strict=True) if key not in _embedded}
+    if new:
+        _embedded.update(zip(new, embedder.embed_files([*new.values()]), strict=True))
+    return np.stack([_embedded[key] for key in keys])

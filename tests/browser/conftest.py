@@ -23,7 +23,7 @@ from simdist.store import connect
 from tests.browser.visitor import Visitor
 from tests.conftest import PHOTOS
 from tests.servers import Server, running, valkey
-from tests.service import COLLECTION, Service, index_photos, running_service
+from tests.service import COLLECTION, Service, embedded_once, index_photos, running_service
 
 # Without what a browser asks its maker for.
 _QUIET = (
@@ -55,7 +55,7 @@ def store_server(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -
         tune(index_photos(server.url, embedder).partitions)
         refs = [ref for ref in list_folder(PHOTOS / "fish") if isinstance(ref, ImageRef)]
         fish = Collection.ensure(connect(server.url), "fish", model=embedder.model)
-        fish.add(embedder.embed_files([uri_path(ref.uri) for ref in refs]), refs)
+        fish.add(embedded_once(embedder, [uri_path(ref.uri) for ref in refs]), refs)
         yield server
 
 

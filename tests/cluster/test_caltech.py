@@ -33,15 +33,17 @@ pytestmark = [
     pytest.mark.timeout(1800),
 ]
 
-IMAGES = 9144
+# All of them, or every second one by its number.
+CHOSEN, IMAGES = ("*.jpg", 9144) if LONG else ("*[13579].jpg", 4601)
 # Clutter, and crops of another category: left out of accuracy figures (see the data's README).
 LEFT_OUT = {"BACKGROUND_Google", "Faces_easy"}
 QUERIES = 1000
 SMALL_SIZE = 64
-# Every second photograph, by its number.
-HALF = "*[13579].jpg"
-# What is read from a bucket: nine photographs of each category, or all.
-FROM_BUCKET, IN_BUCKET = ("*.jpg", IMAGES) if LONG else ("*_000?.jpg", 918)
+# What is read from a bucket: all of them, or five photographs of each category.
+FROM_BUCKET, IN_BUCKET = (CHOSEN, IMAGES) if LONG else ("*_000[13579].jpg", 510)
+# Of which a neighbour is sought, and how often it is of the same category: the fewer there are, the
+# farther it is.
+SOUGHT, AGREEMENT = ("*[13579].jpg", 0.89) if LONG else ("*[37].jpg", 0.85)
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +69,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def first_run(data_dir: Path, small: list[str]) -> str:
-    return simdist(data_dir, "ingest", str(CALTECH), *small)
+    return simdist(data_dir, "ingest", str(CALTECH), "--include", CHOSEN, *small)
 
 
 def stored(data_dir: Path, name: str, root: str) -> dict[str, tuple[str | None, bytes]]:
@@ -96,7 +98,7 @@ def test_all_photographs_are_indexed_and_a_second_run_indexes_none(
     assert f"{IMAGES:,} listed: {IMAGES:,} added, 0 replaced, 0 skipped, 0 failed" in first_run
     [status] = json.loads(simdist(data_dir, "status", "--json"))
     assert status["images"] == IMAGES
-    again = simdist(data_dir, "ingest", str(CALTECH), *small)
+    again = simdist(data_dir, "ingest", str(CALTECH), "--include", CHOSEN, *small)
     assert f"{IMAGES:,} listed: 0 added, 0 replaced, {IMAGES:,} skipped, 0 failed" in again
 
 
@@ -117,14 +119,14 @@ def test_a_bucket_gives_what_the_folder_gives(data_dir: Path, small: list[str]) 
 
 
 def test_the_nearest_neighbour_is_of_the_same_category(data_dir: Path) -> None:
-    """Leave-one-out through the hash tables, over half of the photographs."""
-    options = ["--include", HALF, "--model", "efficientnet-lite0", "--collection", "half"]
+    """Leave-one-out through the hash tables, over a part of the photographs."""
+    options = ["--include", SOUGHT, "--model", "efficientnet-lite0", "--collection", "part"]
     simdist(data_dir, "ingest", str(CALTECH), *options)
     with open_store(Settings.resolve(data_dir=data_dir)) as store:
-        collection = Collection.open(store, "half")
+        collection = Collection.open(store, "part")
         refs = [
             ref
-            for ref in open_source(str(CALTECH), selection=Selection(include=(HALF,))).entries
+            for ref in open_source(str(CALTECH), selection=Selection(include=(SOUGHT,))).entries
             if isinstance(ref, ImageRef) and ref.label not in LEFT_OUT
         ]
         searcher = Searcher(collection)
@@ -136,4 +138,5 @@ def test_the_nearest_neighbour_is_of_the_same_category(data_dir: Path) -> None:
             hits = searcher.search(record.vector, n=50)
             others = [hit for hit in hits if hit.uri != query.uri and hit.label not in LEFT_OUT]
             agreed += bool(others) and others[0].label == query.label
-    assert agreed / QUERIES >= 0.89
+    print(f"{agreed / QUERIES:.1%} of {len(refs):,}")
+    assert agreed / QUERIES >= AGREEMENT

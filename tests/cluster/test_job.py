@@ -48,7 +48,10 @@ def test_a_folder_is_indexed_searched_and_pruned(
     assert simdist.Searcher(collection).search(stored.vector, n=1)[0].uri == clownfish.uri
 
     assert ingest().skipped == 40
-    assert ingest(force=True).replaced == 40
+    forced = ingest(force=True)
+    assert (forced.added, forced.replaced, forced.skipped) == (0, 40, 0)
+    assert_holds_exactly(collection, refs_of(folder))
+    assert ingest().skipped == 40
     shutil.rmtree(folder / "fish")
     assert ingest(prune=True).pruned == 8
     assert_holds_exactly(collection, refs_of(folder))

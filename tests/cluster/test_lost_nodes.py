@@ -15,13 +15,14 @@ import simdist
 from simdist.embedding import Embedder
 from simdist.errors import SimdistError
 from simdist.search.searcher import Searcher
+from simdist.sources import uri_path
 from simdist.store import Store, connect, layout
 from tests.cluster.conftest import refs_of, without_servers
 from tests.cluster.nodes import WATCHFUL, ray_cluster
 from tests.conftest import PHOTOS, QUERIES
 from tests.deployed import DeployedServer, deployed_cluster, set_up, whole
 from tests.servers import eventually, wait_until_written
-from tests.service import COLLECTION, running_service
+from tests.service import COLLECTION, embedded_once, running_service
 
 PARTITIONS = 6
 # A head, and two nodes for the work.
@@ -42,8 +43,7 @@ def test_a_node_of_each_is_lost_and_replaced(
     ):
         url = f"rediss://simdist@localhost:{redis[0].port}?ssl_ca_certs={redis[0].ca}"
         on_them = ("--redis", url, "--ray-address", ray.address)
-        done = ingest(folder, *on_them)
-        assert done.returncode == 0, done.stderr
+        index_some(url, embedder, folder)
         with (
             closing(connect(url)) as store,
             running_service(url, *on_them[2:], "--workers", "2") as service,
@@ -74,6 +74,16 @@ def test_a_node_of_each_is_lost_and_replaced(
 
 
 FISH = QUERIES / "fish.jpg"
+
+
+def index_some(url: str, embedder: Embedder, folder: Path) -> None:
+    """Index the photographs of a folder in this process."""
+    with closing(connect(url)) as store:
+        collection = simdist.Collection.ensure(
+            store, COLLECTION, model=embedder.model, partitions=PARTITIONS
+        )
+        refs = refs_of(folder)
+        collection.add(embedded_once(embedder, [uri_path(ref.uri) for ref in refs]), refs)
 
 
 def ingest(place: Path, *options: str) -> subprocess.CompletedProcess[str]:

@@ -145,7 +145,10 @@ def test_faults_under_load(redis: Server, photos: Path, embedder: Embedder, tmp_
         wait_until(answers_all)
         assert_good_again(load, "Redis went back in time")
         assert not any(tools_found(service, tool * 20))
-        ingest(redis, tmp_path / "tools")
+        if LONG:
+            ingest(redis, tmp_path / "tools")
+        else:
+            index_photos(redis.url, embedder, tmp_path / "tools")
         assert_good_again(load, "the same ingest ran again")
         assert all(tools_found(service, tool * 20))
     assert [answer for answer in load.answers if answer.fault] == []
@@ -167,7 +170,9 @@ def tools_found(service: Service, bodies: list[str]) -> Iterator[bool]:
 def test_scaling_under_load_loses_nothing(redis: Server, photos: Path, embedder: Embedder) -> None:
     index_photos(redis.url, embedder, photos)
     asked = asks(redis, embedder, photos)[:2]
-    with running_service(redis.url, "--workers", "1:4") as service:
+    # In two minutes, or in half of one.
+    module = "simdist" if LONG else "tests.cluster.hasty"
+    with running_service(redis.url, "--workers", "1:4", module=module) as service:
         with loaded(service, asked, 1) as steady:
             assert len(service.processes(WORKER)) == 1
             with loaded(service, asked, CLIENTS - 1) as peak:

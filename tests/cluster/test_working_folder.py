@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from simdist.embedding import Embedder
 from tests.command_line import tool
 from tests.conftest import PHOTOS
-from tests.service import running_service
+from tests.servers import running, valkey
+from tests.service import index_photos, running_service
 
 # What simdist and its workers import, the last two by names of their own.
 NAMES = ("numpy", "torch", "ray", "redis", "PIL", "json", "cluster", "simdist")
@@ -76,19 +78,16 @@ def test_an_ingest_and_a_search_import_nothing_of_the_working_folder(
     assert photo.as_uri() in found
 
 
-def test_a_service_imports_nothing_of_the_working_folder(folder: Path, valkey_url: str) -> None:
+def test_a_service_imports_nothing_of_the_working_folder(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, embedder: Embedder
+) -> None:
     """Neither its workers nor what starts HAProxy."""
-    served = ("--collection", "working-service")
-    run(
-        folder,
-        [str(tool("simdist"))],
-        *("ingest", "photos", *served, "--model", "efficientnet-lite0", "--actors", "1"),
-        redis_url=valkey_url,
-    )
     set_traps(folder, NAMES[:-1])
     photo = next((folder / "photos").iterdir())
-    with running_service(valkey_url, *served, folder=folder) as service:
-        body = photo.read_bytes()
-        answer = service.post("/v1/search", data=body, headers={"Content-Type": "image/jpeg"})
-        assert answer.json()["hits"][0]["uri"] == photo.as_uri(), json.dumps(answer.json())
+    with running(valkey(), tmp_path_factory.mktemp("valkey")) as server:
+        index_photos(server.url, embedder, folder / "photos")
+        with running_service(server.url, folder=folder) as service:
+            body = photo.read_bytes()
+            answer = service.post("/v1/search", data=body, headers={"Content-Type": "image/jpeg"})
+            assert answer.json()["hits"][0]["uri"] == photo.as_uri(), json.dumps(answer.json())
     assert not (folder / "sprung").exists(), (folder / "sprung").read_text()

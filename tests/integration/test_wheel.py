@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -55,28 +56,46 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="module", params=["uv", "pip"])
-def home(
+PINNED = ("--constraint", ROOT / "constraints.txt")
+
+
+@contextmanager
+def environment(home: Path) -> Iterator[Path]:
+    """The Python of an environment in this folder, without packages."""
+    uv("venv", "--quiet", "--seed", "--python", sys.executable, home / "env", cwd=home)
+    yield home / "env" / "bin" / "python"
+    shutil.rmtree(home)
+
+
+@pytest.fixture(scope="module")
+def by_uv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with an environment in which uv has installed simdist."""
+    home = tmp_path_factory.mktemp("uv")
+    with environment(home) as python:
+        uv("pip", "install", "--quiet", "--python", python, *PINNED, wheel, cwd=home)
+        yield home
+
+
+@pytest.fixture(scope="module")
+def by_pip(
     request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """A folder with an environment in which simdist is installed.
+    """One in which pip has installed it.
 
     It takes pip minutes to install the dependencies. So it does that before a release only; else
-    they are there, and without an index pip says so if one of them is not as the wheel wants it.
+    they are uv's, and without an index pip says so if one of them is not as the wheel wants it.
     """
-    home = tmp_path_factory.mktemp(request.param)
-    pinned = ("--constraint", ROOT / "constraints.txt")
+    if LONG:
+        home = tmp_path_factory.mktemp("pip")
+        with environment(home) as python:
+            run(python, "-m", "pip", "install", "--quiet", *PINNED, wheel, cwd=home)
+            yield home
+        return
+    home = request.getfixturevalue("by_uv")
     python = home / "env" / "bin" / "python"
-    uv("venv", "--quiet", "--seed", "--python", sys.executable, home / "env", cwd=home)
-    if request.param == "uv" or not LONG:
-        uv("pip", "install", "--quiet", "--python", python, *pinned, wheel, cwd=home)
-    if request.param == "pip":
-        if not LONG:
-            uv("pip", "uninstall", "--quiet", "--python", python, "simdist", cwd=home)
-        options = pinned if LONG else ("--no-index",)
-        run(python, "-m", "pip", "install", "--quiet", *options, wheel, cwd=home)
+    uv("pip", "uninstall", "--quiet", "--python", python, "simdist", cwd=home)
+    run(python, "-m", "pip", "install", "--quiet", "--no-index", wheel, cwd=home)
     yield home
-    shutil.rmtree(home)
 
 
 def test_it_has_all_files_of_the_packages(wheel: Path) -> None:
@@ -91,12 +110,16 @@ def test_it_has_all_files_of_the_packages(wheel: Path) -> None:
     assert found == wanted
 
 
-def test_installed_it_ingests_and_searches(home: Path) -> None:
+@pytest.mark.parametrize("installed", ["by_uv", "by_pip"])
+def test_installed_it_ingests_and_searches(
+    request: pytest.FixtureRequest, tmp_path: Path, installed: str
+) -> None:
+    home, environment = tmp_path, request.getfixturevalue(installed) / "env"
     (home / "photos").mkdir()
     fish = sorted((PHOTOS / "fish").glob("*.jpg"))[:3]
     for photo in fish:
         shutil.copy(photo, home / "photos")
-    binaries = home / "env" / "bin"
+    binaries = environment / "bin"
     assert "No broken requirements" in run(binaries / "python", "-m", "pip", "check", cwd=home)
     data = {"SIMDIST_DATA_DIR": str(home / "data")}
     options = ("--collection", "demo")
@@ -108,4 +131,4 @@ def test_installed_it_ingests_and_searches(home: Path) -> None:
     [found] = json.loads(run(binaries / "simdist", *search, cwd=home, **data))
     assert found["hits"][0]["uri"] == file_uri(home / query)
     where = run(binaries / "python", "-c", "import simdist; print(simdist.__file__)", cwd=home)
-    assert Path(where.strip()).is_relative_to(home / "env")
+    assert Path(where.strip()).is_relative_to(environment)

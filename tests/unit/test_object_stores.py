@@ -24,7 +24,7 @@ from simdist.sources import (
     reading,
 )
 from simdist.sources.objects import Address
-from tests.conftest import PHOTOS
+from tests.conftest import LONG, PHOTOS
 from tests.object_store import FlakyProxy, ObjectStore, running_many_keys
 
 FISH = PHOTOS / "fish"
@@ -104,8 +104,9 @@ def resident() -> int:
 
 
 @pytest.mark.slow
-def test_a_million_keys_are_streamed_in_little_memory() -> None:
-    with running_many_keys(1_000_000, 50) as url:
+def test_many_keys_are_streamed_in_little_memory() -> None:
+    keys = 1_000_000 if LONG else 250_000
+    with running_many_keys(keys, 50) as url:
         access = Access.resolve(endpoint_url=url, anonymous=True)
         entries = open_source("s3://many", access=access).entries
         assert len(list(islice(entries, 1000))) == 1000
@@ -113,11 +114,11 @@ def test_a_million_keys_are_streamed_in_little_memory() -> None:
         assert int(requests.get(f"{url}/count", timeout=30).text) <= 40_000
         assert sum(1 for _ in islice(entries, 99_000)) == 99_000
         after_some = resident()
-        assert sum(1 for _ in entries) == 900_000
-        # They would be 400 MB.
+        assert sum(1 for _ in entries) == keys - 100_000
+        # A million would be 400 MB.
         assert resident() - after_some < 40_000_000
         # Side by side costs a page a folder at the most.
-        assert int(requests.get(f"{url}/count", timeout=30).text) <= 1_060_000
+        assert int(requests.get(f"{url}/count", timeout=30).text) <= keys + 60_000
 
 
 def test_a_listing_that_is_left_early_ends(s3: ObjectStore) -> None:

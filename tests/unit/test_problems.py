@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 
 import pytest
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +13,12 @@ from cluster.service.http.bodies import parsed
 from cluster.service.http.models import BatchRequest, SearchRequest
 from cluster.service.http.problems import ProblemError
 from simdist import errors
-from simdist.errors import SimdistError
+from simdist.cli.remedies import with_remedy
+from simdist.errors import CollectionError, SimdistError
+from simdist.index.collection import Collection
+from simdist.store import connect
+from tests.collections import create
+from tests.servers import empty
 
 
 def _all(kind: type[SimdistError]) -> list[type[SimdistError]]:
@@ -58,6 +64,20 @@ def test_callers_are_not_told_what_only_operators_can_fix(kind: type[SimdistErro
     problem = ProblemError.of(kind("redis://user:secret@10.0.0.1:6379 does not answer"))
     assert "secret" not in problem.detail
     assert "10.0.0.1" not in problem.detail
+
+
+def test_callers_are_not_told_of_collections_that_are_not_served(valkey_url: str) -> None:
+    """Whoever runs a command is; a caller may know that one that is served is gone."""
+    with closing(connect(valkey_url)) as store:
+        empty(store)
+        create(store, "not-for-callers")
+        with pytest.raises(CollectionError) as caught:
+            Collection.open(store, "served")
+    problem = ProblemError.of(caught.value)
+    assert problem.status == 409
+    assert "there is no collection 'served'" in problem.detail
+    assert "not-for-callers" not in problem.detail
+    assert "there are: not-for-callers" in with_remedy(caught.value)
 
 
 @pytest.mark.parametrize("kind", [errors.BusyError, errors.VectorError, errors.UsageError])

@@ -30,7 +30,7 @@ from simdist.errors import (
 from simdist.sources import ImageRef, open_source
 from simdist.training.job import Progress, Trained, TrainingOptions
 from simdist.training.train import train
-from tests.conftest import PHOTOS
+from tests.conftest import LONG, PHOTOS
 
 pytestmark = pytest.mark.slow
 
@@ -129,7 +129,7 @@ def test_killed_after_an_epoch_it_comes_to_the_same_weights(
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     checkpoint = tmp_path / "bundle.training" / "checkpoint.pt"
     seen = 0
-    for _ in range(2):
+    for _ in range(2 if LONG else 1):
         process = subprocess.Popen(
             command,
             cwd=tmp_path,
