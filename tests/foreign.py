@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from cluster.service.http.models import HitAnswer
+from cluster.service.http.models import as_json, hit_answer
 from simdist.errors import CollectionError, ModelError, SimdistError, SourceError, StoreError
 from simdist.index.buckets import unpack_reading
 from simdist.search.question import Hit
@@ -69,7 +69,7 @@ def _packed(refs: Sequence[ImageRef]) -> list[bytes]:
 def _shown(record: layout.Record) -> None:
     """Check that it can be answered: strict JSON in UTF-8."""
     hit = Hit(record.uri, 0.5, record.label, record.metadata)
-    json.loads(HitAnswer.of(hit).model_dump_json(), parse_constant=_no_json)
+    json.loads(as_json(hit_answer(hit)), parse_constant=_no_json)
 
 
 def _no_json(text: str) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from simdist.search.searcher import Searcher
+
+M = TypeVar("M", bound=MetricWrapperBase)
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 # Seconds: a warm search takes a fraction of a millisecond, an image on a CPU tens.
@@ -32,6 +35,7 @@ class ServiceMetrics:
     def __init__(self, worker: str) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
         self._worker = worker
+        self._known: dict[tuple[MetricWrapperBase, tuple[str, ...]], MetricWrapperBase] = {}
         self._requests = Counter(
             "simdist_requests", "Requests", ["worker", "route", "status"], registry=self._registry
         )
@@ -76,25 +80,32 @@ class ServiceMetrics:
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count a request."""
-        self._requests.labels(self._worker, route, str(status)).inc()
-        self._seconds.labels(self._worker, route).observe(seconds)
+        self._one(self._requests, route, str(status)).inc()
+        self._one(self._seconds, route).observe(seconds)
 
     def stage(self, stage: str, seconds: float) -> None:
         """Count what a stage of a request took."""
-        self._stages.labels(self._worker, stage).observe(seconds)
+        self._one(self._stages, stage).observe(seconds)
 
-    def under_way(self, requests: int) -> None:
-        """Set how many requests there are at the moment."""
-        self._under_way.labels(self._worker).set(requests)
+    def under_way(self, count: Callable[[], int]) -> None:
+        """Have a function tell how many requests there are at the moment, when somebody asks."""
+        self._one(self._under_way).set_function(count)
 
-    def searched(self, searcher: Searcher, recall: float | None) -> None:
-        """Count a search."""
+    def searched(self, searcher: Searcher, recall: float | None, searches: int = 1) -> None:
+        """Count searches."""
         # Two digits: whatever callers ask for, there are a hundred series at most.
         wish = "default" if recall is None else f"{recall:.2f}"
         name = searcher.collection.name
-        self._searches.labels(self._worker, name, wish).inc()
-        self._rows_read.labels(self._worker, name).set(searcher.rows_read)
-        self._cache_misses.labels(self._worker, name).set(searcher.cache_misses)
+        self._one(self._searches, name, wish).inc(searches)
+        self._one(self._rows_read, name).set(searcher.rows_read)
+        self._one(self._cache_misses, name).set(searcher.cache_misses)
+
+    def _one(self, family: M, *labels: str) -> M:
+        """What is counted under these labels; `labels()` takes longer than counting."""
+        key = family, labels
+        if key not in self._known:
+            self._known[key] = family.labels(self._worker, *labels)
+        return cast(M, self._known[key])
 
     def collect(self) -> list[Metric]:
         """All of them, as they are now."""

@@ -17,6 +17,7 @@ from PIL import Image
 
 from cluster.service.config import ServiceConfig
 from cluster.service.metrics import ServiceMetrics
+from cluster.service.searching import Searching
 from cluster.service.turns import Turns
 from simdist.embedding import Preprocessing
 from simdist.errors import (
@@ -80,8 +81,7 @@ class QueryWorker:
         self._check: asyncio.Future[object] | None = None
         self._checked = 0.0
         self._searchers: dict[str, Searcher] = {}
-        # One thread: a searcher is for one, and on one core two would only take turns.
-        self._searching = ThreadPoolExecutor(1, thread_name_prefix="simdist-search")
+        self._searching = Searching(self._searcher, self._forget, self.metrics)
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="simdist-read")
         self._fetching = Turns(_FETCHERS, each=_FETCHERS_EACH, name="simdist-fetch")
         self._files = ThreadPoolExecutor(_FILES, thread_name_prefix="simdist-files")
@@ -140,7 +140,7 @@ class QueryWorker:
         if data is not None:
             vector = await self._embed(data, self.collection(question.collection))
             question = question.by_vector(vector)
-        return await self._in(self._searching, partial(self._search, question), stage="search")
+        return await self._searching.ask(question)
 
     async def image(self, digest: bytes, collection: str | None) -> IndexedImage:
         """What is stored of an image, by `layout.uri_digest`.
@@ -268,18 +268,9 @@ class QueryWorker:
             except (RayActorError, DeploymentUnavailableError):
                 await asyncio.sleep(_PAUSE)
 
-    def _search(self, question: Question) -> list[Hit]:
-        searcher = self._searcher(question.collection)
-        try:
-            hits = searcher.ask(question)
-        except UnknownImageError:
-            raise
-        except CollectionError:
-            # Perhaps it was dropped and made anew: the next request opens it again.
-            self._searchers.pop(searcher.collection.name, None)
-            raise
-        self.metrics.searched(searcher, question.recall)
-        return hits
+    def _forget(self, searcher: Searcher) -> None:
+        """Open a collection anew for the next request: perhaps it was dropped and made again."""
+        self._searchers.pop(searcher.collection.name, None)
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         """Await work as long as a request may take."""

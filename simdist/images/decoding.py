@@ -19,6 +19,7 @@ from simdist.images.limits import FORMATS, MAX_PIXELS, Pixels, check_size
 from simdist.images.resizing import Resize
 
 _BAND = 256  # lines
+_SIGNATURE = 16  # bytes that say what a file is
 
 _UPRIGHT = {  # EXIF orientation -> what undoes it
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -98,6 +99,22 @@ def open_image(data: bytes, *, at_least: int | None = None) -> Image.Image:
         whole = _load(picture, at_least=at_least)
         turn = _upright(picture)
         return whole if turn is None else whole.transpose(turn)
+
+
+def begins_as_image(data: bytes) -> bool:
+    """Whether bytes begin as a file of one of the formats does; a BMP takes only two for that."""
+    Image.init()
+    return any(Image.OPEN[name][1](data[:_SIGNATURE]) for name in FORMATS)  # type: ignore[misc]
+
+
+def is_image(data: bytes) -> bool:
+    """Whether bytes have the header of an image; what follows may be damaged."""
+    try:
+        with _errors():
+            _open(data)
+    except ImageError:
+        return False
+    return True
 
 
 @contextlib.contextmanager

@@ -89,9 +89,11 @@ class Client:
             ServiceError: the service cannot be reached, or refuses.
         """
         asked = _fields(question)
-        image = asked.pop("image", None)
-        if image is not None:
-            return self._send("POST", "/v1/search", _hits, params=asked, data=image)
+        body = asked.pop("image", None)
+        if "vector" in asked:
+            body = _float32(asked.pop("vector"))
+        if body is not None:
+            return self._send("POST", "/v1/search", _hits, params=asked, data=body)
         return self._send("POST", "/v1/search", _hits, json=asked)
 
     def search(self, *, image: Path | bytes | None = None, **question: Any) -> list[Hit]:
@@ -107,9 +109,9 @@ class Client:
 
     def search_many(self, vectors: ArrayLike, **question: Any) -> list[list[Hit]]:
         """As `search` by each of several vectors, (q, dim), in one request."""
-        questions = [Question(vector=vector, **question) for vector in np.asarray(vectors)]
-        queries = [_fields(one) for one in questions]
-        return self._send("POST", "/v1/search/batch", _results, json={"queries": queries})
+        asked = _fields(Question(vector=vectors, **question))
+        body = _float32(asked.pop("vector"))
+        return self._send("POST", "/v1/search/batch", _results, params=asked, data=body)
 
     def collections(self) -> list[Mapping[str, Any]]:
         """The collections that are served: name, images, dim, model, recalls."""
@@ -195,9 +197,12 @@ def _fields(question: Question) -> dict[str, Any]:
     given = {name: value for name, value in given.items() if value is not None}
     if not given.keys() & set(WAYS):
         raise UsageError(f"search by one of {', '.join(WAYS)}")
-    if "vector" in given:
-        given["vector"] = np.asarray(given["vector"], np.float32).tolist()
     return given
+
+
+def _float32(vectors: ArrayLike) -> bytes:
+    """As the API takes vectors that are not in JSON, which takes several times as long to read."""
+    return np.asarray(vectors, "<f4").tobytes()
 
 
 def _hits(answer: Mapping[str, Any]) -> list[Hit]:

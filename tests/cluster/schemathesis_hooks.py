@@ -12,12 +12,14 @@ from hypothesis import strategies
 from tests.conftest import QUERIES
 
 _PHOTOS = [path.read_bytes() for path in sorted(QUERIES.glob("*.jpg"))]
-_IMAGES = strategies.sampled_from(_PHOTOS) | strategies.binary(max_size=1000)
-_IDS = os.environ["SIMDIST_IMAGE_IDS"].split(",")
 _DIM = 1280
+_VECTOR = b"\x00\x00\x80\x3f" * _DIM
+_IMAGES = strategies.sampled_from(_PHOTOS) | strategies.binary(max_size=1000)
+_BYTES = _IMAGES | strategies.sampled_from([_VECTOR, 2 * _VECTOR])
+_IDS = os.environ["SIMDIST_IMAGE_IDS"].split(",")
 
-for media_type in ("image/*", "application/octet-stream"):
-    schemathesis.openapi.media_type(media_type, _IMAGES)
+schemathesis.openapi.media_type("image/*", _IMAGES)
+schemathesis.openapi.media_type("application/octet-stream", _BYTES)
 
 
 @schemathesis.hook

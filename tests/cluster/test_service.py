@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import ipaddress
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
 import pytest
 import requests
+from numpy.typing import NDArray
 
 import simdist
 from simdist.embedding import Embedder
@@ -94,6 +97,24 @@ class TestSameAnswers:
         assert [client.search(vector=vector, n=7) for vector in vectors] == expected
         assert client.search_many(vectors, n=7) == expected
 
+    def test_by_vectors_as_json_and_as_bytes(self, service: Service) -> None:
+        vectors = np.random.default_rng(2).normal(size=(3, 1280)).astype("<f4")
+        numbers = vectors.tolist()
+        expected = service.post("/v1/search", json={"vector": numbers[0], "n": 3}).json()
+        assert len(expected["hits"]) == 3
+        queries = {"queries": [{"vector": vector, "n": 3} for vector in numbers]}
+        batch = service.post("/v1/search/batch", json=queries).json()
+        assert batch["results"][0] == expected
+        raw = {"Content-Type": "application/octet-stream"}
+        for one, many in (
+            (vectors[0].tobytes(), vectors.tobytes()),
+            map(_saved, (vectors[0], vectors)),
+        ):
+            found = service.post("/v1/search?n=3", data=one, headers=raw)
+            assert found.json() == expected
+            found = service.post("/v1/search/batch?n=3", data=many, headers=raw)
+            assert found.json() == batch
+
     def test_on_the_command_line(
         self, service: Service, cli: CommandLine, searcher: Searcher, embedder: Embedder
     ) -> None:
@@ -123,6 +144,34 @@ class TestHowToSearch:
         results = service.post("/v1/search/batch", json={"queries": queries}).json()["results"]
         assert results[0]["hits"][0]["uri"] == HORSES
         assert results[1]["error"]["status"] == 404
+
+    def test_bytes_that_are_no_vectors(self, service: Service) -> None:
+        refused = {
+            ("/v1/search", bytes(5119)): "5,119 bytes where a vector, 1,280 float32 numbers",
+            ("/v1/search", bytes(5120)): "not finite or of length zero",
+            ("/v1/search", _saved(np.ones(1280))): "float64; save little-endian float32",
+            ("/v1/search?n=0", np.ones(1280, "<f4").tobytes()): "query.n: Input should be greater",
+            ("/v1/search?m=1", np.ones(1280, "<f4").tobytes()): "query.m: Extra inputs are not",
+            ("/v1/search/batch", bytes(65 * 5120)): "there may be 64",
+            ("/v1/search/batch", FISH.read_bytes()): "not a body of vectors",
+        }
+        for (path, body), said in refused.items():
+            raw = {"Content-Type": "application/octet-stream"}
+            answer = service.post(path, data=body, headers=raw)
+            assert (answer.status_code, answer.json()["status"]) == (422, 422), path
+            assert said in answer.json()["detail"]
+        image = service.post("/v1/search/batch", data=b"", headers={"Content-Type": "image/jpeg"})
+        assert (
+            image.json()["detail"]
+            == "send application/json, or vectors as application/octet-stream"
+        )
+
+    def test_options_of_the_address_count_where_json_says_nothing(self, service: Service) -> None:
+        queries = {"queries": [{"uri": HORSES}, {"uri": HORSES, "n": 2}]}
+        results = service.post("/v1/search/batch?n=1", json=queries).json()["results"]
+        assert [len(result["hits"]) for result in results] == [1, 2]
+        [hit] = service.post("/v1/search?n=1", json={"uri": HORSES}).json()["hits"]
+        assert hit["uri"] == HORSES
 
     def test_invalid_requests(
         self, service: Service, client: simdist.Client, tmp_path: Path
@@ -285,6 +334,13 @@ def test_a_client_is_not_sent_to_web_pages() -> None:
         client.collections()
     assert caught.value.status == 0
     assert isinstance(caught.value.__cause__, requests.ConnectionError)
+
+
+def _saved(array: NDArray[Any]) -> bytes:
+    """The bytes of a NumPy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
 
 
 def _listening(

@@ -62,13 +62,7 @@ def _methods(request: Request) -> list[str]:
 async def _answer_invalid(_: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return _lost(error)
-    errors = [
-        {"field": ".".join(str(part) for part in one["loc"]), "detail": str(one["msg"])}
-        for one in error.errors()
-    ]
-    first = errors[0]
-    detail = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
-    return ProblemError(422, detail, errors=errors).response()
+    return ProblemError.invalid(error.errors()).response()
 
 
 def _lost(error: Exception) -> Response:

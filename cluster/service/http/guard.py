@@ -12,11 +12,12 @@ import time
 from collections.abc import MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -47,6 +48,15 @@ _REFUSED_BYTES = 2 * MAX_UPLOAD
 
 _READ_ONLY = ProblemError(403, "this token may read only; adding and deleting takes a write token")
 FAILED = ProblemError(500, "the service failed; this is a defect: tell its operator")
+
+
+def _encoded(policy: str) -> list[tuple[bytes, bytes]]:
+    headers = HEADERS | {"Content-Security-Policy": policy}
+    return [(name.lower().encode(), value.encode()) for name, value in headers.items()]
+
+
+# What answers carry, as the server takes it.
+_ON_ANSWERS, _ON_PAGES = _encoded(POLICY), _encoded(PAGE_POLICY)
 
 _log = logging.getLogger(__name__)
 
@@ -97,6 +107,7 @@ class Guard:
         self._metrics = metrics
         self._bearers = Bearers(config)
         self._under_way = 0
+        metrics.under_way(lambda: self._under_way)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -160,7 +171,6 @@ class Guard:
     ) -> None:
         """Let the application answer, within the deadline."""
         self._under_way += 1
-        self._metrics.under_way(self._under_way)
         try:
             async with asyncio.timeout(self._config.deadline):
                 await self._app(scope, _limited(receive, limit, progress), send)
@@ -173,7 +183,6 @@ class Guard:
             raise ProblemError(503, f"no answer within {seconds}", headers=RETRY_AFTER) from error
         finally:
             self._under_way -= 1
-            self._metrics.under_way(self._under_way)
 
     def _check_site(self, headers: Headers, scope: Scope) -> None:
         """Refuse what a page of another site has a browser send.
@@ -258,6 +267,7 @@ def _check_path(path: str) -> None:
         raise ProblemError(400, "the path has a space or a character that cannot be printed")
 
 
+@lru_cache(maxsize=64)  # or it takes as long as all else that is checked
 def _is_loopback(host: str) -> bool:
     """Whether a Host header names this machine."""
     try:
@@ -279,9 +289,7 @@ def _route(scope: Scope) -> str:
 
 
 def _add_headers(message: MutableMapping[str, Any], *, page: bool) -> None:
-    headers = MutableHeaders(scope=message)
-    for name, value in HEADERS.items():
-        headers[name] = value
-    headers["Content-Security-Policy"] = PAGE_POLICY if page else POLICY
-    if not page and "cache-control" not in headers:
-        headers["Cache-Control"] = "no-store"
+    headers = [*message["headers"], *(_ON_PAGES if page else _ON_ANSWERS)]
+    if not page and not any(name == b"cache-control" for name, _ in headers):
+        headers.append((b"cache-control", b"no-store"))
+    message["headers"] = headers

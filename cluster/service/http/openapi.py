@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from cluster.service.http.bodies import IMAGE_TYPES
+from cluster.service.http.bodies import BYTES, IMAGE_TYPES
 from cluster.service.http.guard import is_open
 from cluster.service.http.models import (
     AddRequest,
@@ -59,12 +59,16 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: _PROBLEMS[status] | {"content": _PROBLEM} for status in statuses}
 
 
-def body(model: type[BaseModel], *, images: bool = False) -> dict[str, Any]:
-    """A route's body: JSON, or an image as well."""
+def body(
+    model: type[BaseModel], *, images: bool = False, binary: str | None = None
+) -> dict[str, Any]:
+    """A route's body: JSON, or an image as well, or bytes that are described."""
     schema = {"$ref": _COMPONENT.format(model=model.__name__)}
     content: dict[str, Any] = {"application/json": {"schema": schema}}
     if images:
         content |= dict.fromkeys(IMAGE_TYPES, BINARY)
+    if binary:
+        content[BYTES] = {"schema": BINARY["schema"] | {"description": binary}}
     return {"requestBody": {"required": True, "content": content}}
 
 

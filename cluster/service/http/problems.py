@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -88,6 +88,17 @@ class ProblemError(Exception):
         headers = RETRY_AFTER if status == HTTPStatus.SERVICE_UNAVAILABLE else None
         kind = getattr(error, "problem_type", "about:blank")
         return cls(status, next(hidden, str(error)), kind=kind, headers=headers)
+
+    @classmethod
+    def invalid(cls, found: Iterable[Mapping[str, Any]]) -> ProblemError:
+        """What a caller is told of the errors that pydantic finds in a request."""
+        errors = [
+            {"field": ".".join(str(part) for part in one["loc"]), "detail": str(one["msg"])}
+            for one in found
+        ]
+        first = errors[0]
+        detail = f"{first['field']}: {first['detail']}" if first["field"] else first["detail"]
+        return cls(422, detail, errors=errors)
 
     def as_json(self) -> dict[str, Any]:
         """The body."""

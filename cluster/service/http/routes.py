@@ -12,21 +12,19 @@ from starlette.types import ASGIApp
 import simdist
 from cluster.service import metrics as service_metrics
 from cluster.service.http.bearers import IMAGE_COST, charge
-from cluster.service.http.bodies import image, is_json, parsed
+from cluster.service.http.bodies import binary, is_json, parsed
 from cluster.service.http.errors import answer_errors
 from cluster.service.http.guard import Guard, require_write
 from cluster.service.http.models import (
+    MAX_BATCH,
     AddAnswer,
     AddRequest,
     BatchAnswer,
-    BatchError,
     BatchRequest,
     CollectionAnswer,
     CollectionsAnswer,
     DeleteAnswer,
-    HitAnswer,
     ImageAnswer,
-    ProblemAnswer,
     SearchAnswer,
     SearchOptions,
     SearchRequest,
@@ -44,18 +42,17 @@ from cluster.service.http.openapi import (
 )
 from cluster.service.http.page import page_routes
 from cluster.service.http.problems import ProblemError
+from cluster.service.http.searches import Searches, Shortcut, Shortcuts
 from cluster.service.http.thumbnails import ThumbnailCache, thumbnail
 from cluster.service.worker import QueryWorker
 from simdist.errors import (
     ImageError,
-    SimdistError,
     SourceError,
     UnknownImageError,
     UsageError,
 )
 from simdist.index.collection import Collection
 from simdist.index.tuning import stored_tunings
-from simdist.search.question import Hit, Question
 from simdist.sources.originals import OriginalError
 
 _TAGS = [
@@ -63,6 +60,11 @@ _TAGS = [
     {"name": "images", "description": "Look at, add and delete single images."},
     {"name": "service", "description": "What is served, and how it is."},
 ]
+_VECTOR = (
+    "An image; or a vector: as many little-endian float32 numbers as the collection has dimensions "
+    "(`dim`), one after the other, or a NumPy file (`.npy`) of them."
+)
+_VECTORS = f"Up to {MAX_BATCH} vectors: float32 numbers, or a NumPy file, as a search takes one."
 _RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99)
 
 
@@ -84,53 +86,47 @@ def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
         generate_unique_id_function=lambda route: route.name,
         openapi_tags=_TAGS,
     )
-    app.include_router(_search_routes(worker))
+    searches = Searches(worker)
+    app.include_router(_search_routes(searches))
     app.include_router(_reading_routes(worker))
     app.include_router(_writing_routes(worker))
     app.include_router(_service_routes(worker, peers))
     app.include_router(page_routes())
     app.openapi = describe(app, tokens=bool(worker.config.tokens))  # type: ignore[method-assign]
     answer_errors(app)
-    return Guard(app, config=worker.config, metrics=worker.metrics)
+    shortcuts = [
+        Shortcut("/v1/search", searches.search),
+        Shortcut("/v1/search/batch", searches.batch),
+    ]
+    return Guard(Shortcuts(app, shortcuts), config=worker.config, metrics=worker.metrics)
 
 
-def _search_routes(worker: QueryWorker) -> APIRouter:
+def _search_routes(searches: Searches) -> APIRouter:
+    """For the document: `Shortcuts` leads past them."""
     routes = APIRouter(
         prefix="/v1", tags=["search"], responses=problems(408, 413, 414, 415, 422, 503)
     )
 
     @routes.post(
         "/search",
-        openapi_extra=body(SearchRequest, images=True),
+        openapi_extra=body(SearchRequest, images=True, binary=_VECTOR),
         response_model=SearchAnswer,
         responses=problems(404, 409),
     )
-    async def search(request: Request, options: Annotated[SearchOptions, Query()]) -> Response:
-        """Search by a JSON object, or by an image's bytes with the options in the address."""
-        if is_json(request.headers):
-            question = parsed(SearchRequest, await request.body(), options).asked()
-        else:
-            question = options.question(image=await image(request))
-        charge(request, _cost(question) - 1)
-        hits = await worker.ask(question)
-        return _json(_search_answer(worker, question.collection, hits))
+    async def search(request: Request, _: Annotated[SearchOptions, Query()]) -> Response:
+        """Search by a JSON object, or by an image's or a vector's bytes with the options in the
+        address."""
+        return await searches.search(request)
 
-    @routes.post("/search/batch", openapi_extra=body(BatchRequest), response_model=BatchAnswer)
-    async def search_batch(request: Request) -> Response:
+    @routes.post(
+        "/search/batch",
+        openapi_extra=body(BatchRequest, binary=_VECTORS),
+        response_model=BatchAnswer,
+        responses=problems(404, 409),
+    )
+    async def search_batch(request: Request, _: Annotated[SearchOptions, Query()]) -> Response:
         """Several searches in one request; one that fails does not stop the others."""
-        if not is_json(request.headers):
-            raise ProblemError(415, "send application/json")
-        batch = parsed(BatchRequest, await request.body())
-        questions = [query.asked() for query in batch.queries]
-        charge(request, sum(map(_cost, questions)) - 1)
-        found = await worker.ask_many(questions)
-        results = [
-            _search_answer(worker, question.collection, hits)
-            if not isinstance(hits, SimdistError)
-            else BatchError(error=ProblemAnswer(**ProblemError.of(hits).as_json()))
-            for question, hits in zip(questions, found, strict=True)
-        ]
-        return _json(BatchAnswer(results=results))
+        return await searches.batch(request)
 
     return routes
 
@@ -210,13 +206,13 @@ def _writing_routes(worker: QueryWorker) -> APIRouter:
         if is_json(request.headers):
             if options.uri is not None:
                 raise ProblemError(422, "uri: it is for an image in the body; give its url only")
-            given = parsed(AddRequest, await request.body(), options)
+            given = parsed(AddRequest, await request.body()).completed(options)
             uri, metadata = given.url, given.metadata
             charge(request, IMAGE_COST - 1)
             data = await worker.fetch(uri)
             label, collection = given.label, given.collection
         else:
-            data = await image(request)
+            data = await binary(request, "an image")
             if options.uri is None:
                 raise ProblemError(422, "uri: say what the image is to be known by")
             charge(request, IMAGE_COST - 1)
@@ -280,10 +276,6 @@ def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
     return routes
 
 
-def _cost(question: Question) -> int:
-    return 1 if question.url is None and question.image is None else IMAGE_COST
-
-
 def _describe(collection: Collection) -> CollectionAnswer:
     generations = tuple(partition.state().generation for partition in collection.partitions)
     tuned = [one for one in stored_tunings(collection.partitions) if one.generations == generations]
@@ -295,11 +287,6 @@ def _describe(collection: Collection) -> CollectionAnswer:
         model=collection.model_id,
         recalls=recalls,
     )
-
-
-def _search_answer(worker: QueryWorker, collection: str | None, hits: list[Hit]) -> SearchAnswer:
-    name = worker.collection(collection).name
-    return SearchAnswer.model_construct(collection=name, hits=[HitAnswer.of(hit) for hit in hits])
 
 
 def _json(answer: BaseModel, status: int = 200) -> Response:
