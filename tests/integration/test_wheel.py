@@ -9,7 +9,6 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,46 +55,28 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-PINNED = ("--constraint", ROOT / "constraints.txt")
-
-
-@contextmanager
-def environment(home: Path) -> Iterator[Path]:
-    """The Python of an environment in this folder, without packages."""
-    uv("venv", "--quiet", "--seed", "--python", sys.executable, home / "env", cwd=home)
-    yield home / "env" / "bin" / "python"
-    shutil.rmtree(home)
-
-
-@pytest.fixture(scope="module")
-def by_uv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with an environment in which uv has installed simdist."""
-    home = tmp_path_factory.mktemp("uv")
-    with environment(home) as python:
-        uv("pip", "install", "--quiet", "--python", python, *PINNED, wheel, cwd=home)
-        yield home
-
-
-@pytest.fixture(scope="module")
-def by_pip(
+@pytest.fixture(scope="module", params=["uv", "pip"])
+def home(
     request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
-    """One in which pip has installed it.
+    """A folder with an environment in which simdist is installed.
 
     It takes pip minutes to install the dependencies. So it does that before a release only; else
-    they are uv's, and without an index pip says so if one of them is not as the wheel wants it.
+    they are there, and without an index pip says so if one of them is not as the wheel wants it.
     """
-    if LONG:
-        home = tmp_path_factory.mktemp("pip")
-        with environment(home) as python:
-            run(python, "-m", "pip", "install", "--quiet", *PINNED, wheel, cwd=home)
-            yield home
-        return
-    home = request.getfixturevalue("by_uv")
+    home = tmp_path_factory.mktemp(request.param)
+    pinned = ("--constraint", ROOT / "constraints.txt")
     python = home / "env" / "bin" / "python"
-    uv("pip", "uninstall", "--quiet", "--python", python, "simdist", cwd=home)
-    run(python, "-m", "pip", "install", "--quiet", "--no-index", wheel, cwd=home)
+    uv("venv", "--quiet", "--seed", "--python", sys.executable, home / "env", cwd=home)
+    if request.param == "uv" or not LONG:
+        uv("pip", "install", "--quiet", "--python", python, *pinned, wheel, cwd=home)
+    if request.param == "pip":
+        if not LONG:
+            uv("pip", "uninstall", "--quiet", "--python", python, "simdist", cwd=home)
+        options = pinned if LONG else ("--no-index",)
+        run(python, "-m", "pip", "install", "--quiet", *options, wheel, cwd=home)
     yield home
+    shutil.rmtree(home)
 
 
 def test_it_has_all_files_of_the_packages(wheel: Path) -> None:
@@ -110,16 +91,12 @@ def test_it_has_all_files_of_the_packages(wheel: Path) -> None:
     assert found == wanted
 
 
-@pytest.mark.parametrize("installed", ["by_uv", "by_pip"])
-def test_installed_it_ingests_and_searches(
-    request: pytest.FixtureRequest, tmp_path: Path, installed: str
-) -> None:
-    home, environment = tmp_path, request.getfixturevalue(installed) / "env"
+def test_installed_it_ingests_and_searches(home: Path) -> None:
     (home / "photos").mkdir()
     fish = sorted((PHOTOS / "fish").glob("*.jpg"))[:3]
     for photo in fish:
         shutil.copy(photo, home / "photos")
-    binaries = environment / "bin"
+    binaries = home / "env" / "bin"
     assert "No broken requirements" in run(binaries / "python", "-m", "pip", "check", cwd=home)
     data = {"SIMDIST_DATA_DIR": str(home / "data")}
     options = ("--collection", "demo")
@@ -131,4 +108,4 @@ def test_installed_it_ingests_and_searches(
     [found] = json.loads(run(binaries / "simdist", *search, cwd=home, **data))
     assert found["hits"][0]["uri"] == file_uri(home / query)
     where = run(binaries / "python", "-c", "import simdist; print(simdist.__file__)", cwd=home)
-    assert Path(where.strip()).is_relative_to(environment)
+    assert Path(where.strip()).is_relative_to(home / "env")
