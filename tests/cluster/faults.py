@@ -8,12 +8,12 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any
 
 import psutil
@@ -53,6 +53,8 @@ class Kind(StrEnum):
 
 
 MOODS = {Kind.S3_BUSY: "503", Kind.S3_CUT: "cut", Kind.S3_GONE: "drop", Kind.S3_SLOW: "slow"}
+# Of these one waits for another: a server cannot be started twice, or be told anything while dead.
+OF_REDIS = (Kind.REDIS_KILLED, Kind.REDIS_PAUSED, Kind.REDIS_BACK, Kind.REDIS_FULL, Kind.DISK_FULL)
 # These end a run: of a round's faults they come last.
 LAST = (Kind.DRIVER_KILLED, Kind.DRIVER_STOPPED)
 
@@ -198,6 +200,7 @@ class Rig:
     s3: FlakyProxy
     # When Redis last went back in time.
     went_back: float = 0.0
+    redis_is_struck: Lock = field(default_factory=Lock)
     tried: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
 
@@ -217,8 +220,11 @@ class Rig:
             stop = fault.kind is Kind.DRIVER_STOPPED
             driver.send_signal(signal.SIGINT if stop else signal.SIGKILL)
             return True
-        with self._without(fault.kind):
-            time.sleep(fault.lasts)
+        with self.redis_is_struck if fault.kind in OF_REDIS else nullcontext():
+            if driver.poll() is not None:
+                return False
+            with self._without(fault.kind):
+                time.sleep(fault.lasts)
         return True
 
     @contextmanager
