@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import simdist
@@ -31,8 +32,9 @@ def commands(start: str) -> list[str]:
 
 @pytest.fixture
 def shop(tmp_path: Path, embedder: Embedder, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a photograph and tokens."""
+    """A working folder with a photograph, its embedding and tokens."""
     shutil.copy(QUERIES / "fish.jpg", tmp_path / "photo.jpg")
+    np.save(tmp_path / "vector.npy", embedder.embed_files([QUERIES / "fish.jpg"])[0])
     (tmp_path / "tokens.txt").write_text(TOKENS)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -66,5 +68,5 @@ def test_the_commands_work(shop: Path, embedder: Embedder) -> None:
 
 def test_there_are_commands() -> None:
     assert [len(commands(start)) for start in ("simdist serve", "curl", "simdist search")] == [
-        *(2, 6, 1)
+        *(2, 7, 1)
     ]
