@@ -36,8 +36,8 @@ on_every_server = pytest.mark.parametrize(
 )
 
 
-# Above those of Ray's workers, below those that a system gives to whoever asks for any, and may give
-# away before the server that a port is for has started.
+# Above those of Ray's workers, below those that a system gives to whoever asks for any: it may give
+# one away before the server that it was meant for has started.
 PORTS = range(20_000, 32_000)
 
 
