@@ -75,6 +75,8 @@ class BucketCache:
             OutdatedError: the tables have another generation.
             VectorError: a query is not finite, or of length zero.
         """
+        # In one piece and writable, as the loops are compiled for, whatever it came as.
+        vectors = np.array(vectors, order="C")
         loops, count, probes = self._loops, len(vectors), min(probes, self._family.size)
         best = loops.Best(
             np.empty(vectors.shape, np.float32),

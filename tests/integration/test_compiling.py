@@ -22,6 +22,8 @@ compile_search(Codec.of("int8", 64))
 SEARCH = """
 import sys
 
+import numpy as np
+
 from simdist.search.searcher import Searcher
 from simdist.store import connect
 from tests.collections import DIM, create, ref, vectors
@@ -34,7 +36,13 @@ searcher = Searcher(collection, max_staleness=0)
 for _ in range(2):
     assert len(searcher.search(vectors(300)[7], n=3)) == 3
     collection.add(vectors(310)[300:], [ref(i) for i in range(300, 310)])
-assert len(searcher.search_many(vectors(20), n=3)) == 20
+# As a body's bytes, a column or every other row of what a caller has.
+read_only = np.frombuffer(vectors(1).tobytes(), np.float32)
+assert len(searcher.search(read_only, n=3)) == 3
+for queries in (vectors(20), np.asfortranarray(vectors(20)), vectors(40)[::2]):
+    assert len(searcher.search_many(queries, n=3)) == 20
+# All passes by.
+assert len(Searcher(collection, cache_memory=1).search(read_only, n=3)) == 3
 """
 
 
