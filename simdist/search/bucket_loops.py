@@ -28,7 +28,6 @@ BUCKET = np.dtype(
         ("known", "i4"),
     ]
 )
-Buckets = NDArray[np.void]
 
 # The fraction of the golden ratio: multiples of it are spread evenly (Knuth, TAOCP 3, 6.4).
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)

@@ -1,6 +1,6 @@
 """Vectors: checked, turned, packed."""
 
-from simdist.vectors.checks import checked, checked_normalised, normalised, usable
+from simdist.vectors.checks import checked, normalised, usable
 from simdist.vectors.rotation import rotated, unrotated
 
-__all__ = ["checked", "checked_normalised", "normalised", "rotated", "unrotated", "usable"]
+__all__ = ["checked", "normalised", "rotated", "unrotated", "usable"]

@@ -14,7 +14,14 @@ def checked(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
     Raises:
         VectorError: wrong shape; or, by index, not finite or of length zero.
     """
-    return _checked(vectors, dim)[0]
+    array = shaped(vectors, dim=dim)
+    # Squares overflow before the values do; a length that is not finite is as bad.
+    lengths = _lengths(array)
+    if not (lengths.min(initial=np.inf) > 0 and lengths.max(initial=0) < np.inf):
+        bad = np.flatnonzero(~usable(array))
+        listed = ", ".join(str(index) for index in bad[:10]) + (", ..." if len(bad) > 10 else "")
+        raise VectorError(f"vectors not finite or of length zero, by index: {listed}")
+    return array
 
 
 def usable(vectors: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -32,13 +39,6 @@ def normalised(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     return unit
 
 
-def checked_normalised(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
-    """What `checked` returns, each row divided by its length; raises what that raises."""
-    array, lengths = _checked(vectors, dim)
-    unit: NDArray[np.float32] = array / lengths[:, None]
-    return unit
-
-
 def shaped(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
     """Vectors as (n, dim) float32, which may be unusable still.
 
@@ -52,18 +52,6 @@ def shaped(vectors: ArrayLike, *, dim: int) -> NDArray[np.float32]:
     if array.ndim != 2 or array.shape[1] != dim:
         raise VectorError(f"vectors of shape {array.shape} where (n, {dim}) is needed")
     return array
-
-
-def _checked(vectors: ArrayLike, dim: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What `checked` returns, and the lengths."""
-    array = shaped(vectors, dim=dim)
-    # Squares overflow before the values do; a length that is not finite is as bad.
-    lengths = _lengths(array)
-    if not (lengths.min(initial=np.inf) > 0 and lengths.max(initial=0) < np.inf):
-        bad = np.flatnonzero(~usable(array))
-        listed = ", ".join(str(index) for index in bad[:10]) + (", ..." if len(bad) > 10 else "")
-        raise VectorError(f"vectors not finite or of length zero, by index: {listed}")
-    return array, lengths
 
 
 def _lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
