@@ -135,7 +135,7 @@ class FlakyProxy:
         self.requests: list[str] = []
         # For each path that matters: what happens to its next requests.
         self.trouble: dict[str, list[str]] = {}
-        # What happens to all others: a status, "cut", "slow", "drop", or nothing.
+        # What happens to all others: a status, "cut", "slow", "drop", "garbage", or nothing.
         self.mood = ""
         # Seconds that every answer takes longer.
         self.latency = 0.0
@@ -161,7 +161,9 @@ class FlakyProxy:
                     self.command, target + self.path, headers=sent, timeout=30
                 )
                 cut = len(answer.content) // 2 if kind == "cut" else None
-                self._answer(answer.status_code, answer.headers, answer.content, cut=cut)
+                told = {**answer.headers, "last-modified": "garbage http://key:secret@host/a"}
+                headers = told if kind == "garbage" else answer.headers
+                self._answer(answer.status_code, headers, answer.content, cut=cut)
 
             do_HEAD = do_GET  # noqa: N815 - the name is http.server's
 

@@ -30,6 +30,9 @@ _CONNECT_SECONDS = 5.0
 _REQUEST_SECONDS = 60.0
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
+_ADDRESS = re.compile(r"\w+://\S+")
+# Characters of a text of obstore's own that are shown.
+_SAID = 200
 # Where clients on a machine of the store's own cloud are given credentials.
 _METADATA_SERVERS = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 
@@ -247,7 +250,8 @@ class ObjectFile(io.RawIOBase):
 def translated(address: Address, access: Access) -> Iterator[None]:
     """Turn what obstore raises into a `SourceError` that says what to do.
 
-    Nothing of its own text is passed on: it is long, and may hold a signed address.
+    Of its own text only the first paragraph is passed on, where nothing else is known, and without
+    the addresses in it: they may be signed.
     """
     try:
         yield
@@ -306,6 +310,9 @@ def _explained(address: Address, access: Access, error: Exception) -> tuple[str,
         )
         remedy = Remedy.NETWORK
     else:
-        message = f"{bucket} cannot be used: check {variables} and the store's address"
+        said = _ADDRESS.sub("...", text.partition("\n\n")[0])[:_SAID]
+        message = (
+            f"{bucket} cannot be used{where}: check {variables} and the store's address ({said})"
+        )
         remedy = Remedy.ENDPOINT
     return message, remedy

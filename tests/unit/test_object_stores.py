@@ -309,6 +309,17 @@ def test_files_that_may_not_be_read(s3: ObjectStore, proxy: FlakyProxy) -> None:
         open_source(s3.uri, access=Access.resolve(endpoint_url=proxy.url))
 
 
+def test_what_the_client_says_of_an_answer_is_told_without_addresses(
+    s3: ObjectStore, proxy: FlakyProxy
+) -> None:
+    s3.put("a.jpg", b"1")
+    proxy.trouble["a.jpg"] = ["garbage"]
+    with pytest.raises(SourceError, match=r"cannot be used at .*last modified.*garbage") as caught:
+        objects.read_object(f"{s3.uri}/a.jpg", s3.at(proxy.url).access, limit=10)
+    assert "secret" not in str(caught.value)
+    assert "Debug" not in str(caught.value)
+
+
 def test_plain_http_is_only_for_an_endpoint_that_says_so() -> None:
     def plain(access: Access) -> bool:
         store = objects.bucket_store("s3", "bucket", access)
