@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,8 @@ from simdist.hashing.family import Vectors
 from simdist.hashing.projection import Projection
 
 if TYPE_CHECKING:
-    from simdist.hashing.cell_loops import Groups, Ranking
+    from simdist.hashing.cell_loops import Groups
+    from simdist.hashing.ranking_loops import Ranking
 
 Indices = NDArray[np.intp]
 
@@ -67,19 +68,29 @@ class Cells:
         Args:
             projection: by which vectors become points.
         """
-        from simdist.hashing.cell_loops import rank_in_cells
+        from simdist.hashing.ranking_loops import rank_many
+        from simdist.vectors.headers import headers
 
-        best = np.empty((len(vectors), count), np.uint32)
-        vectors = np.ascontiguousarray(vectors)
-        rank_in_cells(vectors, self.ranking(projection, count), best)
-        return best
+        best = np.empty((len(vectors), count), np.int64)
+        ranking = self.ranking(projection)
+        rank_many(np.ascontiguousarray(vectors), headers(*ranking), self.cells_for(count), best)
+        return best.astype(np.uint32)
 
-    def ranking(self, projection: Projection, count: int) -> Ranking:
-        """What `rank_in_cells` ranks the first `count` centroids by."""
-        from simdist.hashing.cell_loops import Ranking
+    def ranking(self, projection: Projection) -> Ranking:
+        """What `rank_centroids` ranks centroids by."""
+        from simdist.hashing.ranking_loops import Ranking
 
-        cells = self._cells_for(count)
-        return Ranking(projection.columns, projection.scales, self._groups, cells)
+        groups = self._groups
+        return Ranking(
+            projection.packed,
+            projection.scales,
+            groups.centroids,
+            groups.halves,
+            groups.centres,
+            groups.centre_halves,
+            groups.starts,
+            *self._rounded,
+        )
 
     @cached_property
     def _groups(self) -> Groups:
@@ -93,7 +104,13 @@ class Cells:
             starts=self.starts,
         )
 
-    def _cells_for(self, count: int) -> int:
+    @cached_property
+    def _rounded(self) -> tuple[NDArray[Any], ...]:
+        from simdist.hashing.ranking_loops import round_centroids
+
+        return round_centroids(self.centroids, self.starts)
+
+    def cells_for(self, count: int) -> int:
         """How many cells hold several times `count` centroids on average, and `count` surely."""
         average = len(self.centroids) / len(self.centres)
         wanted = int(count * _CANDIDATES_EACH / average) + 1

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from simdist.hashing.cell_loops import Ranking
+    from simdist.hashing.ranking_loops import Ranking
 
 Vectors = NDArray[np.float32]
 Buckets = NDArray[np.uint32]
@@ -45,8 +45,11 @@ class HashFamily(Protocol):
         """(n, d) float32 -> (n, tables, min(count, size)) uint32, the most probable first."""
         ...
 
-    def ranking(self, count: int) -> Ranking | None:
-        """By what a compiled loop finds the first `count` probes; None if only `probes` does."""
+    def ranking(self, count: int) -> tuple[Ranking, int] | None:
+        """By what a compiled loop finds the first `count` probes; None if only `probes` does.
+
+        With it comes how many cells of centroids are looked into.
+        """
         ...
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:

@@ -22,7 +22,7 @@ from simdist.hashing.lloyd import fit_cells
 from simdist.hashing.projection import Projection, rounded
 
 if TYPE_CHECKING:
-    from simdist.hashing.cell_loops import Ranking
+    from simdist.hashing.ranking_loops import Ranking
 
 VECTORS_A_CENTROID = 8
 MAX_CENTROIDS = 32768
@@ -89,8 +89,8 @@ class KMeansFamily:
     def probes(self, vectors: Vectors, count: int) -> Buckets:
         return self._grouped.ranked(vectors, self.projection, min(count, self.size))[:, None]
 
-    def ranking(self, count: int) -> Ranking:
-        return self._grouped.ranking(self.projection, count)
+    def ranking(self, count: int) -> tuple[Ranking, int]:
+        return self._grouped.ranking(self.projection), self._grouped.cells_for(count)
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         return {

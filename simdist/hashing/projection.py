@@ -49,18 +49,20 @@ class Projection:
         """Vectors, as `rounded`, (n, d) and (n,) -> (n, c) float32."""
         from numkong import dots_packed
 
-        points = np.asarray(dots_packed(values, self._packed)).astype(np.float32)
+        points = np.asarray(dots_packed(values, self._tiles)).astype(np.float32)
         points *= self.scales
         points *= inverse_lengths[:, None]
         return points
 
     @cached_property
-    def columns(self) -> Vectors:
-        """(d, c) float32, the axes side by side: for one vector a loop over them is faster."""
-        return np.ascontiguousarray(self.axes.T, np.float32)
+    def packed(self) -> NDArray[np.int8]:
+        """The axes side by side, for one vector: as `products.pack_columns` has them."""
+        from simdist.vectors.products import pack_columns
+
+        return pack_columns(self.axes)
 
     @cached_property
-    def _packed(self) -> PackedMatrix:
+    def _tiles(self) -> PackedMatrix:
         from numkong import dots_pack
 
         return dots_pack(self.axes, "int8")

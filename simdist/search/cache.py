@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,26 @@ from simdist.vectors.checks import checked
 
 if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
-    from simdist.search.query_loops import Best, View
+    from simdist.search.query_loops import Batch
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Room for queries, and where all arrays are that a search among buckets needs.
+
+    Attributes:
+        asked: how many queries, results of each, and probes.
+        batch: the room.
+        headers: `query_loops.all_headers`.
+        cells: how many of centroids are looked into; 0 if a compiled loop does not find probes.
+        arrays: to which the headers lead.
+    """
+
+    asked: tuple[int, int, int]
+    batch: Batch
+    headers: NDArray[np.int64]
+    cells: int
+    arrays: tuple[Any, ...]
 
 
 class BucketCache:
@@ -43,12 +63,11 @@ class BucketCache:
         self._turning = query_loops.Turning(*partition.codec.turning())
         self._partition = partition
         self._family = partition.family(generation)
-        # By the number of probes; None where a compiled loop does not find them.
-        self._rankings: dict[int, Any] = {}
         self._kept = KeptBuckets(partition.codec, memory)
         self._dead = np.zeros(0, np.uint8)
         self._dead_known = 0
         self._epoch = -1
+        self._prepared: _Prepared | None = None
 
     def sync(self) -> None:
         """Learn how many changes there are by now, and which rows have died; one round trip.
@@ -58,7 +77,7 @@ class BucketCache:
         """
         self._read({})
 
-    def rank(self, vectors: NDArray[np.float32], n: int, probes: int) -> tuple[Best, int]:
+    def rank(self, vectors: NDArray[np.float32], n: int, probes: int) -> tuple[Batch, int]:
         """Score what is in the most probable buckets of each query.
 
         What is not here is read first, for all queries together as far as there is room for it.
@@ -69,39 +88,44 @@ class BucketCache:
             probes: buckets of each table.
 
         Returns:
-            The best, and how many rows were scored.
+            What is found, as it is until the next call, and how many rows were scored.
 
         Raises:
             OutdatedError: the tables have another generation.
             VectorError: a query is not finite, or of length zero.
         """
-        # In one piece and writable, as the loops are compiled for, whatever it came as.
-        vectors = np.array(vectors, order="C")
-        loops, count, probes = self._loops, len(vectors), min(probes, self._family.size)
-        best = loops.Best(
-            np.empty(vectors.shape, np.float32),
-            np.empty((count, n), np.uint32),
-            np.empty((count, n), np.float32),
-            np.empty(count, np.int64),
-        )
-        if probes not in self._rankings:
-            self._rankings[probes] = self._family.ranking(probes)
-        ranking = self._rankings[probes]
-        places: NDArray[Any]
-        if ranking is not None:
-            places = np.empty((count, probes), np.uint32)
-            view = self._view()
-            answer = loops.rank_vectors(vectors, self._turning, ranking, view, places, best)
+        loops, probes = self._loops, min(probes, self._family.size)
+        prepared = self._prepared
+        if prepared is None or prepared.asked != (len(vectors), n, probes):
+            prepared = self._prepare(len(vectors), n, probes)
+        batch, headers, values = prepared.batch, prepared.headers, self._kept.pages.values
+        batch.vectors[:] = vectors
+        self._kept.clock += 1
+        now = self._epoch, self._kept.clock
+        if prepared.cells:
+            scored, least = loops.rank_vectors(values, headers, prepared.cells, *now)
         else:
-            loops.turn(vectors, self._turning, best)
-            places = self._places(best.turned, probes)
-            answer = loops.rank_places(places, self._view(), best)
-        scored, least = answer
+            loops.turn(headers)
+            batch.places[:] = self._places(batch.exact, probes)
+            scored, least = loops.rank_places(values, headers, *now)
         if least == loops.UNUSABLE:
-            checked(vectors, dim=vectors.shape[1])
+            checked(batch.vectors, dim=vectors.shape[1])
         if least < 0:
-            scored += self._rank_missed(places, best)
-        return best, scored
+            scored += self._rank_missed(batch)
+        return batch, scored
+
+    def _prepare(self, count: int, n: int, probes: int) -> _Prepared:
+        """Have room for so many queries, results and probes, and all addresses of now."""
+        loops = self._loops
+        ranking, cells = self._family.ranking(probes) or (None, 0)
+        places = probes * self._family.tables
+        batch = loops.Batch.empty(count, self._partition.codec.dim, places, n)
+        kept = loops.Kept(self._kept.table, self._kept.pages, self._dead)
+        headers = loops.all_headers(batch, self._turning, kept, ranking)
+        # The headers are of no use without these.
+        arrays = kept, ranking
+        self._prepared = _Prepared((count, n, probes), batch, headers, cells, arrays)
+        return self._prepared
 
     def bury(self, rows: NDArray[np.uint32]) -> None:
         """Note that rows are deleted or replaced: they are not found any more."""
@@ -113,13 +137,8 @@ class BucketCache:
             self._dead = np.concatenate(
                 [self._dead, np.zeros(size * 3 // 2 - len(self._dead), np.uint8)]
             )
+            self._prepared = None
         np.bitwise_or.at(self._dead, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
-
-    def _view(self) -> View:
-        """What is here, as the next query begins."""
-        kept = self._kept
-        kept.clock += 1
-        return self._loops.View(kept.table, kept.pages, self._dead, self._epoch, kept.clock)
 
     def _places(self, queries: NDArray[np.float32], probes: int) -> NDArray[np.int64]:
         """(q, tables * probes) the places of the most probable buckets, table by table."""
@@ -127,23 +146,25 @@ class BucketCache:
         numbers += (np.arange(self._family.tables) * self._family.size)[:, None]
         return numbers.reshape(len(queries), -1)
 
-    def _rank_missed(self, places: NDArray[Any], best: Best) -> int:
+    def _rank_missed(self, batch: Batch) -> int:
         """`rank` for the queries that have missed something; returns how many rows were scored."""
-        missed = np.flatnonzero(best.found == self._loops.MISSED)
+        places = batch.places
+        missed = np.flatnonzero(batch.found == self._loops.MISSED)
         if len(missed) > 1:
             self._refresh(places[missed].ravel(), lambda _: None)
         scored = 0
         for i in missed.tolist():
             passing: list[BucketTail] = []
             self._refresh(places[i], passing.append)
-            best.found[i] = 0
+            batch.found[i] = 0
             # What there is no room for is scored as it passes by.
             if passing:
                 pages = as_pages(passing, self._partition.codec)
                 chain = np.zeros(1, np.int32), np.array([len(pages.rows)], np.int32)
-                scored += self._score(pages, *chain, best, i)
-            chains = self._kept.chains(places[i].astype(np.int64))
-            scored += self._score(self._kept.pages, *chains, best, i)
+                scored += self._score(pages, *chain, batch, i)
+            scored += self._score(self._kept.pages, *self._kept.chains(places[i]), batch, i)
+        # Its table may lie elsewhere by now.
+        self._prepared = None
         return scored
 
     def _score(
@@ -151,15 +172,15 @@ class BucketCache:
         pages: Pages,
         heads: NDArray[np.int32],
         sizes: NDArray[np.int32],
-        best: Best,
+        batch: Batch,
         i: int,
     ) -> int:
         """Score chains of pages for the i-th query, beside what it has found already."""
         from simdist.search.page_loops import rank_pages
 
-        rows, scores = best.rows[i], best.scores[i]
-        best.found[i] = rank_pages(
-            best.turned[i], heads, sizes, pages, self._dead, best.found[i], rows, scores
+        rows, scores = batch.rows[i], batch.scores[i]
+        batch.found[i] = rank_pages(
+            batch.query(i), heads, sizes, pages, self._dead, batch.found[i], rows, scores
         )
         return int(sizes.sum())
 

@@ -30,16 +30,11 @@ def compile_search(codec: Codec) -> None:
     rows = np.arange(2, dtype=np.uint32)
     kept.append(0, BucketTail((0, 0), 0, 2, True, rows, codec.pack(vectors)), epoch=0)
     kept.use(np.zeros(1, np.int64))
-    best = query_loops.Best(
-        np.empty((1, codec.dim), np.float32),
-        np.empty((1, 1), np.uint32),
-        np.empty((1, 1), np.float32),
-        np.empty(1, np.int64),
-    )
-    dead = np.zeros(0, np.uint8)
-    view = query_loops.View(kept.table, kept.pages, dead, 0, 1)
-    places = np.empty((1, 1), np.uint32)
-    turning = query_loops.Turning(*codec.turning())
-    rank_vectors(vectors[:1], turning, family.ranking(1), view, places, best)
+    batch = query_loops.Batch.empty(1, codec.dim, places=1, n=1)
+    batch.vectors[:] = vectors[:1]
+    view = query_loops.Kept(kept.table, kept.pages, np.zeros(0, np.uint8))
+    turning, (ranking, cells) = query_loops.Turning(*codec.turning()), family.ranking(1)
+    headers = query_loops.all_headers(batch, turning, view, ranking)
+    rank_vectors(kept.pages.values, headers, cells, 0, 1)
     chains = kept.chains(np.zeros(1, np.int64))
-    rank_pages(best.turned[0], *chains, kept.pages, dead, 0, best.rows[0], best.scores[0])
+    rank_pages(batch.query(0), *chains, kept.pages, view.dead, 0, batch.rows[0], batch.scores[0])

@@ -12,8 +12,29 @@ from numpy.typing import NDArray
 
 from simdist.vectors.codec import INVERSE_LENGTH
 from simdist.vectors.compiled import compiled
+from simdist.vectors.headers import fetch
+from simdist.vectors.products import dot_bytes
 
 _SUMS = {"reassoc", "contract", "nsz"}
+# What a score may be wrong by, as floats are added.
+_AHEAD = 3
+_UNSURE = np.float32(1e-5)
+
+
+class Query(NamedTuple):
+    """A query, exact and rounded.
+
+    Attributes:
+        exact: (d,) float32, of length 1.
+        whole: (`products.padded_width`,) int16, the same in bytes.
+        step: by what these are to be multiplied.
+        lost: the length of what was lost by it.
+    """
+
+    exact: NDArray[np.float32]
+    whole: NDArray[np.int16]
+    step: np.float32
+    lost: np.float32
 
 
 class Pages(NamedTuple):
@@ -73,7 +94,7 @@ def _insert(
 
 @compiled()
 def rank_pages(  # noqa: PLR0917
-    query: NDArray[np.float32],
+    query: Query,
     heads: NDArray[np.int32],
     sizes: NDArray[np.int32],
     pages: Pages,
@@ -84,8 +105,10 @@ def rank_pages(  # noqa: PLR0917
 ) -> int:
     """Score candidates, and keep the best; returns how many there are by then.
 
+    What cannot be among them is not scored exactly, or a score would take twice as long.
+
     Args:
-        query: (d,) float32, of length 1.
+        query: what they are compared with.
         heads, sizes: (buckets,) int32, each bucket's first page, and its rows.
         pages: where these are.
         dead: (n,) uint8, a bit for each row that is deleted; beyond it none is.
@@ -93,12 +116,29 @@ def rank_pages(  # noqa: PLR0917
         best_rows, best_scores: (limit,) uint32 and float32, the best so far: by falling cosine
             similarity, then by row; updated.
     """
-    limit, room = best_rows.shape[0], pages.rows.shape[1]
+    limit, room, width = best_rows.shape[0], pages.rows.shape[1], pages.values.shape[2]
+    in_bytes, unsure = pages.values.itemsize == 1, query.lost + _UNSURE
+    whole, start = query.whole.ctypes.data, pages.values.ctypes.data
+    size = width * pages.values.itemsize
+    for bucket in range(min(_AHEAD, heads.shape[0])):
+        fetch(start + heads[bucket] * room * size, min(room, sizes[bucket]) * size)
     for bucket in range(heads.shape[0]):
         page, left = heads[bucket], sizes[bucket]
+        if bucket + _AHEAD < heads.shape[0]:
+            later = bucket + _AHEAD
+            fetch(start + heads[later] * room * size, min(room, sizes[later]) * size)
         while left > 0:
+            if left > room:
+                fetch(start + pages.following[page] * room * size, min(room, left - room) * size)
             for i in range(min(left, room)):
-                score = _cosine(query, pages.values[page, i], pages.inverse_lengths[page, i])
+                if in_bytes and found == limit:
+                    row_at = start + (page * room + i) * width
+                    product = query.step * np.float32(dot_bytes(whole, row_at, width))
+                    # A row's length is 1: what the query lost makes no greater difference.
+                    if product * pages.inverse_lengths[page, i] + unsure < best_scores[limit - 1]:
+                        continue
+                values, inverse_length = pages.values[page, i], pages.inverse_lengths[page, i]
+                score = _cosine(query.exact, values, inverse_length)
                 if found == limit and score < best_scores[limit - 1]:
                     continue
                 row = pages.rows[page, i]

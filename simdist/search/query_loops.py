@@ -10,29 +10,57 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.hashing.cell_loops import Ranking, rank_in_cells
-from simdist.search.bucket_loops import look_up
-from simdist.search.page_loops import Pages, rank_pages
+from simdist.hashing.ranking_loops import Ranking, rank_centroids, ranking_at
+from simdist.search.bucket_loops import BUCKET, look_up
+from simdist.search.page_loops import Pages, Query, rank_pages
 from simdist.vectors.compiled import compiled
+from simdist.vectors.headers import headers, matrix_at, vector_at
 from simdist.vectors.loops import hadamard_rows
+from simdist.vectors.products import padded_width, round_query
+
+MISSED, UNUSABLE = -1, -2
 
 
-class View(NamedTuple):
-    """What a worker has, and for which query it is looked at.
+class Batch(NamedTuple):
+    """Queries that are answered together: q of them, p buckets for each, the best n found.
 
     Attributes:
-        buckets: (slots,) `bucket_loops.BUCKET`.
-        pages: their rows.
-        dead: (n,) uint8, a bit for each row that is deleted; beyond it none is.
-        epoch: as of which buckets must be complete.
-        clock: the number of the query.
+        vectors: (q, d) float32, of any length.
+        places: (q, p) int64, the buckets to look into.
+        exact, whole, sizes: (q, d) float32, (q, `padded_width`) int16 and (q, 3) float32: the
+            queries as they are compared, see `page_loops.Query`; 1 / the length of the second.
+        rows: (q, n) uint32, by falling cosine similarity, then by row.
+        scores: (q, n) float32.
+        found: (q,) int64, how many; `MISSED` where something must be read first, `UNUSABLE` where
+            the query's length is zero or not finite.
     """
 
-    buckets: Any
-    pages: Pages
-    dead: NDArray[np.uint8]
-    epoch: int
-    clock: int
+    vectors: NDArray[np.float32]
+    places: NDArray[np.int64]
+    exact: NDArray[np.float32]
+    whole: NDArray[np.int16]
+    sizes: NDArray[np.float32]
+    rows: NDArray[np.uint32]
+    scores: NDArray[np.float32]
+    found: NDArray[np.int64]
+
+    @classmethod
+    def empty(cls, count: int, dim: int, places: int, n: int) -> Batch:
+        """Room for so many queries, buckets for each, and results."""
+        return cls(
+            np.empty((count, dim), np.float32),
+            np.empty((count, places), np.int64),
+            np.empty((count, dim), np.float32),
+            np.empty((count, padded_width(dim)), np.int16),
+            np.empty((count, 3), np.float32),
+            np.empty((count, n), np.uint32),
+            np.empty((count, n), np.float32),
+            np.empty(count, np.int64),
+        )
+
+    def query(self, i: int) -> Query:
+        """The i-th query, as it is compared."""
+        return Query(self.exact[i], self.whole[i], self.sizes[i, 0], self.sizes[i, 1])
 
 
 class Turning(NamedTuple):
@@ -42,24 +70,56 @@ class Turning(NamedTuple):
     starts: NDArray[np.int64]
 
 
-class Best(NamedTuple):
-    """What is found for q queries: at most n each, by falling cosine similarity, then by row.
+class Kept(NamedTuple):
+    """What a worker has.
 
     Attributes:
-        turned: (q, d) float32, the queries as they are compared.
-        rows: (q, n) uint32.
-        scores: (q, n) float32.
-        found: (q,) int64, how many; `MISSED` where something must be read first, `UNUSABLE` where
-            the query's length is zero or not finite.
+        buckets: (slots,) `bucket_loops.BUCKET`.
+        pages: their rows.
+        dead: (n,) uint8, a bit for each row that is deleted; beyond it none is.
     """
 
-    turned: NDArray[np.float32]
-    rows: NDArray[np.uint32]
-    scores: NDArray[np.float32]
-    found: NDArray[np.int64]
+    buckets: Any
+    pages: Pages
+    dead: NDArray[np.uint8]
 
 
-MISSED, UNUSABLE = -1, -2
+def all_headers(
+    batch: Batch, turning: Turning, kept: Kept, ranking: Ranking | None
+) -> NDArray[np.int64]:
+    """Where all arrays are but the stored values: what the functions below take."""
+    pages = kept.pages
+    of_pages = (pages.following, pages.rows, pages.inverse_lengths)
+    return headers(*batch, *turning, kept.buckets, *of_pages, kept.dead, *(ranking or ()))
+
+
+# In the order of `all_headers`.
+_TURNING, _KEPT, _RANKING = 8, 10, 15
+
+
+@compiled()
+def _batch_at(headers: NDArray[np.int64]) -> Batch:
+    return Batch(
+        matrix_at(headers, 0, np.float32),
+        matrix_at(headers, 1, np.int64),
+        matrix_at(headers, 2, np.float32),
+        matrix_at(headers, 3, np.int16),
+        matrix_at(headers, 4, np.float32),
+        matrix_at(headers, 5, np.uint32),
+        matrix_at(headers, 6, np.float32),
+        vector_at(headers, 7, np.int64),
+    )
+
+
+@compiled()
+def _kept_at(headers: NDArray[np.int64], values: NDArray[Any]) -> Kept:
+    pages = Pages(
+        vector_at(headers, _KEPT + 1, np.int32),
+        matrix_at(headers, _KEPT + 2, np.uint32),
+        values,
+        matrix_at(headers, _KEPT + 3, np.float32),
+    )
+    return Kept(vector_at(headers, _KEPT, BUCKET), pages, vector_at(headers, _KEPT + 4, np.uint8))
 
 
 @compiled(fastmath={"reassoc", "contract", "nsz"})
@@ -71,64 +131,74 @@ def _square(vector: NDArray[np.float32]) -> np.float32:
 
 
 @compiled()
-def turn(vectors: NDArray[np.float32], turning: Turning, best: Best) -> None:
-    """Bring (q, d) queries to length 1, and into the space in which vectors are stored."""
-    unit = np.empty(vectors.shape, np.float32)
-    for i in range(len(vectors)):
-        length = np.sqrt(_square(vectors[i]))
+def turn(headers: NDArray[np.int64]) -> None:
+    """Bring queries to length 1, and into the space in which vectors are stored."""
+    batch = _batch_at(headers)
+    factors = vector_at(headers, _TURNING, np.float32)
+    starts = vector_at(headers, _TURNING + 1, np.int64)
+    count, dim = len(batch.vectors), len(factors)
+    unit = np.empty((count, dim), np.float32)
+    for i in range(count):
+        length = np.sqrt(_square(batch.vectors[i]))
         # The square overflows before the values do.
-        best.found[i] = 0 if np.float32(0) < length < np.float32(np.inf) else UNUSABLE
-        for j in range(vectors.shape[1]):
-            unit[i, j] = vectors[i, j] / length if best.found[i] == 0 else 1
-    turned = hadamard_rows(unit, turning.factors, turning.starts)
-    for i in range(len(vectors)):
-        for j in range(vectors.shape[1]):
-            best.turned[i, j] = turned[i, j]
+        usable = np.float32(0) < length < np.float32(np.inf)
+        batch.found[i] = 0 if usable else UNUSABLE
+        for j in range(dim):
+            unit[i, j] = batch.vectors[i, j] / length if usable else 1
+    turned = hadamard_rows(unit, factors, starts)
+    for i in range(count):
+        for j in range(dim):
+            batch.exact[i, j] = turned[i, j]
+        step, lost, inverse_length = round_query(turned[i], batch.whole[i])
+        batch.sizes[i, 0], batch.sizes[i, 1], batch.sizes[i, 2] = step, lost, inverse_length
 
 
 @compiled()
-def rank_places(places: NDArray[Any], view: View, best: Best) -> tuple[int, int]:
-    """Score what is in buckets, and keep the best.
+def rank_places(
+    values: NDArray[Any], headers: NDArray[np.int64], epoch: int, clock: int
+) -> tuple[int, int]:
+    """Score what is in the buckets of each query, and keep the best.
 
     Args:
-        places: (q, p) whole numbers, the buckets for each query.
-        best: `turn` has filled it in.
+        values: of the pages.
+        headers: `turn` has had them, and the batch's places are filled in.
+        epoch: as of which buckets must be complete.
+        clock: the number of the query.
 
     Returns:
-        How many rows were scored, and the least of `best.found`.
+        How many rows were scored, and the least of `Batch.found`.
     """
-    heads, sizes = np.empty(places.shape[1], np.int32), np.empty(places.shape[1], np.int32)
-    scored, least = 0, best.found[0]
-    for i in range(len(places)):
-        if best.found[i] != UNUSABLE:
-            size = look_up(places[i], view.buckets, view.epoch, view.clock, heads, sizes)
+    batch, kept = _batch_at(headers), _kept_at(headers, values)
+    probes = batch.places.shape[1]
+    heads, sizes = np.empty(probes, np.int32), np.empty(probes, np.int32)
+    scored, least = 0, batch.found[0]
+    for i in range(len(batch.found)):
+        if batch.found[i] != UNUSABLE:
+            size = look_up(batch.places[i], kept.buckets, epoch, clock, heads, sizes)
             if size < 0:
-                best.found[i] = MISSED
+                batch.found[i] = MISSED
             else:
                 scored += size
-                query, rows, scores = best.turned[i], best.rows[i], best.scores[i]
-                best.found[i] = rank_pages(
-                    query, heads, sizes, view.pages, view.dead, 0, rows, scores
+                query = Query(batch.exact[i], batch.whole[i], batch.sizes[i, 0], batch.sizes[i, 1])
+                rows, scores = batch.rows[i], batch.scores[i]
+                batch.found[i] = rank_pages(
+                    query, heads, sizes, kept.pages, kept.dead, 0, rows, scores
                 )
-        least = min(least, best.found[i])
+        least = min(least, batch.found[i])
     return scored, least
 
 
 @compiled()
-def rank_vectors(  # noqa: PLR0917
-    vectors: NDArray[np.float32],
-    turning: Turning,
-    ranking: Ranking,
-    view: View,
-    places: NDArray[np.uint32],
-    best: Best,
+def rank_vectors(
+    values: NDArray[Any], headers: NDArray[np.int64], cells: int, epoch: int, clock: int
 ) -> tuple[int, int]:
     """`turn`, then the choice of the buckets, then `rank_places`, whose answer is returned.
 
     Args:
-        vectors: (q, d) float32.
-        places: (q, p) filled in.
+        cells: how many of them `rank_centroids` looks into.
     """
-    turn(vectors, turning, best)
-    rank_in_cells(best.turned, ranking, places)
-    return rank_places(places, view, best)
+    turn(headers)
+    batch, ranking = _batch_at(headers), ranking_at(headers, _RANKING)
+    for i in range(len(batch.found)):
+        rank_centroids(batch.whole[i], batch.sizes[i, 2], ranking, cells, batch.places[i])
+    return rank_places(values, headers, epoch, clock)

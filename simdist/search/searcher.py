@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ from simdist.store import layout
 from simdist.vectors.checks import shaped
 
 if TYPE_CHECKING:
-    from simdist.search.query_loops import Best
+    from simdist.search.query_loops import Batch
 
 # Buckets looked up in each table: with k-means buckets, recall@10 is about .95 (docs/families.md).
 PROBES = 32
@@ -31,6 +32,7 @@ MAX_STALENESS = 1.0
 # Of what a searcher may keep, the share for records (URIs, labels): some hundred bytes each.
 _RECORDS_SHARE = 16
 _RECORD_BYTES = 512
+_HIT = partial(tuple.__new__, Hit)
 # Of all records, what is forgotten at once when there are too many.
 _FORGOTTEN = 16
 
@@ -254,26 +256,28 @@ class _PartitionSearcher:
         return [self._hits(cache, queries, probes, best, i) for i in range(len(queries))]
 
     def _hits(
-        self, cache: BucketCache, queries: NDArray[np.float32], probes: int, best: Best, i: int
+        self, cache: BucketCache, queries: NDArray[np.float32], probes: int, best: Batch, i: int
     ) -> list[Hit]:
         """What is found for the i-th query."""
-        found, n = best.found[i], best.rows.shape[1]
+        found, n = int(best.found[i]), best.rows.shape[1]
         rows, scores = best.rows[i, :found].tolist(), best.scores[i, :found].tolist()
-        if not self._know(cache, rows):
+        if not rows:
+            return []
+        try:
+            records = [self._records[row] for row in rows]
+        except KeyError:
+            if self._know(cache, rows):
+                return self._hits(cache, queries, probes, best, i)
             # One has been deleted meanwhile.
             again, scored = cache.rank(queries[i : i + 1], n, probes)
             self.rows_read += scored
             return self._hits(cache, queries[i : i + 1], probes, again, 0)
-        records = map(self._records.__getitem__, rows)
-        return [
-            Hit(uri, score, label, metadata)
-            for (uri, label, metadata), score in zip(records, scores, strict=True)
-        ]
+        uris, labels, metadata = zip(*records, strict=True)
+        # As `Hit._make` does it, without a call in Python for each.
+        return list(map(_HIT, zip(uris, scores, labels, metadata, strict=True)))
 
     def _know(self, cache: BucketCache, rows: Sequence[int]) -> bool:
         """Have the records of these rows; False if one has been deleted meanwhile."""
-        if all(map(self._records.__contains__, rows)):
-            return True
         if len(self._records) + len(rows) > self._max_records:
             # The oldest go, and some at once: not all, or every query would wait for its own anew.
             oldest = islice(self._records, max(len(rows), self._max_records // _FORGOTTEN))

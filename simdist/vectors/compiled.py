@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -28,10 +30,27 @@ def compiled(*, fastmath: set[str] | None = None) -> Callable[[_Loop], _Loop]:
         if _has_home() or "NUMBA_CACHE_DIR" in os.environ:
             # Raised where no folder can be written.
             with suppress(RuntimeError):
-                return cast(_Loop, numba.njit(loop, nogil=True, cache=True, fastmath=math))
+                kept: Any = numba.njit(loop, nogil=True, cache=True, fastmath=math)
+                # numba looks at the loop's own file only: after an upgrade it would go on with
+                # what other loops, which it calls, were before.
+                kept._cache._cache_file._source_stamp = _sources(Path(loop.__code__.co_filename))
+                return cast(_Loop, kept)
         return cast(_Loop, numba.njit(loop, nogil=True, fastmath=math))
 
     return compile_
+
+
+def _sources(file: Path) -> str:
+    """What tells the sources of a package from any others, by a file in one of its folders."""
+    return _digest(file.parent.parent)
+
+
+@lru_cache
+def _digest(package: Path) -> str:
+    digest = hashlib.blake2b()
+    for file in sorted(package.glob("*/*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _has_home() -> bool:

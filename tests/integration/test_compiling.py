@@ -60,3 +60,33 @@ def test_a_search_compiles_nothing_that_an_ingest_has_compiled(tmp_path: Path) -
     assert any("rank_vectors" in name for name in before)
     with running(valkey(), tmp_path / "redis") as server:
         assert run(SEARCH, server.url) == before
+
+
+def test_a_loop_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "compiled")}
+    head = "from simdist.vectors.compiled import compiled\n"
+    (tmp_path / "loops/inner").mkdir(parents=True)
+    (tmp_path / "loops/outer").mkdir()
+    outer = tmp_path / "loops/outer/sums.py"
+    outer.write_text(
+        f"{head}from loops.inner.terms import term\n"
+        "@compiled()\ndef total(n):\n    return term(n) + 1\n"
+    )
+
+    def answer(term: str) -> str:
+        inner = tmp_path / "loops/inner/terms.py"
+        inner.write_text(f"{head}@compiled()\ndef term(n):\n    return {term}\n")
+        code = "import sys; sys.path.append('.'); from loops.outer.sums import total; "
+        return subprocess.run(
+            [sys.executable, "-c", f"{code}print(total(4), len(total.stats.cache_hits))"],
+            cwd=tmp_path,
+            env={**environment, "PYTHONPATH": str(Path(__file__).parents[2])},
+            check=True,
+            timeout=280,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
+
+    assert answer("n * 2") == "9 0"
+    assert answer("n * 2") == "9 1"
+    assert answer("n * 3") == "13 0"

@@ -176,6 +176,15 @@ class TestKMeansInCells:
         np.testing.assert_array_equal(probes[:, :, 0], in_cells.buckets(vectors))
         assert all(len(np.unique(row)) == count for row in probes[:, 0])
 
+    def test_what_no_axis_sees_has_a_home(self, in_cells: KMeansFamily) -> None:
+        dim = in_cells.axes.shape[1]
+        flat = replace(in_cells, axes=np.where(np.arange(dim) < 4, 0, in_cells.axes))
+        unseen = np.zeros((1, dim), np.float32)
+        unseen[0, :4] = 1
+        probes = flat.probes(unseen, 8)
+        assert len(np.unique(probes)) == 8
+        np.testing.assert_array_equal(probes[:, :, 0], flat.buckets(unseen))
+
     def test_home_is_the_nearest_centroid_but_for_a_few(self, in_cells: KMeansFamily) -> None:
         vectors = in_many_clusters(2000, seed=3)
         home = in_cells.buckets(vectors)[:, 0]

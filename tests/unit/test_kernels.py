@@ -11,8 +11,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from simdist.search.kept import PAGE_ROWS
-from simdist.search.page_loops import Pages, rank_pages
+from simdist.search.page_loops import Pages, Query, rank_pages
+from simdist.vectors.compiled import compiled
+from simdist.vectors.headers import headers
 from simdist.vectors.loops import round_rows
+from simdist.vectors.products import (
+    LANES,
+    dot_bytes,
+    dot_columns,
+    pack_columns,
+    padded_width,
+    round_query,
+)
 
 DIM = 24
 
@@ -77,7 +87,9 @@ def test_the_best_of_some_buckets(
     best_rows, best_scores = np.zeros(limit, np.uint32), np.zeros(limit, np.float32)
     pages_of_all = Pages(following, paged_rows, paged_values, inverse_lengths)
     chains = np.array(first, np.int32), np.array(sizes, np.int32)
-    found = rank_pages(query, *chains, pages_of_all, bitmap, 0, best_rows, best_scores)
+    whole = np.empty(padded_width(DIM), np.int16)
+    asked = Query(query, whole, *round_query(query, whole)[:2])
+    found = rank_pages(asked, *chains, pages_of_all, bitmap, 0, best_rows, best_scores)
     wanted = by_numpy(query, values, rows, dead)
     best = best_rows[:found].tolist()
     assert len(set(best)) == found == min(limit, len(wanted))
@@ -107,3 +119,57 @@ def test_rounding_equals_numpy(count: int, dim: int, seed: int) -> None:
     assert (np.abs(values).max(axis=1) == 127).all()
     lengths = np.linalg.norm(values.astype(np.float64), axis=1)
     np.testing.assert_allclose(inverse_lengths, 1 / lengths, rtol=1e-6)
+
+
+@compiled()
+def dot_rows(whole: NDArray[np.int16], rows: NDArray[np.int8], dots: NDArray[np.int64]) -> None:
+    for i in range(len(rows)):
+        row = rows.ctypes.data + i * rows.shape[1]
+        dots[i] = dot_bytes(whole.ctypes.data, row, rows.shape[1])
+
+
+@pytest.mark.parametrize("dim", [1, 7, 8, 31, 32, 33, 96, 100, 512, 1280])
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 40])
+def test_products_of_bytes(dim: int, count: int) -> None:
+    generator = np.random.default_rng(dim)
+    rows = generator.integers(-127, 128, (count, dim)).astype(np.int8)
+    rows[0] = 127
+    whole = np.zeros(padded_width(dim), np.int16)
+    whole[:dim] = -127
+    if count > 1:
+        whole[:dim] = generator.integers(-127, 128, dim)
+    wanted = rows.astype(np.int64) @ whole[:dim]
+    dots = np.empty(count, np.int64)
+    dot_rows(whole, rows, dots)
+    np.testing.assert_array_equal(dots, wanted)
+    packed = pack_columns(rows)
+    products = np.empty(len(packed) * LANES, np.int32)
+    dot_columns(whole, packed, 0, products)
+    np.testing.assert_array_equal(products[:count], wanted)
+    last = np.empty(LANES, np.int32)
+    dot_columns(whole, packed, len(packed) - 1, last)
+    np.testing.assert_array_equal(last, products[-LANES:])
+
+
+@pytest.mark.parametrize("dim", [1, 24, 500])
+def test_a_rounded_query_tells_what_it_has_lost(dim: int) -> None:
+    query = np.random.default_rng(dim).standard_normal(dim).astype(np.float32)
+    whole = np.empty(padded_width(dim), np.int16)
+    step, lost, inverse_length = round_query(query, whole)
+    values, inverse_lengths = np.empty((1, dim), np.int8), np.empty(1, np.float32)
+    round_rows(query[None], values, inverse_lengths)
+    assert (whole[:dim] == values[0]).all()
+    assert not whole[dim:].any()
+    assert inverse_length == pytest.approx(inverse_lengths[0], rel=1e-6)
+    assert lost == pytest.approx(np.linalg.norm(query - step * values[0]), rel=1e-3, abs=1e-6)
+
+
+def test_a_query_of_zeros_loses_nothing() -> None:
+    whole = np.ones(padded_width(DIM), np.int16)
+    assert round_query(np.zeros(DIM, np.float32), whole) == (0, 0, 0)
+    assert not whole.any()
+
+
+def test_headers_lead_to_whole_arrays_only() -> None:
+    with pytest.raises(ValueError, match="gaps"):
+        headers(np.zeros((4, 4))[:, 1:])
