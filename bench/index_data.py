@@ -142,50 +142,83 @@ def _exact(
     Args:
         apart: a mark of each vector and of each query; those of equal marks do not count.
     """
-    scores = np.full((len(queries), NEIGHBOURS), -np.inf, dtype=np.float32)
-    rows = np.zeros((len(queries), NEIGHBOURS), dtype=np.int32)
+    nearest = Nearest(queries)
     for start in range(0, len(vectors), BLOCK):
         block = queries @ vectors[start : start + BLOCK].T
         if apart is not None:
             marks, query_marks = apart
             block[query_marks[:, None] == marks[None, start : start + BLOCK]] = -np.inf
-        every = np.hstack([scores, block])
+        nearest.see(block)
+    return nearest.rows()
+
+
+class Nearest:
+    """The rows nearest to each of (q, d) queries, as blocks of rows go by."""
+
+    def __init__(self, queries: Vectors) -> None:
+        """None has been seen."""
+        self._scores = np.full((len(queries), NEIGHBOURS), -np.inf, dtype=np.float32)
+        self._rows = np.zeros((len(queries), NEIGHBOURS), dtype=np.int32)
+        self._seen = 0
+
+    def see(self, scores: Vectors) -> None:
+        """Take the (q, n) scores of the next n rows into account."""
+        # Once many have gone by, few are nearer than what there is.
+        near = np.flatnonzero((scores > self._scores.min(axis=1)[:, None]).any(axis=0))
+        every = np.hstack([self._scores, scores[:, near]])
+        rows = np.hstack([self._rows, np.tile(self._seen + near, (len(scores), 1))])
         best = np.argpartition(-every, NEIGHBOURS - 1, axis=1)[:, :NEIGHBOURS]
-        scores = np.take_along_axis(every, best, axis=1)
-        earlier = np.take_along_axis(rows, np.minimum(best, NEIGHBOURS - 1), axis=1)
-        rows = np.where(best < NEIGHBOURS, earlier, start + best - NEIGHBOURS).astype(np.int32)
-    return np.take_along_axis(rows, np.argsort(-scores, axis=1, kind="stable"), axis=1)
+        self._scores = np.take_along_axis(every, best, axis=1)
+        self._rows = np.take_along_axis(rows, best, axis=1).astype(np.int32)
+        self._seen += scores.shape[1]
+
+    def rows(self) -> Numbers:
+        """(q, 10) of all that were seen, the nearest first."""
+        order = np.argsort(-self._scores, axis=1, kind="stable")
+        return np.take_along_axis(self._rows, order, axis=1)
 
 
-def _spread(vectors: Vectors, sources: Numbers, size: int) -> tuple[Vectors, Numbers]:
+class Spreader:
     """More vectors of the same kind; an easy set, for it has far fewer independent directions.
 
     Each new one is a random convex mix of an embedding and two of its ten nearest neighbours,
     with noise, and counts as of that embedding's photograph.
     """
-    marks = np.arange(len(vectors), dtype=np.int32)
-    near = np.vstack(
-        [
-            _exact(vectors, vectors[part], apart=(marks, marks[part]))
-            for part in _parts(0, len(vectors), QUERIES)
-        ]
-    )
-    deviation = NOISE * vectors.std(axis=0)
-    spread = np.empty((size, vectors.shape[1]), dtype=np.float32)
-    origin = np.empty(size, dtype=np.int32)
-    spread[: len(vectors)], origin[: len(vectors)] = vectors, marks
-    random = np.random.default_rng(SEED)
-    for part in _parts(len(vectors), size, BLOCK):
-        count = part.stop - part.start
+
+    def __init__(self, vectors: Vectors) -> None:
+        """Spread these embeddings, (n, d)."""
+        marks = np.arange(len(vectors), dtype=np.int32)
+        self._near = np.vstack(
+            [
+                _exact(vectors, vectors[part], apart=(marks, marks[part]))
+                for part in _parts(0, len(vectors), QUERIES)
+            ]
+        )
+        self._vectors = vectors
+        self._deviation = NOISE * vectors.std(axis=0)
+
+    def more(self, count: int, random: np.random.Generator) -> tuple[Vectors, Numbers]:
+        """(count, d) new vectors of length 1, and of which embedding each counts as."""
+        vectors = self._vectors
         first = random.integers(len(vectors), size=count)
         pairs = np.argsort(random.random((count, NEIGHBOURS)), axis=1)[:, :2]
-        corners = np.column_stack([first, np.take_along_axis(near[first], pairs, axis=1)])
+        corners = np.column_stack([first, np.take_along_axis(self._near[first], pairs, axis=1)])
         shares = random.dirichlet([1, 1, 1], size=count).astype(np.float32)
-        block = random.standard_normal((count, vectors.shape[1]), dtype=np.float32) * deviation
+        block = random.standard_normal((count, vectors.shape[1]), dtype=np.float32)
+        block *= self._deviation
         for corner, share in zip(corners.T, shares.T, strict=True):
             block += vectors[corner] * share[:, None]
-        spread[part] = block / np.linalg.norm(block, axis=1, keepdims=True)
-        origin[part] = first
+        return block / np.linalg.norm(block, axis=1, keepdims=True), first.astype(np.int32)
+
+
+def _spread(vectors: Vectors, sources: Numbers, size: int) -> tuple[Vectors, Numbers]:
+    spreader = Spreader(vectors)
+    spread = np.empty((size, vectors.shape[1]), dtype=np.float32)
+    origin = np.empty(size, dtype=np.int32)
+    spread[: len(vectors)], origin[: len(vectors)] = vectors, np.arange(len(vectors))
+    random = np.random.default_rng(SEED)
+    for part in _parts(len(vectors), size, BLOCK):
+        spread[part], origin[part] = spreader.more(part.stop - part.start, random)
     return spread, sources[origin]
 
 

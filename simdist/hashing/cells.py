@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
 Indices = NDArray[np.intp]
 
-# The first centroids are ranked among those of at least so many cells, a ninth of them, and among
-# at least so many times as many, if there are: among fewer, more probes would hardly find more.
-_RANKED_CELLS, _RANKED_SHARE = 10, 9
+# The first centroids are ranked among those of at least so many cells, a twelfth of them up to so
+# many, and among at least so many times as many, if there are: among fewer, more probes would
+# hardly find more, and among more, as many find no more.
+_RANKED_CELLS, _RANKED_SHARE, _RANKED_ENOUGH = 10, 12, 16
 _CANDIDATES_EACH = 12
 # Points that are compared at once.
 _FLAT_BLOCK = 1024
@@ -114,7 +115,7 @@ class Cells:
         """How many cells hold several times `count` centroids on average, and `count` surely."""
         average = len(self.centroids) / len(self.centres)
         wanted = int(count * _CANDIDATES_EACH / average) + 1
-        share = len(self.centres) // _RANKED_SHARE
+        share = min(len(self.centres) // _RANKED_SHARE, _RANKED_ENOUGH)
         return max(_RANKED_CELLS, share, wanted, bisect_left(self._least, count) + 1)
 
 

@@ -19,6 +19,8 @@ _IMAGES_A_BUCKET = 16
 _MOST_BITS = 24
 # Vectors that are enough to place a centroid, and for principal components and medians.
 _SAMPLE_A_CENTROID = 16
+# From so many vectors on, half of them are.
+_LARGE_SAMPLE = 1 << 19
 _HYPERPLANES_SAMPLE = 8192
 
 
@@ -69,8 +71,10 @@ def sample_size(kind: str, images: int) -> int:
         UsageError: there is no such kind.
     """
     _check_kind(kind)
+    centroids = centroids_for(images)
+    least = VECTORS_A_CENTROID * centroids
     wanted = {
-        KMeansFamily.kind: _SAMPLE_A_CENTROID * centroids_for(images),
+        KMeansFamily.kind: max(least, min(_SAMPLE_A_CENTROID * centroids, _LARGE_SAMPLE)),
         HyperplanesFamily.kind: _HYPERPLANES_SAMPLE,
         # Drawn, not fitted: a vector only says how long vectors are.
         GaussianFamily.kind: 1,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,7 +14,7 @@ from simdist.errors import ModelMismatchError, Remedy, UsageError
 from simdist.hashing import KMeansFamily, fit_family
 from simdist.index import catalogue
 from simdist.index.commit import commit
-from simdist.index.growth import grow, images_to_fit_for
+from simdist.index.growth import LEASE_SECONDS, grow, images_to_fit_for
 from simdist.index.images import Added, IndexedImage
 from simdist.index.partition import Partition
 from simdist.index.tuning import retune
@@ -174,10 +175,8 @@ class Collection:
 
     def __contains__(self, uri: object) -> bool:
         """Whether an image is indexed, by its URI."""
-        if not isinstance(uri, str):
-            return False
-        digest = layout.uri_digest(uri)
-        return self.home(digest).find(digest) is not None
+        digest = layout.uri_digest(uri) if isinstance(uri, str) else None
+        return digest is not None and self.home(digest).find(digest) is not None
 
     def images(self) -> Iterator[IndexedImage]:
         """All images, in batches of a few thousand a round trip, in no order that means anything.
@@ -262,13 +261,19 @@ class Collection:
                 self._fit(partition, its_vectors)
             written = commit(partition, its_vectors, its_refs, replicas=replicas, force=force)
             if b"+" in written:
-                grow(
-                    partition,
-                    expect=self.expected_each,
-                    before_switch=lambda: retune(self.partitions),
-                )
+                self._grow(partition)
             results += written
         return Added(results.count(b"+"), results.count(b"~"), results.count(b"="))
+
+    def settle(self) -> None:
+        """Rebuild tables that are outgrown still: whoever was about to may have died."""
+        for partition in self.partitions:
+            if partition.is_fitted():
+                self._grow(partition, patience=LEASE_SECONDS)
+
+    def _grow(self, partition: Partition, *, patience: float = 0.0) -> None:
+        ready = partial(retune, self.partitions)
+        grow(partition, expect=self.expected_each, before_switch=ready, patience=patience)
 
     def _fit(self, partition: Partition, vectors: NDArray[np.float32]) -> None:
         kind = KMeansFamily.kind
@@ -296,11 +301,9 @@ class Collection:
     def get_by_digest(self, digest: bytes) -> IndexedImage | None:
         """As `get`, by `layout.uri_digest`."""
         partition = self.home(digest)
-        stored = partition.find(digest)
-        if stored is None:
+        if (stored := partition.find(digest)) is None:
             return None
-        record = layout.unpack_record(stored[1])
-        codec = partition.codec
+        record, codec = layout.unpack_record(stored[1]), partition.codec
         [vector] = codec.turned_back(codec.restore(stored[0][None]))
         return IndexedImage(record.uri, record.label, record.metadata, vector)
 
@@ -310,10 +313,8 @@ class Collection:
 
     def _spread(self, uris: Sequence[str]) -> Iterator[tuple[Partition, NDArray[np.intp]]]:
         """The partitions that URIs belong to, each with the indices of its own, in order."""
-        if len(self.partitions) == 1:
-            numbers = np.zeros(len(uris), np.intp)
-        else:
-            count = len(self.partitions)
-            numbers = np.array([layout.partition_of(layout.uri_digest(uri), count) for uri in uris])
+        numbers, count = np.zeros(len(uris), np.intp), len(self.partitions)
+        if count > 1:
+            numbers[:] = [layout.partition_of(layout.uri_digest(uri), count) for uri in uris]
         for number in np.unique(numbers):
             yield self.partitions[number], np.flatnonzero(numbers == number)

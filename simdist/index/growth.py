@@ -9,6 +9,7 @@ Whoever dies in between, the next process goes on where the filling stopped.
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from simdist.hashing import (
     fit_family,
     sample_size,
 )
-from simdist.hashing.kmeans import VECTORS_A_CENTROID
+from simdist.hashing.kmeans import VECTORS_A_CENTROID, centroids_for
 from simdist.index.partition import Partition
 from simdist.index.state import State
 from simdist.store import layout, table_scripts
@@ -35,6 +36,7 @@ GROWTH = 4
 FILL_BATCH = 64 * layout.BLOCK
 # A process that rebuilds says so for as long; the next may then take over.
 LEASE_SECONDS = 60
+_POLL_SECONDS = 0.5
 # Buckets a table has for each image, at the most: to drop tables, all of them are gone through.
 _BUCKETS_AN_IMAGE = 16
 
@@ -65,22 +67,38 @@ def images_to_fit_for(kind: str, *, live: int, expect: int) -> int:
     """How many images tables are made for: those that there are; or that are expected, as soon as
     there are enough to fit so many centroids on. Bits that are not needed yet only cost probes.
     """
-    enough = kind == KMeansFamily.kind and live >= sample_size(kind, expect)
+    enough = kind == KMeansFamily.kind and live >= VECTORS_A_CENTROID * centroids_for(expect)
     return max(live, expect) if enough else live
 
 
 def grow(
-    partition: Partition, *, expect: int = 0, before_switch: Callable[[], None] = lambda: None
+    partition: Partition,
+    *,
+    expect: int = 0,
+    before_switch: Callable[[], None] = lambda: None,
+    patience: float = 0.0,
 ) -> bool:
     """Rebuild the tables if the collection has outgrown them, or if a rebuild was interrupted.
 
     Args:
         expect: images that the partition is to hold.
         before_switch: called when the new tables are filled, and not in use yet.
+        patience: seconds to wait while another process rebuilds; with `LEASE_SECONDS` one that has
+            died is out of the way.
 
     Returns:
         Whether this call switched to new tables; False also while another process rebuilds.
     """
+    deadline = time.monotonic() + patience
+    while (switched := _grow(partition, expect, before_switch)) is None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return switched
+
+
+def _grow(partition: Partition, expect: int, before_switch: Callable[[], None]) -> bool | None:
+    """`grow`, if no other process does; None if one does."""
     state = partition.state()
     interrupted = bool(state.following or state.retired)
     if not (interrupted or _is_outgrown(state)):
@@ -90,7 +108,7 @@ def grow(
         return False
     with lease(partition) as granted:
         if not granted:
-            return False
+            return None
         drop_retired(partition)
         hashing = partition.hashing()
         if hashing.following is None and _is_outgrown(partition.state()):

@@ -156,6 +156,7 @@ class Committer:
         Raises:
             StoreError: Redis has lost some of what it had confirmed meanwhile.
         """
+        self._collection.settle()
         self._collection.check_history()
         return Summary(
             listed=progress.listed,

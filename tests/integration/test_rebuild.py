@@ -206,3 +206,18 @@ def test_the_expected_size_counts_once_there_are_enough_images(store: Store) -> 
     other.add(vectors(enough), [ref(i) for i in range(enough)])
     assert buckets_of(other) == {("kmeans", 1, centroids_for(expect))}
     assert other.partitions[0].state().fitted == expect
+
+
+def test_what_a_process_that_died_was_to_rebuild_is_rebuilt_in_the_end(store: Store) -> None:
+    collection = create(store)
+    collection.add(vectors(START), [ref(i) for i in range(START)])
+    before = buckets_of(collection)
+    [partition] = collection.partitions
+    # As one that was killed leaves it, though not for as long.
+    store.call("SET", partition.keys.lease, "of the dead", "EX", 2)
+    more = 5 * START
+    collection.add(vectors(more)[START:], [ref(i) for i in range(START, more)])
+    assert buckets_of(collection) == before
+    collection.settle()
+    assert buckets_of(collection) != before
+    assert partition.state().fitted == more
