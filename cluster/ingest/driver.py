@@ -40,6 +40,7 @@ def ingest_images(
     force: bool = False,
     prune: Callable[[int], bool] | None = None,
     saved: SavedEmbeddings | None = None,
+    gps: bool = False,
     gpus: int | None = None,
     actors: int | None = None,
 ) -> Summary:
@@ -56,6 +57,7 @@ def ingest_images(
         force: embed also the images that the collection has, and replace them.
         prune: asked whether to delete so many images that are gone from the source.
         saved: where the embeddings are written to as well, before they are committed.
+        gps: keep also where photographs were taken, if they say so.
         gpus, actors: how much of the cluster to use, see `Placement.of`.
 
     Raises:
@@ -70,7 +72,7 @@ def ingest_images(
     committer = Committer(
         collection, source=source.name, access=source.access, force=force, saved=saved
     )
-    with Listing(source, collection=collection, force=force, census=census) as listing:
+    with Listing(source, collection=collection, force=force, census=census, gps=gps) as listing:
         run = _Run(listing, committer, on_progress)
         while (more := listing.more(seconds=TICK_SECONDS)) is None:
             run.report()

@@ -33,6 +33,7 @@ def ingest(
     label_from: LabelFrom | None = None,
     uri_column: str | None = None,
     label_column: str | None = None,
+    gps: bool = False,
     endpoint_url: str | None = None,
     region: str | None = None,
     anonymous: bool = False,
@@ -63,6 +64,7 @@ def ingest(
         save_embeddings: also write the embeddings, as Parquet files, to this folder or prefix.
         include, exclude, limit, label_from: see `simdist.sources.Selection`.
         uri_column, label_column: columns of a list; by default those with the usual names.
+        gps: keep also where photographs were taken, if they say so.
         endpoint_url, region, anonymous: how to reach an object store, see `Access.resolve`.
         gpus, actors: how many of either to use; by default all GPUs, without any all CPUs.
         weights: a file of weights in place of the model's published ones.
@@ -99,6 +101,7 @@ def ingest(
         weights=weights,
         prune=prune,
         save_embeddings=save_embeddings,
+        gps=gps,
         gpus=gpus,
         actors=actors,
     )
@@ -139,6 +142,7 @@ class _Job:
         weights: Path | None,
         prune: Callable[[int], bool] | None,
         save_embeddings: str | None,
+        gps: bool,
         gpus: int | None,
         actors: int | None,
     ) -> Summary:
@@ -171,6 +175,7 @@ class _Job:
                 force=self.force,
                 prune=prune,
                 saved=saved,
+                gps=gps,
                 gpus=gpus,
                 actors=actors,
             )

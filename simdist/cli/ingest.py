@@ -78,6 +78,14 @@ def ingest(
     label_from: options.LabelSource = None,
     uri_column: options.UriColumn = None,
     label_column: options.LabelColumn = None,
+    gps: Annotated[
+        bool,
+        typer.Option(
+            "--gps",
+            help="Keep also where photographs were taken, as latitude and longitude.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = False,
     endpoint_url: options.EndpointUrl = None,
     region: options.Region = None,
     anonymous: options.Anonymous = False,
@@ -116,6 +124,7 @@ def ingest(
             label_from=label_from,
             uri_column=uri_column,
             label_column=label_column,
+            gps=gps,
             endpoint_url=endpoint_url,
             region=region,
             anonymous=anonymous,

@@ -8,6 +8,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 from PIL import Image, _imaging
@@ -16,6 +17,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from simdist.errors import ImageError
 from simdist.images.colours import to_srgb
 from simdist.images.depth import Scale, is_deep, low_bytes, numbers_of
+from simdist.images.facts import facts
 from simdist.images.frames import extrema, first_shown
 from simdist.images.jpeg import is_whole, scale_for, square
 from simdist.images.limits import MAX_PIXELS, Pixels, check_pixels
@@ -67,25 +69,43 @@ def decode(
         ImageError: empty, too large, of a format not in `FORMATS`, cut, or damaged.
     """
     with _errors():
-        file = open_file(data, max_pixels)
-        picture, pixels = file.picture, None
-        if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):
-            fast = partial(square, size=size, resize=resize, max_pixels=max_pixels)
-            pixels = fast(file.data, *picture.size)
-            if pixels is None and (whole_file := mended(file.data, "JPEG")):
-                pixels = fast(whole_file, *picture.size)
-        if pixels is None:
-            whole = _load(file, at_least=size)
-            box = resize.box(*whole.size)
-            # Cut first: given a box, Pillow's filter would read the pixels around it as well.
-            part = whole if box == (0, 0, *whole.size) else whole.crop(box)
-            pixels = np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
-        # Turned when it is small: a large picture would be in memory twice. So are its colours.
-        turn = upright(file)
-        if turn is None and "icc_profile" not in picture.info:
-            return pixels
-        small = to_srgb(Image.fromarray(pixels), picture.info.get("icc_profile"))
-        return np.asarray(small if turn is None else small.transpose(turn))
+        return _square(open_file(data, max_pixels), size, resize)
+
+
+def decode_with_facts(
+    data: bytes, *, size: int, resize: Resize = Resize.squash, gps: bool = False
+) -> tuple[Pixels, dict[str, Any]]:
+    """As `decode`, and what the file says of its picture, see `facts`.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    with _errors():
+        file = open_file(data)
+        # First: decoding may reduce a picture, and close its file.
+        said = facts(file, gps=gps)
+        return _square(file, size, resize), said
+
+
+def _square(file: ImageFile, size: int, resize: Resize) -> Pixels:
+    picture, pixels = file.picture, None
+    if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):
+        fast = partial(square, size=size, resize=resize, max_pixels=file.max_pixels)
+        pixels = fast(file.data, *picture.size)
+        if pixels is None and (whole_file := mended(file.data, "JPEG")):
+            pixels = fast(whole_file, *picture.size)
+    if pixels is None:
+        whole = _load(file, at_least=size)
+        box = resize.box(*whole.size)
+        # Cut first: given a box, Pillow's filter would read the pixels around it as well.
+        part = whole if box == (0, 0, *whole.size) else whole.crop(box)
+        pixels = np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
+    # Turned when it is small: a large picture would be in memory twice. So are its colours.
+    turn = upright(file)
+    if turn is None and "icc_profile" not in picture.info:
+        return pixels
+    small = to_srgb(Image.fromarray(pixels), picture.info.get("icc_profile"))
+    return np.asarray(small if turn is None else small.transpose(turn))
 
 
 def open_image(data: bytes, *, at_least: int | None = None) -> Image.Image:

@@ -62,7 +62,9 @@ def _parts(data: bytes) -> tuple[bytes, bytes]:
         elif kind == b"jxlp":
             parts.append(box[4:])
         elif kind == b"Exif":
-            exif = b"Exif\0\0" + box[4:]
+            # Behind its offset, which some writers leave out.
+            offset = 0 if box[:2] in (b"II", b"MM") else 4 + int.from_bytes(box[:4], "big")
+            exif = b"Exif\0\0" + box[offset:]
         at = end
     return b"".join(parts), exif
 

@@ -39,6 +39,7 @@ class ImageFile:
         data: its bytes; of a RAW photograph, those of its preview.
         form: one of `formats.FORMATS`.
         max_pixels: to decode.
+        size: bytes of the whole file.
         raw: whether this is the preview of a RAW photograph.
     """
 
@@ -46,6 +47,7 @@ class ImageFile:
     data: bytes
     form: str
     max_pixels: int
+    size: int
     raw: bool = False
 
     @property
@@ -72,9 +74,9 @@ def open_file(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile:
             inner = known_format(found)
             picture = _opened(found, inner)
             _check(picture, found, inner, max_pixels)
-            return ImageFile(picture, found, inner, max_pixels, raw=True)
+            return ImageFile(picture, found, inner, max_pixels, len(data), raw=True)
         if found is not None:
-            return ImageFile(found, data, "RAW", max_pixels, raw=True)
+            return ImageFile(found, data, "RAW", max_pixels, len(data), raw=True)
     if form == "JXL":
         picture = open_jxl(data, max_pixels=max_pixels // 2)
     else:
@@ -82,7 +84,7 @@ def open_file(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile:
         _check(picture, data, form, max_pixels)
         if form == "JPEG2000" and (profile := _profile_in_jp2(data)):
             picture.info["icc_profile"] = profile
-    return ImageFile(picture, data, form, max_pixels)
+    return ImageFile(picture, data, form, max_pixels, len(data))
 
 
 def upright(file: ImageFile) -> Image.Transpose | None:

@@ -51,17 +51,20 @@ class Listing:
         collection: Collection,
         force: bool = False,
         census: Census | None = None,
+        gps: bool = False,
     ) -> None:
         """Start listing.
 
         Args:
             force: take also the images that the collection has.
             census: is told of all that is listed.
+            gps: as `Shard` has it.
         """
         self._access = source.access
         self._collection = collection
         self._force = force
         self._census = census
+        self._gps = gps
         self._count = Count()
         self._error: Exception | None = None
         self._start, self._finished, self._waited = time.monotonic(), 0.0, 0.0
@@ -124,7 +127,7 @@ class Listing:
             return None
         page = self._head
         self._head = _Page(page.refs[limit:])
-        return Shard(page.refs[:limit], page.failures, self._access)
+        return Shard(page.refs[:limit], page.failures, self._access, gps=self._gps)
 
     def _run(self, entries: Iterator[ImageRef | ListingFailure]) -> None:
         try:
