@@ -55,7 +55,7 @@ def ingest_images(
         on_progress: called about twice a second, in this thread.
         settings: where Ray is; by default what the environment says.
         force: embed also the images that the collection has, and replace them.
-        prune: asked whether to delete so many images that are gone from the source.
+        prune: asked whether to delete so many images that are gone from the source, or left out.
         saved: where the embeddings are written to as well, before they are committed.
         gps: keep also where photographs were taken, if they say so.
         gpus, actors: how much of the cluster to use, see `Placement.of`.
@@ -88,7 +88,7 @@ def ingest_images(
             failures.forget_older(collection, source=source.name, than=started)
         if census and prune:
             pruned = _prune(census, source, collection, listing.count, prune)
-        return committer.summary(progress, pruned=pruned)
+        return committer.summary(progress, pruned=pruned, passed_over=source.passed.counts)
 
 
 class _Run:
@@ -188,7 +188,7 @@ def _census(source: Source, collection: Collection) -> Census:
     if source.below is None or not source.whole:
         raise UsageError(
             "pruning needs a whole folder, a whole prefix of a bucket or one whole archive, not a "
-            "list, a pattern or a selection",
+            "list, a pattern, or a part that is included or limited",
             remedy=Remedy.WHOLE_SOURCE,
         )
     return Census(collection)

@@ -55,6 +55,12 @@ def format_of(data: bytes) -> str | None:
     return next((name for name, begin in _BEGINNINGS.items() if data.startswith(begin)), None)
 
 
+def begins_as_image(data: bytes) -> bool:
+    """Whether a file of an unknown kind begins as an image; a text may begin as a BMP."""
+    form = format_of(data)
+    return form is not None and (form != "BMP" or data[6:10] == bytes(4))
+
+
 def known_format(data: bytes) -> str:
     """As `format_of`.
 

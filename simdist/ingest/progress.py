@@ -81,6 +81,8 @@ class Summary:
         failed: images that cannot be indexed.
         pruned: images deleted, for they are gone from the source.
         seconds: from the start to the end.
+        passed_over: files that the source holds and that are no images, or hidden, by their suffix
+            or by what they are.
         failures: the first of those that `failed`.
         stages, slowest: as in `Progress`.
     """
@@ -93,9 +95,15 @@ class Summary:
     failed: int = 0
     pruned: int = 0
     seconds: float = 0.0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     stages: Mapping[str, float] = field(default_factory=dict)
     slowest: str | None = None
+
+    @property
+    def indexed(self) -> int:
+        """Images of the source that the collection has now."""
+        return self.added + self.replaced + self.skipped + self.unchanged
 
 
 class Rate:
