@@ -88,7 +88,12 @@ def ingest_images(
             failures.forget_older(collection, source=source.name, than=started)
         if census and prune:
             pruned = _prune(census, source, collection, listing.count, prune)
-        return committer.summary(progress, pruned=pruned, passed_over=source.passed.counts)
+        return committer.summary(
+            progress,
+            pruned=pruned,
+            repeated=listing.count.repeated,
+            passed_over=source.passed.counts,
+        )
 
 
 class _Run:
@@ -149,7 +154,11 @@ class _Run:
     def _take(self, shard: Embedded, clock: StageClock) -> None:
         clock.add(shard.work)
         self._committer.fail(shard.failures)
-        self._committer.hold(shard.vectors, shard.refs)
+        refs, vectors = shard.refs, shard.vectors
+        good = [i for i, ref in enumerate(refs) if not self._listing.is_superseded(ref)]
+        if len(good) < len(refs):  # it was on its way when the source named it again
+            refs, vectors = tuple(refs[i] for i in good), vectors[good]
+        self._committer.hold(vectors, refs)
 
     def _flush(self, clock: StageClock) -> None:
         start = time.monotonic()

@@ -52,6 +52,8 @@ def show_summary(summary: Summary, collection: str) -> None:
         f"{summary.skipped + summary.unchanged:,} skipped, {summary.failed:,} failed{pruned} "
         f"in {duration(summary.seconds)}"
     )
+    if summary.repeated:
+        out.print(f"Named more than once: {summary.repeated:,} entries; the last counts")
     _show_passed_over(summary)
     if summary.slowest:
         share = summary.stages[summary.slowest]

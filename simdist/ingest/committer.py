@@ -155,12 +155,13 @@ class Committer:
         progress: Progress,
         *,
         pruned: int = 0,
+        repeated: int = 0,
         passed_over: Mapping[str, int] | None = None,
     ) -> Summary:
         """What the ingest did, where it came so far, and deleted so many images.
 
         Args:
-            passed_over: as the summary has it.
+            repeated, passed_over: as the summary has them.
 
         Raises:
             StoreError: Redis has lost some of what it had confirmed meanwhile.
@@ -174,6 +175,7 @@ class Committer:
             unchanged=self._added.unchanged,
             failed=self._failed,
             pruned=pruned,
+            repeated=repeated,
             passed_over=dict(passed_over or {}),
             seconds=progress.seconds,
             failures=tuple(self._named),
