@@ -15,19 +15,22 @@ import re
 import struct
 import sys
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from tests.bad_inputs import bomb, encode, png16
+from tests.bad_inputs import bomb
+from tests.originals import originals
 
 SIZE = 224
 SECONDS = 60  # for one file: nobody waits for longer, and no busy machine is that slow
 PHOTOS = Path(__file__).parent.parent / "examples" / "photos"
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF")
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "AVIF", "HEIF", "JXL", "JPEG2000", "PSD", "RAW"),
+)
 # What a header may say: none, one, negative, just below and above every limit.
 LIES = (0, 1, 2, 7, 255, 8_000, 9_000, 16_383, 32_768, 65_535, 10**7, 2**31 - 1, 2**31, 2**32 - 1)
 
@@ -88,9 +91,9 @@ def _peak() -> int:
 def mutations(form: str, count: int) -> Iterator[tuple[str, bytes]]:
     """Mutations of real photographs in one format, each with a name: variant, number, damage."""
     dice = random.Random(f"simdist {form}")
-    originals = list(_originals(form, dice).items())
+    seeds = list(originals(form, dice).items())
     for number in range(count):
-        variant, data = originals[number % len(originals)]
+        variant, data = seeds[number % len(seeds)]
         damage = dice.choice(DAMAGES)
         mutated = bytearray(data)
         for _ in range(dice.choice((1, 1, 2, 4))):
@@ -106,77 +109,6 @@ def largest() -> Iterator[tuple[str, bytes]]:
     yield "rgba", bomb(8_000, 10_000, colour=6)
     yield "grey and alpha", bomb(8_000, 10_000, colour=4)
     yield "too many", bomb(8_001, 10_000, colour=6)
-
-
-def _originals(form: str, dice: random.Random) -> dict[str, bytes]:
-    photos = dice.sample(sorted(PHOTOS.rglob("*.jpg")), 5)
-    frames = [Image.open(path).convert("RGB").resize((200, 150)) for path in photos]
-    first, second, *_ = frames
-    seen = first.copy()
-    seen.putalpha(second.convert("L"))
-    several = {"save_all": True, "append_images": frames[2:]}
-    grey16 = Image.fromarray(np.asarray(first.convert("L")).astype(np.uint16) * 257)
-
-    def save(picture: Image.Image, **options: object) -> bytes:
-        return encode(picture, form, exif=_exif(), **options)
-
-    makers: dict[str, dict[str, Callable[[], bytes]]] = {
-        "JPEG": {
-            "small": lambda: save(first),
-            "as it is": photos[0].read_bytes,
-            "progressive": lambda: save(second, progressive=True),
-            "4:4:4, restarts": lambda: save(first, subsampling=0, restart_marker_rows=1),
-            "grey": lambda: save(first.convert("L")),
-            "cmyk": lambda: save(first.convert("CMYK")),
-            "progressive cmyk": lambda: save(second.convert("CMYK"), progressive=True),
-            "reduced": lambda: save(first.resize((1_000, 1_000)), progressive=True),
-            "several": lambda: encode(first, "MPO", **several),
-        },
-        "PNG": {
-            "rgb": lambda: save(first),
-            "rgba": lambda: save(seen),
-            "grey and alpha": lambda: save(seen.convert("LA")),
-            "palette": lambda: save(first.quantize(200), transparency=bytes(range(200))),
-            "1 bit": lambda: save(first.convert("1")),
-            "16-bit grey": lambda: save(grey16),
-            "16-bit rgb": lambda: png16(np.asarray(first).astype(np.uint16) * 257),
-            "animated": lambda: save(first, **several),
-        },
-        "WEBP": {
-            "lossy": lambda: save(first),
-            "lossless": lambda: save(second, lossless=True),
-            "alpha": lambda: save(seen),
-            "lossless alpha": lambda: save(seen, lossless=True, exact=True),
-            "animated": lambda: save(first, **several),
-        },
-        "GIF": {
-            "still": lambda: save(first),
-            "not interlaced": lambda: save(second, interlace=False),
-            "see-through": lambda: save(first.quantize(64), transparency=3),
-            "animated": lambda: save(first, **several),
-        },
-        "TIFF": {
-            "raw": lambda: save(first),
-            "cmyk": lambda: save(first.convert("CMYK")),
-            "rgba": lambda: save(seen, compression="tiff_lzw"),
-            "lzw": lambda: save(second, compression="tiff_lzw"),
-            "deflate": lambda: save(first, compression="tiff_adobe_deflate"),
-            "jpeg": lambda: save(first, compression="jpeg"),
-            "packbits": lambda: save(second, compression="packbits"),
-            "fax": lambda: save(first.convert("1"), compression="group4"),
-            "palette": lambda: save(first.quantize(64), compression="tiff_lzw"),
-            "16-bit grey": lambda: save(grey16),
-            "several": lambda: save(first, compression="tiff_lzw", **several),
-        },
-    }
-    return {name: make() for name, make in makers[form].items()}
-
-
-def _exif() -> Image.Exif:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # orientation
-    exif[0x010F] = "simdist"  # make
-    return exif
 
 
 def flip(data: bytearray, dice: random.Random, form: str) -> None:
@@ -223,6 +155,7 @@ def lie(data: bytearray, dice: random.Random, form: str) -> None:
         return flip(data, dice, form)
     at, layout = dice.choice(places)
     limit = 256 ** struct.calcsize(layout)
+    at = min(at, len(data) - struct.calcsize(layout))
     data[at : at + struct.calcsize(layout)] = struct.pack(layout, dice.choice(LIES) % limit)
     if form == "PNG":
         right_checksums(data)
@@ -235,33 +168,46 @@ def _end(data: bytearray, dice: random.Random) -> int:
     return dice.choice((min(len(data), 200), len(data)))
 
 
+# Where headers hold numbers: places in the file, or behind what a pattern finds.
+_FIXED: dict[str, tuple[tuple[int, str], ...]] = {
+    # Width, height; depth, colours, interlacing.
+    "PNG": ((16, ">I"), (20, ">I"), (24, "B"), (25, "B"), (28, "B")),
+    "WEBP": ((4, "<I"),),
+    "GIF": ((6, "<H"), (8, "<H"), (10, "B")),
+    # Channels, height, width, depth, mode.
+    "PSD": ((12, ">H"), (14, ">I"), (18, ">I"), (22, ">H"), (24, ">H"), (26, ">I")),
+    # Where the pixels are; width, height, planes, bits, compression.
+    "BMP": ((10, "<I"), (18, "<I"), (22, "<I"), (26, "<H"), (28, "<H"), (30, "<I")),
+}
+_BOXES = rb"meta|iloc|iinf|ispe|iprp|ipco|ipma|mdat|jp2h|ihdr|jp2c|jxl[cp]|\xff\x51"
+_IN_BOXES = ((_BOXES, (-8, ">I"), (0, ">I"), (4, ">I"), (8, ">I")),)
+_FOUND: dict[str, tuple[Any, ...]] = {
+    # Height and width of each frame header; the lengths of all segments.
+    "JPEG": (
+        (rb"\xff[\xc0-\xc2]\0[\x0b\x11\x14]", (1, ">H"), (3, ">H")),
+        (rb"\xff[\xc0-\xc4\xda-\xe2]", (0, ">H")),
+    ),
+    # The lengths of all chunks.
+    "PNG": ((rb"IHDR|IDAT|PLTE|tRNS|acTL|fcTL|fdAT", (-8, ">I")),),
+    "WEBP": ((rb"VP8X|VP8L|VP8 |ANMF|ALPH", (0, "<I"), (5, "<I"), (8, "<I"), (10, "<I")),),
+    "GIF": ((rb",(?=.{4}\0\0|\0{4})", (0, "<H"), (2, "<H"), (4, "<H"), (6, "<H")),),
+    # Lengths of boxes, and sizes of pictures.
+    **dict.fromkeys(("AVIF", "HEIF", "JPEG2000", "JXL"), _IN_BOXES),
+}
+
+
 def _fields(data: bytes, form: str) -> Iterator[tuple[int, str]]:
     """Where a file's headers hold numbers, and how."""
-    match form:
-        case "JPEG":  # height and width of each frame header; the lengths of all segments
-            for found in re.finditer(rb"\xff[\xc0-\xc2]\0[\x0b\x11\x14]", data):
-                yield from ((found.end() + 1, ">H"), (found.end() + 3, ">H"))
-            for found in re.finditer(rb"\xff[\xc0-\xc4\xda-\xe2]", data[:2_000]):
-                yield found.end(), ">H"
-        case "PNG":  # width, height; depth, colours, interlacing; the lengths of all chunks
-            yield from ((16, ">I"), (20, ">I"), (24, "B"), (25, "B"), (28, "B"))
-            for found in re.finditer(rb"IHDR|IDAT|PLTE|tRNS|acTL|fcTL|fdAT", data):
-                yield found.start() - 4, ">I"
-        case "WEBP":  # the file's length; sizes of canvas, frames and pictures; of all chunks
-            yield 4, "<I"
-            for found in re.finditer(rb"VP8X|VP8L|VP8 |ANMF|ALPH", data):
-                start = found.end()
-                yield from ((start, "<I"), (start + 5, "<I"), (start + 8, "<I"), (start + 10, "<I"))
-        case "GIF":  # sizes of the screen and of each frame
-            yield from ((6, "<H"), (8, "<H"), (10, "B"))
-            for found in re.finditer(rb",(?=.{4}\0\0|\0{4})", data, re.DOTALL):
-                yield from ((found.end() + at, "<H") for at in (0, 2, 4, 6))
-        case _:  # TIFF: type, count and value of each entry of the first directory
-            at = int.from_bytes(data[4:8], "little")
-            for entry in range(int.from_bytes(data[at : at + 2], "little") % 64):
-                start = at + 2 + 12 * entry
-                if start + 12 <= len(data):
-                    yield from ((start + 2, "<H"), (start + 4, "<I"), (start + 8, "<I"))
+    yield from _FIXED.get(form, ())
+    for pattern, *places in _FOUND.get(form, ()):
+        for found in re.finditer(pattern, data, re.DOTALL):
+            yield from ((found.end() + at, layout) for at, layout in places)
+    if form in ("TIFF", "RAW"):  # type, count and value of each entry of the first directory
+        at = int.from_bytes(data[4:8], "little")
+        for entry in range(int.from_bytes(data[at : at + 2], "little") % 64):
+            start = at + 2 + 12 * entry
+            if start + 12 <= len(data):
+                yield from ((start + 2, "<H"), (start + 4, "<I"), (start + 8, "<I"))
 
 
 def right_checksums(png: bytearray) -> None:

@@ -40,6 +40,7 @@ def ingest_images(
     force: bool = False,
     prune: Callable[[int], bool] | None = None,
     saved: SavedEmbeddings | None = None,
+    gps: bool = False,
     gpus: int | None = None,
     actors: int | None = None,
 ) -> Summary:
@@ -54,8 +55,9 @@ def ingest_images(
         on_progress: called about twice a second, in this thread.
         settings: where Ray is; by default what the environment says.
         force: embed also the images that the collection has, and replace them.
-        prune: asked whether to delete so many images that are gone from the source.
+        prune: asked whether to delete so many images that are gone from the source, or left out.
         saved: where the embeddings are written to as well, before they are committed.
+        gps: keep also where photographs were taken, if they say so.
         gpus, actors: how much of the cluster to use, see `Placement.of`.
 
     Raises:
@@ -70,7 +72,7 @@ def ingest_images(
     committer = Committer(
         collection, source=source.name, access=source.access, force=force, saved=saved
     )
-    with Listing(source, collection=collection, force=force, census=census) as listing:
+    with Listing(source, collection=collection, force=force, census=census, gps=gps) as listing:
         run = _Run(listing, committer, on_progress)
         while (more := listing.more(seconds=TICK_SECONDS)) is None:
             run.report()
@@ -86,7 +88,12 @@ def ingest_images(
             failures.forget_older(collection, source=source.name, than=started)
         if census and prune:
             pruned = _prune(census, source, collection, listing.count, prune)
-        return committer.summary(progress, pruned=pruned)
+        return committer.summary(
+            progress,
+            pruned=pruned,
+            repeated=listing.count.repeated,
+            passed_over=source.passed.counts,
+        )
 
 
 class _Run:
@@ -147,7 +154,11 @@ class _Run:
     def _take(self, shard: Embedded, clock: StageClock) -> None:
         clock.add(shard.work)
         self._committer.fail(shard.failures)
-        self._committer.hold(shard.vectors, shard.refs)
+        refs, vectors = shard.refs, shard.vectors
+        good = [i for i, ref in enumerate(refs) if not self._listing.is_superseded(ref)]
+        if len(good) < len(refs):  # it was on its way when the source named it again
+            refs, vectors = tuple(refs[i] for i in good), vectors[good]
+        self._committer.hold(vectors, refs)
 
     def _flush(self, clock: StageClock) -> None:
         start = time.monotonic()
@@ -186,7 +197,7 @@ def _census(source: Source, collection: Collection) -> Census:
     if source.below is None or not source.whole:
         raise UsageError(
             "pruning needs a whole folder, a whole prefix of a bucket or one whole archive, not a "
-            "list, a pattern or a selection",
+            "list, a pattern, or a part that is included or limited",
             remedy=Remedy.WHOLE_SOURCE,
         )
     return Census(collection)

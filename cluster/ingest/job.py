@@ -30,9 +30,11 @@ def ingest(
     include: Sequence[str] = (),
     exclude: Sequence[str] = (),
     limit: int | None = None,
+    hidden: bool = False,
     label_from: LabelFrom | None = None,
     uri_column: str | None = None,
     label_column: str | None = None,
+    gps: bool = False,
     endpoint_url: str | None = None,
     region: str | None = None,
     anonymous: bool = False,
@@ -59,10 +61,12 @@ def ingest(
         model: a model's name, or the folder of a bundle.
         partitions: parts of a new collection that a Redis Cluster may keep on different nodes.
         force: embed also the images that the collection has, and replace them.
-        prune: asked at the end whether to delete so many images that are gone from the location.
+        prune: asked at the end whether to delete so many images that are gone from the location, or
+            excluded now.
         save_embeddings: also write the embeddings, as Parquet files, to this folder or prefix.
-        include, exclude, limit, label_from: see `simdist.sources.Selection`.
+        include, exclude, limit, hidden, label_from: see `simdist.sources.Selection`.
         uri_column, label_column: columns of a list; by default those with the usual names.
+        gps: keep also where photographs were taken, if they say so.
         endpoint_url, region, anonymous: how to reach an object store, see `Access.resolve`.
         gpus, actors: how many of either to use; by default all GPUs, without any all CPUs.
         weights: a file of weights in place of the model's published ones.
@@ -78,7 +82,7 @@ def ingest(
     check_workers(gpus=gpus, actors=actors)
     access = Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous)
     columns = Columns(uri=uri_column, label=label_column)
-    selection = Selection(tuple(include), tuple(exclude), limit, label_from, columns)
+    selection = Selection(tuple(include), tuple(exclude), limit, label_from, columns, hidden)
     job = _Job(
         location=str(location),
         access=access,
@@ -99,6 +103,7 @@ def ingest(
         weights=weights,
         prune=prune,
         save_embeddings=save_embeddings,
+        gps=gps,
         gpus=gpus,
         actors=actors,
     )
@@ -139,6 +144,7 @@ class _Job:
         weights: Path | None,
         prune: Callable[[int], bool] | None,
         save_embeddings: str | None,
+        gps: bool,
         gpus: int | None,
         actors: int | None,
     ) -> Summary:
@@ -171,6 +177,7 @@ class _Job:
                 force=self.force,
                 prune=prune,
                 saved=saved,
+                gps=gps,
                 gpus=gpus,
                 actors=actors,
             )

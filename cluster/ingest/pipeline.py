@@ -196,7 +196,7 @@ class Pipeline:
     def _isolate(self, shard: Shard) -> Embedded | None:
         """Find the image that kills its decoder: each gets a task of its own."""
         if len(shard.refs) > 1:
-            self._again += [Shard((ref,), access=shard.access) for ref in shard.refs]
+            self._again += [Shard((ref,), access=shard.access, gps=shard.gps) for ref in shard.refs]
             return self._unembedded(shard.failures)
         killer = Failure.of(shard.refs[0], "decode", "the process that decodes it dies")
         return self._unembedded((*shard.failures, killer))

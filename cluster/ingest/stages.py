@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import chain, islice
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,12 +116,12 @@ def _decode_fetched(
     start, decoding = time.monotonic(), 0.0
     for ref, data in zip(shard.refs, fetched, strict=True):
         read = time.monotonic()
-        outcome = _decode(ref, data, preprocessing)
+        outcome = _decode(ref, data, preprocessing, gps=shard.gps)
         if isinstance(outcome, Failure):
             failures.append(outcome)
         else:
-            pixels[len(refs)] = outcome
-            refs.append(ref)
+            pixels[len(refs)], facts = outcome
+            refs.append(_with_facts(ref, facts))
             digests.append(_digest(data))
         decoding += time.monotonic() - read
     work = Work(fetch=time.monotonic() - start - decoding, decode=decoding)
@@ -140,9 +140,15 @@ def _digest(data: bytes | Exception) -> bytes:
     return blake2b(data if isinstance(data, bytes) else b"", digest_size=16).digest()
 
 
+def _with_facts(ref: ImageRef, facts: dict[str, Any]) -> ImageRef:
+    """An image with what its file says of it; what the user's own list says of it wins."""
+    with_facts = replace(ref, metadata=facts | {**ref.metadata})
+    return ref if with_facts.flaw() else with_facts
+
+
 def _decode(
-    ref: ImageRef, data: bytes | Exception, preprocessing: Preprocessing
-) -> Pixels | Failure:
+    ref: ImageRef, data: bytes | Exception, preprocessing: Preprocessing, *, gps: bool
+) -> tuple[Pixels, dict[str, Any]] | Failure:
     if isinstance(data, ImageError):  # too large to be read
         return Failure.of(ref, "decode", data)
     if isinstance(data, SimdistError):
@@ -151,7 +157,7 @@ def _decode(
     if isinstance(data, Exception):
         return Failure.of(ref, "fetch", f"{type(data).__name__}: {data}")
     try:
-        return preprocessing.pixels(data)
+        return preprocessing.pixels_and_facts(data, gps=gps)
     except ImageError as error:
         return Failure.of(ref, "decode", error)
     except Exception as error:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simdist.cli import options
-from simdist.cli.indexing import progress_shower, show_summary
+from simdist.cli.indexing import end_with_code, progress_shower, show_summary
 from simdist.cli.progress import Monitor
 from simdist.cli.render import (
     console,
@@ -47,7 +47,7 @@ def failures(
 ) -> None:
     """List the images that could not be indexed, or try them again.
 
-    Each is listed with the reason.
+    Each is listed with the reason. With --retry the exit code is 3 if some fail again, 1 if all do.
     """
     from cluster.ingest.driver import ingest_images
     from cluster.ingest.stages import check_workers
@@ -93,6 +93,7 @@ def failures(
                 ]
         for summary in summaries:
             show_summary(summary, collection)
+        end_with_code(summaries)
 
 
 def _sources(found: Sequence[KeptFailure], access: Callable[[Access], Access]) -> Iterator[Source]:

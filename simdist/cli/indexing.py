@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+import typer
+
 from simdist.cli.progress import Monitor
 from simdist.cli.render import console, duration, short_uri
+
+# Exit codes: nothing could be indexed; some of it could not.
+NOTHING, INCOMPLETE = 1, 3
+SHOWN_KINDS = 10
 
 if TYPE_CHECKING:
     from simdist.ingest.progress import Progress, Summary
@@ -36,10 +42,9 @@ def show_summary(summary: Summary, collection: str) -> None:
     """Print what an ingest did."""
     out = console()
     if summary.listed == 0:
-        out.print(
-            "No images found: simdist looks for .jpg, .png, .webp, .gif, .tif and .bmp files."
-        )
-        out.print("Name archives and lists yourself: 'SOURCE/*.tar', .parquet, .csv or .txt.")
+        out.print("No images found: simdist looks for .jpg, .png, .heic, .webp, .tif and others.")
+        _show_passed_over(summary)
+        out.print("Name archives and lists yourself: 'SOURCE/*.tar', .zip, .parquet, .csv or .txt.")
         return
     pruned = f", {summary.pruned:,} pruned" if summary.pruned else ""
     out.print(
@@ -47,6 +52,9 @@ def show_summary(summary: Summary, collection: str) -> None:
         f"{summary.skipped + summary.unchanged:,} skipped, {summary.failed:,} failed{pruned} "
         f"in {duration(summary.seconds)}"
     )
+    if summary.repeated:
+        out.print(f"Named more than once: {summary.repeated:,} entries; the last counts")
+    _show_passed_over(summary)
     if summary.slowest:
         share = summary.stages[summary.slowest]
         out.print(f"Slowest stage: {summary.slowest}, busy {share:.0%} of the time")
@@ -57,7 +65,27 @@ def show_summary(summary: Summary, collection: str) -> None:
             f"  ... and {summary.failed - len(summary.failures):,} more: "
             f"simdist failures --collection {collection}"
         )
-    if not (summary.added or summary.replaced or summary.unchanged or summary.skipped):
+    if not summary.indexed:
         out.print("Nothing was indexed: fix what is named above, then run the same command again.")
         return
     out.print(f"Next: simdist search IMAGE --collection {collection} --out similar.png")
+
+
+def _show_passed_over(summary: Summary) -> None:
+    counts = sorted(summary.passed_over.items(), key=lambda item: (-item[1], item[0]))
+    if not counts:
+        return
+    shown = ", ".join(f"{count:,} {what}" for what, count in counts[:SHOWN_KINDS])
+    rest = sum(count for _, count in counts[SHOWN_KINDS:])
+    more = f" and {rest:,} more" if rest else ""
+    left_out = any(what.startswith(("hidden", "system", "folders with")) for what, _ in counts)
+    hint = "; --hidden takes what is hidden" if left_out else ""
+    console().print(f"Passed over: {shown}{more}{hint}", markup=False)
+
+
+def end_with_code(summaries: Sequence[Summary]) -> None:
+    """End the command with a code that says if images could not be indexed, or none could."""
+    if not any(summary.indexed for summary in summaries):
+        raise typer.Exit(NOTHING)
+    if any(summary.failed for summary in summaries):
+        raise typer.Exit(INCOMPLETE)

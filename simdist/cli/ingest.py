@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from simdist.cli import options
-from simdist.cli.indexing import progress_shower, show_summary
+from simdist.cli.indexing import end_with_code, progress_shower, show_summary
 from simdist.cli.progress import Monitor
 from simdist.errors import UsageError
 from simdist.settings import (
@@ -26,8 +26,8 @@ def ingest(
         str,
         typer.Argument(
             metavar="SOURCE",
-            help="A folder, an image, an archive (.tar, .parquet), a list of addresses (.txt, "
-            ".csv, .parquet), or a pattern for several: a path, or s3://, gs:// or az://.",
+            help="A folder, an image, an archive (.tar, .zip, .parquet), a list of addresses "
+            "(.txt, .csv, .tsv, .parquet), or a pattern for several: a path, or s3://, gs://, az://.",
         ),
     ],
     *,
@@ -59,7 +59,8 @@ def ingest(
     prune: Annotated[
         bool,
         typer.Option(
-            "--prune", help="Delete images that are gone from SOURCE at the end, after asking."
+            "--prune",
+            help="At the end, delete images that are gone from SOURCE or excluded, after asking.",
         ),
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Prune without asking.")] = False,
@@ -75,9 +76,18 @@ def ingest(
     include: options.Include = None,
     exclude: options.Exclude = None,
     limit: options.Limit = None,
+    hidden: options.Hidden = False,
     label_from: options.LabelSource = None,
     uri_column: options.UriColumn = None,
     label_column: options.LabelColumn = None,
+    gps: Annotated[
+        bool,
+        typer.Option(
+            "--gps",
+            help="Keep also where photographs were taken, as latitude and longitude.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = False,
     endpoint_url: options.EndpointUrl = None,
     region: options.Region = None,
     anonymous: options.Anonymous = False,
@@ -93,6 +103,8 @@ def ingest(
     Run the same command again to resume after an interruption or to add new images: those that
     are indexed already are skipped. The name of an image's folder becomes its label, unless an
     archive or a list gives one. 'simdist failures' lists the images that could not be indexed.
+
+    The exit code is 3 if some images could not be indexed, and 1 if none could.
     """
     import simdist
 
@@ -113,9 +125,11 @@ def ingest(
             include=include or (),
             exclude=exclude or (),
             limit=limit,
+            hidden=hidden,
             label_from=label_from,
             uri_column=uri_column,
             label_column=label_column,
+            gps=gps,
             endpoint_url=endpoint_url,
             region=region,
             anonymous=anonymous,
@@ -130,13 +144,15 @@ def ingest(
         monitor.show_object({"summary": asdict(summary)}, last=True)
     else:
         show_summary(summary, collection)
+    end_with_code([summary])
 
 
 def _asker(source: str, monitor: Monitor, *, yes: bool) -> Callable[[int], bool]:
     def ask(count: int) -> bool:
         monitor.pause()
         return yes or typer.confirm(
-            f"Delete {count:,} images that are gone from {source}?", err=True
+            f"Delete {count:,} images that are gone from {source}, or left out of it now?",
+            err=True,
         )
 
     return ask

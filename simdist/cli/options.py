@@ -97,6 +97,14 @@ Limit = Annotated[
         rich_help_panel=WHICH_IMAGES,
     ),
 ]
+Hidden = Annotated[
+    bool,
+    typer.Option(
+        "--hidden",
+        help="Take also hidden files, thumbnails and recycle bins (.*, @eaDir, #recycle).",
+        rich_help_panel=WHICH_IMAGES,
+    ),
+]
 LabelSource = Annotated[
     LabelFrom | None,
     typer.Option(

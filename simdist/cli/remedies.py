@@ -30,7 +30,7 @@ _COMMANDS = {
     Remedy.TUNE: "simdist tune --collection {about}",
     Remedy.URI_COLUMN: "--uri-column NAME",
     Remedy.WEIGHTS: "--weights FILE",
-    Remedy.WHOLE_SOURCE: "--prune goes with neither --include, --exclude nor --limit",
+    Remedy.WHOLE_SOURCE: "--prune goes with neither --include nor --limit",
 }
 
 

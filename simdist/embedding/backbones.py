@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from simdist.embedding import torchvision_networks
 from simdist.errors import ModelError, Remedy, UsageError
@@ -42,6 +42,16 @@ class Preprocessing:
         from simdist.images.decoding import decode
 
         return decode(data, size=self.size, resize=self.resize, max_pixels=max_pixels)
+
+    def pixels_and_facts(self, data: bytes, *, gps: bool = False) -> tuple[Pixels, dict[str, Any]]:
+        """As `pixels`, and what the file says of its picture, see `simdist.images.facts`.
+
+        Raises:
+            ImageError: not an acceptable image.
+        """
+        from simdist.images.decoding import decode_with_facts
+
+        return decode_with_facts(data, size=self.size, resize=self.resize, gps=gps)
 
     def as_json(self) -> dict[str, object]:
         """The fields, as a bundle's card has them, and as they make up a model's id."""

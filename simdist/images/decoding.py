@@ -4,32 +4,31 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
 
 import numpy as np
-from PIL import ExifTags, Image, UnidentifiedImageError, _imaging
+from PIL import Image, _imaging
 from PIL.JpegImagePlugin import JpegImageFile
 
 from simdist.errors import ImageError
-from simdist.images.jpeg import check_scans, square
-from simdist.images.limits import FORMATS, MAX_PIXELS, Pixels, check_size
+from simdist.images.colours import to_srgb
+from simdist.images.depth import Scale, is_deep, low_bytes, numbers_of
+from simdist.images.facts import facts
+from simdist.images.frames import extrema, first_shown
+from simdist.images.jpeg import is_whole, scale_for, square
+from simdist.images.limits import MAX_PIXELS, Pixels, check_pixels
+from simdist.images.mending import mended, share
+from simdist.images.opening import ImageFile, open_file, upright
 from simdist.images.resizing import Resize
 
 _BAND = 256  # lines
-_SIGNATURE = 16  # bytes that say what a file is
-
-_UPRIGHT = {  # EXIF orientation -> what undoes it
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+_PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
+_COLOUR_MAP = 320
+_DARK = 127  # the brightest of a picture that may leave bits unused
 
 # Pillow remarks on odd but readable files; what matters is checked below, and a line for each of
 # a million images helps nobody. Set once, here: `warnings.catch_warnings` is not for threads.
@@ -53,65 +52,83 @@ def decode(
 ) -> Pixels:
     """Decode an image to the square that a backbone takes.
 
-    The first frame is taken, the EXIF orientation applied, transparency laid over white, 16-bit
-    values scaled to 8 bits, and the picture, or the part that `resize` says, resized with an
-    antialiased bilinear filter.
+    The first frame that is not blank is taken, the EXIF orientation and the colour profile applied,
+    transparency laid over white, values of more than 8 bits scaled by what they hold, and the
+    picture, or the part that `resize` says, resized with an antialiased bilinear filter.
 
     Args:
         data: the file's bytes, at most `limits.MAX_BYTES`.
         size: width and height of the result, in pixels.
         resize: what becomes of a picture that is not square.
-        max_pixels: of the picture.
+        max_pixels: to decode.
 
     Returns:
         (size, size, 3) uint8, RGB.
 
     Raises:
-        ImageError: empty, too large, of a format not in `FORMATS`, or damaged.
+        ImageError: empty, too large, of a format not in `FORMATS`, cut, or damaged.
     """
     with _errors():
-        picture = _open(data, max_pixels)
-        pixels = None
-        if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):
-            pixels = square(data, *picture.size, size=size, resize=resize)
-        if pixels is None:
-            whole = _load(picture, at_least=size)
-            box = resize.box(*whole.size)
-            # Cut first: given a box, Pillow's filter would read the pixels around it as well.
-            part = whole if box == (0, 0, *whole.size) else whole.crop(box)
-            pixels = np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
-        # Turned when it is small: a large picture would be in memory twice.
-        turn = _upright(picture)
-        return pixels if turn is None else np.asarray(Image.fromarray(pixels).transpose(turn))
+        return _square(open_file(data, max_pixels), size, resize)
+
+
+def decode_with_facts(
+    data: bytes, *, size: int, resize: Resize = Resize.squash, gps: bool = False
+) -> tuple[Pixels, dict[str, Any]]:
+    """As `decode`, and what the file says of its picture, see `facts`.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    with _errors():
+        file = open_file(data)
+        # First: decoding may reduce a picture, and close its file.
+        said = facts(file, gps=gps)
+        return _square(file, size, resize), said
+
+
+def _square(file: ImageFile, size: int, resize: Resize) -> Pixels:
+    picture, pixels = file.picture, None
+    if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):
+        fast = partial(square, size=size, resize=resize, max_pixels=file.max_pixels)
+        pixels = fast(file.data, *picture.size)
+        if pixels is None and (whole_file := mended(file.data, "JPEG")):
+            pixels = fast(whole_file, *picture.size)
+    if pixels is None:
+        whole = _load(file, at_least=size)
+        box = resize.box(*whole.size)
+        # Cut first: given a box, Pillow's filter would read the pixels around it as well.
+        part = whole if box == (0, 0, *whole.size) else whole.crop(box)
+        pixels = np.asarray(part.resize((size, size), Image.Resampling.BILINEAR))
+    # Turned when it is small: a large picture would be in memory twice. So are its colours.
+    turn = upright(file)
+    if turn is None and "icc_profile" not in picture.info:
+        return pixels
+    small = to_srgb(Image.fromarray(pixels), picture.info.get("icc_profile"))
+    return np.asarray(small if turn is None else small.transpose(turn))
 
 
 def open_image(data: bytes, *, at_least: int | None = None) -> Image.Image:
     """Check and decode an image to an upright 8-bit RGB picture.
 
     With `at_least`, a JPEG may be decoded at a reduced scale, neither side below twice that
-    many pixels: the resize that follows loses nothing by it.
+    many pixels: the resize that follows loses nothing by it. So may one of too many pixels.
 
     Raises:
         ImageError: as `decode`.
     """
     with _errors():
-        picture = _open(data)
-        whole = _load(picture, at_least=at_least)
-        turn = _upright(picture)
+        file = open_file(data, MAX_PIXELS)
+        whole = to_srgb(_load(file, at_least=at_least), file.picture.info.get("icc_profile"))
+        turn = upright(file)
         return whole if turn is None else whole.transpose(turn)
-
-
-def begins_as_image(data: bytes) -> bool:
-    """Whether bytes begin as a file of one of the formats does; a BMP takes only two for that."""
-    Image.init()
-    return any(Image.OPEN[name][1](data[:_SIGNATURE]) for name in FORMATS)  # type: ignore[misc]
 
 
 def is_image(data: bytes) -> bool:
     """Whether bytes have the header of an image; what follows may be damaged."""
     try:
         with _errors():
-            _open(data)
+            open_file(data)
     except ImageError:
         return False
     return True
@@ -130,64 +147,119 @@ def _errors() -> Iterator[None]:
         raise ImageError(f"damaged image: {_first_line(error)}") from error
 
 
-def _open(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Check what can be checked before a pixel is decoded."""
-    if not data:
-        raise ImageError("the file is empty")
-    check_size(len(data))
-    try:
-        picture = Image.open(io.BytesIO(data), formats=FORMATS)
-    except UnidentifiedImageError as error:
-        raise ImageError(f"not an image of a known format ({', '.join(FORMATS)})") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ImageError(f"more than {MAX_PIXELS:,} pixels") from error
-    width, height = picture.size
-    if not width * height:
-        raise ImageError("it has no pixels")
-    if width * height > max_pixels:
-        raise ImageError(f"{width} x {height} is more than {max_pixels:,} pixels")
+def _load(file: ImageFile, *, at_least: int | None) -> Image.Image:
+    """Decode to 8-bit RGB, the first frame that is not blank."""
+    picture = file.picture
     if isinstance(picture, JpegImageFile):
-        check_scans(data)
-    return picture
-
-
-def _upright(picture: Image.Image) -> Image.Transpose | None:
-    """What is still to be done once it is decoded: Pillow turns a TIFF by itself."""
+        width, height = picture.size
+        scale = scale_for(
+            width,
+            height,
+            at_least=at_least or max(width, height),
+            max_pixels=file.max_pixels,
+        )
+        picture.draft(None, (width // scale, height // scale))
+        check_pixels(*picture.size, file.max_pixels)
     try:
-        orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        return None  # EXIF that cannot be read: the pixels are good, and so is their order
-    return _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+        return _lightened(file, first_shown(picture, _rgb, max_pixels=file.max_pixels))
+    except (OSError, SyntaxError, ValueError) as error:
+        return _load_mended(file, error)
 
 
-def _load(picture: Image.Image, *, at_least: int | None) -> Image.Image:
-    """Decode to 8-bit RGB."""
-    if at_least is not None:
-        picture.draft("RGB", (2 * at_least, 2 * at_least))
+def _load_mended(file: ImageFile, error: Exception) -> Image.Image:
+    """The picture of a file without what hinders.
+
+    Raises:
+        ImageError: there is not all of it.
+    """
+    whole = mended(file.data, file.form)
+    # Pillow would take any end of a JPEG for good.
+    if whole and (file.form != "JPEG" or is_whole(whole)):
+        with contextlib.suppress(OSError, SyntaxError, ValueError):
+            again = open_file(whole, file.max_pixels)
+            again.picture.draft(None, file.picture.size)
+            return _rgb(again.picture)
+    part = share(file.data, file.form, file.picture)
+    if part is not None:
+        raise ImageError(f"truncated: only {part:.0%} of the image is there") from error
+    raise error
+
+
+def _lightened(file: ImageFile, rgb: Image.Image) -> Image.Image:
+    """A picture of 16 bits a channel that uses fewer of them, scaled by those that it uses."""
+    small = rgb.width * rgb.height <= file.max_pixels // 2  # it is in memory three times
+    if file.form not in ("PNG", "TIFF") or not small or _brightest(rgb) > _DARK:
+        return rgb
+    low = open_file(file.data, file.max_pixels).picture
+    if not low_bytes(low) or low.size != rgb.size:
+        return rgb
+    low = low.convert("RGB")
+    bits = 8 + _brightest(rgb).bit_length()
+    lightened = Image.new("RGB", rgb.size)
+    for (top, upper), (_, lower) in zip(_bands(rgb), _bands(low), strict=True):
+        values = np.asarray(upper).astype(np.uint16) << 8 | np.asarray(lower)
+        lightened.paste(Image.fromarray((values >> (bits - 8)).astype(np.uint8)), (0, top))
+    return lightened
+
+
+def _brightest(rgb: Image.Image) -> int:
+    return int(max(high for _, high in extrema(rgb)))
+
+
+def _rgb(picture: Image.Image) -> Image.Image:
     picture.load()
+    _widen_palette(picture)
     if picture.mode == "RGB" and "transparency" not in picture.info:
         return picture
+    convert = _converter(picture)
     # In bands: an RGBA picture of the largest size would be in memory four times otherwise.
     rgb = Image.new("RGB", picture.size)
-    for top in range(0, picture.height, _BAND):
-        bottom = min(top + _BAND, picture.height)
-        rgb.paste(_to_rgb(picture.crop((0, top, picture.width, bottom))), (0, top))
+    for top, band in _bands(picture):
+        rgb.paste(convert(band), (0, top))
     return rgb
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        values = np.asarray(picture)
-        if values.min() < 0 or values.max() > 0xFFFF:
-            raise ImageError("integer pixels outside 0 to 65,535")
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
-    if picture.mode == "F":
-        raise ImageError("floating-point pixels are not supported")
+def _widen_palette(picture: Image.Image) -> None:
+    """Some write a TIFF's palette with 8 bits, where there are 16, of which Pillow takes the upper.
+
+    libtiff does this as well.
+    """
+    colours = getattr(picture, "tag_v2", {}).get(_COLOUR_MAP)
+    if picture.mode == "P" and colours and max(colours) <= 0xFF:
+        third = len(colours) // 3
+        thirds = (colours[start : start + third] for start in (0, third, 2 * third))
+        picture.putpalette([value for colour in zip(*thirds, strict=True) for value in colour])
+
+
+def _bands(picture: Image.Image) -> Iterator[tuple[int, Image.Image]]:
+    for top in range(0, picture.height, _BAND):
+        bottom = min(top + _BAND, picture.height)
+        yield top, picture.crop((0, top, picture.width, bottom))
+
+
+def _converter(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """What makes RGB of a part of a picture."""
+    if is_deep(picture):
+        scale = Scale.of(numbers_of(band, picture) for _, band in _bands(picture))
+        inverted = getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == _WHITE_IS_ZERO
+
+        def grey(band: Image.Image) -> Image.Image:
+            values = scale.apply(numbers_of(band, picture))
+            return Image.fromarray(255 - values if inverted else values).convert("RGB")
+
+        return grey
+    if picture.mode == "CMYK":
+        profile = picture.info.get("icc_profile")
+        return lambda band: to_srgb(band, profile).convert("RGB")
     if picture.has_transparency_data:
-        layer = picture.convert("RGBA")
-        white = Image.new("RGBA", layer.size, "white")
-        return Image.alpha_composite(white, layer).convert("RGB")
-    return picture.convert("RGB")
+
+        def over_white(band: Image.Image) -> Image.Image:
+            layer = band.convert("RGBA")
+            white = Image.new("RGBA", layer.size, "white")
+            return Image.alpha_composite(white, layer).convert("RGB")
+
+        return over_white
+    return lambda band: band.convert("RGB")
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What an image may be: formats, suffixes, sizes."""
+"""What an image may be: suffixes and sizes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,25 @@ from numpy.typing import NDArray
 
 from simdist.errors import ImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP")
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".tif", ".tiff", ".bmp"})
+RAW_SUFFIXES = frozenset(
+    {".dng", ".cr2", ".cr3", ".nef", ".nrw", ".arw", ".sr2", ".raf", ".orf", ".rw2", ".pef"}
+    | {".srw", ".3fr", ".iiq", ".x3f", ".mrw", ".erf", ".mef", ".kdc", ".dcr"}
+)
+# What is looked at; what it is, its bytes say.
+SUFFIXES = RAW_SUFFIXES | {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".jif", ".insp", ".mpo", ".png", ".apng", ".webp", ".gif"),
+    *(".tif", ".tiff", ".bmp", ".dib", ".avif", ".avifs", ".heic", ".heif", ".hif", ".heics"),
+    *(".heifs", ".jxl", ".jp2", ".j2k", ".jpf", ".jpx", ".jpc", ".j2c", ".psd"),
+}
 
 MAX_BYTES = 64 * 1024 * 1024
 
+# Of what is decoded: a JPEG is decoded at a reduced scale.
 MAX_PIXELS = 80_000_000
+# So many times as many may a JPEG have: that takes a few seconds, and no more memory.
+JPEG_TIMES = 8
+# These decoders hold up to 16 bytes for each pixel, the others 8 at most.
+COSTLY = frozenset({"JXL", "JPEG2000"})
 
 Pixels = NDArray[np.uint8]
 
@@ -26,3 +38,15 @@ def check_size(size: int) -> None:
     """
     if size > MAX_BYTES:
         raise ImageError(f"the file has {size:,} bytes; at most {MAX_BYTES:,} are read")
+
+
+def check_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Check how many pixels a picture has, before they are decoded.
+
+    Raises:
+        ImageError: none, or more than `max_pixels`.
+    """
+    if width <= 0 or height <= 0:
+        raise ImageError("it has no pixels")
+    if width * height > max_pixels:
+        raise ImageError(f"{width} x {height} is more than {max_pixels:,} pixels")

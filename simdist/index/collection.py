@@ -15,7 +15,7 @@ from simdist.hashing import KMeansFamily, fit_family
 from simdist.index import catalogue
 from simdist.index.commit import commit
 from simdist.index.growth import LEASE_SECONDS, grow, images_to_fit_for
-from simdist.index.images import Added, IndexedImage
+from simdist.index.images import Added, IndexedImage, Version
 from simdist.index.partition import Partition
 from simdist.index.tuning import retune
 from simdist.settings import DEFAULT_EXPECT
@@ -210,12 +210,21 @@ class Collection:
         Returns:
             (len(refs),) bool; one round trip a partition.
         """
-        flags = np.zeros(len(refs), np.bool_)
+        same: NDArray[np.bool_] = self.versions(refs) == Version.SAME
+        return same
+
+    def versions(self, refs: Sequence[ImageRef]) -> NDArray[np.uint8]:
+        """Which images are indexed, and whether with the content of their fingerprints.
+
+        Returns:
+            (len(refs),) `Version`; one round trip a partition.
+        """
+        flags = np.zeros(len(refs), np.uint8)
         for partition, members in self._spread([ref.uri for ref in refs]):
             there = [refs[i] for i in members]
             uris = [ref.uri.encode() for ref in there]
             fingerprints = [ref.fingerprint for ref in there]
-            flags[members] = partition.known(layout.digests(uris, fingerprints))
+            flags[members] = partition.versions(layout.digests(uris, fingerprints))
         return flags
 
     def add(

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+class Version(IntEnum):
+    """What a collection has of an image: nothing, this content of it, or another."""
+
+    NONE = 0
+    SAME = 1
+    OTHER = 2
 
 
 @dataclass(frozen=True)

@@ -148,8 +148,8 @@ class Partition:
             family=dump_family(family),
         )
 
-    def known(self, digests: NDArray[np.uint8]) -> NDArray[np.bool_]:
-        """Which images are there, by `layout.digests`: (n,) bool; one round trip.
+    def versions(self, digests: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Which images are there, by `layout.digests`: (n,) `Version`; one round trip.
 
         Raises:
             StoreError: Redis has lost changes that this process has seen.
@@ -162,8 +162,8 @@ class Partition:
             digests=digests.tobytes(),
         )
         found = np.frombuffer(self.history.note(answer), dtype=np.uint8)
-        flags: NDArray[np.bool_] = found == ord("1")
-        return flags
+        versions: NDArray[np.uint8] = found - ord("0")
+        return versions
 
     def delete(self, digests: Sequence[bytes]) -> int:
         """Delete images by `layout.uri_digest`; returns how many there were.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,8 +150,18 @@ class Committer:
             rate=self._rate.at(self._done + self._failed),
         )
 
-    def summary(self, progress: Progress, *, pruned: int = 0) -> Summary:
+    def summary(
+        self,
+        progress: Progress,
+        *,
+        pruned: int = 0,
+        repeated: int = 0,
+        passed_over: Mapping[str, int] | None = None,
+    ) -> Summary:
         """What the ingest did, where it came so far, and deleted so many images.
+
+        Args:
+            repeated, passed_over: as the summary has them.
 
         Raises:
             StoreError: Redis has lost some of what it had confirmed meanwhile.
@@ -166,6 +176,8 @@ class Committer:
             unchanged=self._added.unchanged,
             failed=self._failed,
             pruned=pruned,
+            repeated=repeated,
+            passed_over=dict(passed_over or {}),
             seconds=progress.seconds,
             failures=tuple(self._named),
             stages=progress.stages,

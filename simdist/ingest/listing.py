@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from types import TracebackType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from simdist.index.collection import Collection
+from simdist.index.images import Version
 from simdist.ingest.census import Census
 from simdist.ingest.failures import Failure
 from simdist.ingest.progress import Count
+from simdist.ingest.repeats import Repeats
 from simdist.ingest.shards import Shard
 from simdist.sources import ImageRef, ListingFailure, Source
 
@@ -51,17 +56,23 @@ class Listing:
         collection: Collection,
         force: bool = False,
         census: Census | None = None,
+        gps: bool = False,
     ) -> None:
         """Start listing.
 
         Args:
             force: take also the images that the collection has.
             census: is told of all that is listed.
+            gps: as `Shard` has it.
         """
         self._access = source.access
         self._collection = collection
         self._force = force
         self._census = census
+        # Below a folder or a prefix each image is listed once.
+        once = source.below is not None and source.below.endswith("/")
+        self._repeats = None if once else Repeats()
+        self._gps = gps
         self._count = Count()
         self._error: Exception | None = None
         self._start, self._finished, self._waited = time.monotonic(), 0.0, 0.0
@@ -98,6 +109,10 @@ class Listing:
         """How far it has come."""
         return self._count
 
+    def is_superseded(self, ref: ImageRef) -> bool:
+        """Whether an image that was taken has been named once more, with other content."""
+        return self._repeats is not None and self._repeats.is_superseded(ref)
+
     def more(self, *, seconds: float = 0.0) -> bool | None:
         """Whether there is more to take; None if that is not known yet, nor within so many seconds.
 
@@ -124,7 +139,7 @@ class Listing:
             return None
         page = self._head
         self._head = _Page(page.refs[limit:])
-        return Shard(page.refs[:limit], page.failures, self._access)
+        return Shard(page.refs[:limit], page.failures, self._access, gps=self._gps)
 
     def _run(self, entries: Iterator[ImageRef | ListingFailure]) -> None:
         try:
@@ -133,6 +148,10 @@ class Listing:
             while (listed := list(islice(entries, size))) and not self._stopped.is_set():
                 self._sift(listed)
                 size = PAGE
+                if self._repeats is not None and self._repeats.is_full:
+                    self._send_rest(self._repeats)
+            if self._repeats is not None and not self._stopped.is_set():
+                self._send_rest(self._repeats)
             self._count = replace(self._count, done=True)
         # Raised where the images are taken.
         except Exception as error:
@@ -142,10 +161,14 @@ class Listing:
 
     def _sift(self, listed: list[ImageRef | ListingFailure]) -> None:
         refs = [entry for entry in listed if isinstance(entry, ImageRef)]
-        missing = refs
         if self._census:
             self._census.note([ref.uri for ref in refs])
-        if refs and not self._force:
+        missing, waited = refs, 0
+        if self._repeats is not None:
+            waited = -len(self._repeats)
+            missing = self._repeats.sift(refs, self._versions(refs))
+            waited += len(self._repeats)
+        elif refs and not self._force:
             known = self._collection.known(refs)
             missing = [ref for ref, is_known in zip(refs, known, strict=True) if not is_known]
         failures = tuple(
@@ -153,14 +176,35 @@ class Listing:
             for entry in listed
             if isinstance(entry, ListingFailure)
         )
-        count = self._count
-        self._count = Count(
-            count.listed + len(listed),
-            count.skipped + len(refs) - len(missing),
-            count.failed + len(failures),
-        )
+        self._tell(len(listed), len(refs) - len(missing) - waited, len(failures))
         if missing or failures:
             self._put(_Page(tuple(missing), failures))
+
+    def _send_rest(self, repeats: Repeats) -> None:
+        """Send what has waited, but for what was indexed meanwhile."""
+        held = repeats.rest()
+        for start in range(0, len(held), PAGE):
+            page = held[start : start + PAGE]
+            versions = self._versions(page)
+            new = [ref for ref, i in zip(page, versions, strict=True) if i != Version.SAME]
+            self._tell(0, len(page) - len(new), 0)
+            if new:
+                self._put(_Page(tuple(new)))
+
+    def _versions(self, refs: Sequence[ImageRef]) -> NDArray[np.uint8]:
+        """What the collection has of images; nothing, where all are to be embedded."""
+        if self._force or not refs:
+            return np.full(len(refs), Version.NONE, np.uint8)
+        return self._collection.versions(refs)
+
+    def _tell(self, listed: int, skipped: int, failed: int) -> None:
+        count = self._count
+        self._count = Count(
+            count.listed + listed,
+            count.skipped + skipped,
+            count.failed + failed,
+            0 if self._repeats is None else self._repeats.count,
+        )
 
     def _put(self, page: _Page) -> None:
         start = time.monotonic()

@@ -22,12 +22,14 @@ class Count:
         listed: entries met.
         skipped: of them, images that the collection has.
         failed: of them, those that cannot even be listed.
+        repeated: of those skipped, those that name an image which is named again; about.
         done: whether that is all.
     """
 
     listed: int = 0
     skipped: int = 0
     failed: int = 0
+    repeated: int = 0
     done: bool = False
 
 
@@ -80,7 +82,10 @@ class Summary:
         unchanged: images that another process had indexed meanwhile.
         failed: images that cannot be indexed.
         pruned: images deleted, for they are gone from the source.
+        repeated: entries that name an image which is named again: the last counts.
         seconds: from the start to the end.
+        passed_over: files that the source holds and that are no images, or hidden, by their suffix
+            or by what they are.
         failures: the first of those that `failed`.
         stages, slowest: as in `Progress`.
     """
@@ -92,10 +97,17 @@ class Summary:
     unchanged: int = 0
     failed: int = 0
     pruned: int = 0
+    repeated: int = 0
     seconds: float = 0.0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
     stages: Mapping[str, float] = field(default_factory=dict)
     slowest: str | None = None
+
+    @property
+    def indexed(self) -> int:
+        """Images of the source that the collection has now."""
+        return self.added + self.replaced + self.skipped + self.unchanged
 
 
 class Rate:

@@ -25,7 +25,7 @@ class Shard:
     """Some images on their way: those that are well so far, and those that are not.
 
     `access` is how their object stores are reached; `digests` stand for the images' bytes, once
-    they are read.
+    they are read; `gps` says whether to keep where they were taken.
     """
 
     refs: tuple[ImageRef, ...]
@@ -33,6 +33,7 @@ class Shard:
     access: Access = field(default_factory=Access)
     work: Work = field(default_factory=Work)
     digests: tuple[bytes, ...] = ()
+    gps: bool = False
 
 
 @dataclass(frozen=True)

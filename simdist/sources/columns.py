@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from simdist.errors import Remedy, SourceError, UsageError
 from simdist.sources import folder, objects
@@ -25,8 +25,13 @@ from simdist.sources.reference import (
     uri_path,
 )
 
-URI_COLUMNS = ("uri", "url", "image_url", "path")
-LABEL_COLUMN = "label"
+# The usual names, whatever their case, the first first.
+URI_COLUMNS = (
+    *("uri", "url", "image_url", "path", "image_uri", "img_url", "image_path", "file_path"),
+    *("file_name", "file", "image", "src", "link", "href"),
+)
+LABEL_COLUMNS = ("label", "class", "category")
+_SHOWN = 4
 MAX_ADDRESS = 8192
 
 # The fingerprint of what is not asked for.
@@ -48,18 +53,16 @@ class Columns:
         Raises:
             SourceError: there is none.
         """
-        if self.uri is None:
-            usual = next((name for name in URI_COLUMNS if name in names), None)
-            if usual is not None:
-                return usual
+        if self.uri is not None:
+            return _named_column(self.uri, names, source)
+        usual = _usual(URI_COLUMNS, names)
+        if usual is None:
             raise SourceError(
-                f"{source} has no column {' or '.join(URI_COLUMNS)}: name the one to use; it has "
-                f"{_listed(names)}",
+                f"{source} has no column {' or '.join(URI_COLUMNS[:_SHOWN])}: name the one to use; "
+                f"it has {_listed(names)}",
                 remedy=Remedy.URI_COLUMN,
             )
-        if self.uri not in names:
-            raise SourceError(f"{source} has no column {self.uri!r}; it has {_listed(names)}")
-        return self.uri
+        return usual
 
     def label_in(self, names: Sequence[str], source: str) -> str | None:
         """The column of labels, if there is one.
@@ -67,11 +70,31 @@ class Columns:
         Raises:
             SourceError: the one that was asked for is not there.
         """
-        if self.label is None:
-            return LABEL_COLUMN if LABEL_COLUMN in names else None
-        if self.label not in names:
-            raise SourceError(f"{source} has no column {self.label!r}; it has {_listed(names)}")
-        return self.label
+        if self.label is not None:
+            return _named_column(self.label, names, source)
+        return _usual(LABEL_COLUMNS, names)
+
+
+def _usual(wanted: Sequence[str], names: Sequence[str]) -> str | None:
+    """The first of the usual names that is there, also as "Image URL" or "imageurl"."""
+    plain_names: dict[str, str] = {}
+    for name in names:
+        plain_names.setdefault(_plain_name(name), name)
+    found = (name if name in names else plain_names.get(_plain_name(name)) for name in wanted)
+    return next(filter(None, found), None)
+
+
+def _plain_name(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def _named_column(wanted: str, names: Sequence[str], source: str) -> str:
+    if wanted in names:
+        return wanted
+    alike = [name for name in names if name.casefold() == wanted.casefold()]
+    if len(alike) != 1:
+        raise SourceError(f"{source} has no column {wanted!r}; it has {_listed(names)}")
+    return alike[0]
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -126,11 +149,15 @@ def _named(source: Found, text: str) -> Found:
 
 def _web(text: str) -> str:
     try:
-        if not urlsplit(text).hostname:
+        parts = urlsplit(text)
+        if not parts.hostname:
             raise SourceError("its address names no host")
     except ValueError:
         raise SourceError("its address is malformed") from None
-    return quote(text, safe=_WEB)
+    # One address for one place: neither scheme nor host has a case.
+    user, at, host = parts.netloc.rpartition("@")
+    same = parts._replace(scheme=parts.scheme.lower(), netloc=user + at + host.lower())
+    return quote(urlunsplit(same), safe=_WEB)
 
 
 def _in_store(source: Found, text: str) -> Found:

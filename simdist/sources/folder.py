@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from simdist.errors import SourceError
+from simdist.images.formats import SIGNATURE, begins_as_image
 from simdist.images.limits import SUFFIXES
 from simdist.sources import patterns
+from simdist.sources.passed import NO_MEDIA, PassedOver
 from simdist.sources.reference import (
     Found,
     ImageRef,
@@ -18,25 +21,31 @@ from simdist.sources.reference import (
 )
 
 
-def list_folder(root: Path) -> Iterator[ImageRef | ListingFailure]:
+def list_folder(
+    root: Path, passed: PassedOver | None = None
+) -> Iterator[ImageRef | ListingFailure]:
     """List the images below a folder, in the order of their names, as they are found.
 
-    A file counts as an image by its suffix (`simdist.images.SUFFIXES`); others are passed over.
-    Links are followed, each real folder once, so a loop of links ends. An entry that cannot be
-    read is yielded as a failure and does not stop the listing. A single file lists itself.
+    A file counts as an image by its suffix (`simdist.images.limits.SUFFIXES`), without one by its
+    first bytes; others are passed over, and so is what is hidden. Links are followed, each real
+    folder once, so a loop of links ends. An entry that cannot be read is yielded as a failure and
+    does not stop the listing. A single file lists itself.
+
+    Args:
+        passed: counts what is passed over.
 
     Raises:
         SourceError: `root` is missing, cannot be opened, or is a file that is not an image.
     """
     root = Path(os.path.abspath(root))
     if not is_folder(root):
-        if not _is_image_name(root.name):
+        if not is_image(root):
             raise SourceError(f"{root} is neither a folder nor an image; name a folder of images")
         return iter([_image(describe(root))])
-    return (_image(entry) for entry in _walk(root, lambda path: _is_image_name(path.name)))
+    return (_image(entry) for entry in _walk(root, is_image, passed or PassedOver()))
 
 
-def list_matching(pattern: str) -> Iterator[Found | ListingFailure]:
+def list_matching(pattern: str, passed: PassedOver) -> Iterator[Found | ListingFailure]:
     """The files whose absolute paths match a pattern, as `list_folder` goes through them.
 
     Raises:
@@ -47,7 +56,9 @@ def list_matching(pattern: str) -> Iterator[Found | ListingFailure]:
         raise SourceError(f"{root} is not a folder; check the pattern")
     match = patterns.matcher(pattern).fullmatch
     deepest = None if "**" in pattern else pattern.count("/")
-    return _walk(root, lambda path: match(str(path)) is not None, deepest=deepest)
+    # What is hidden is meant where a pattern says so.
+    meant = replace(passed, hidden=passed.hidden or "/." in pattern.removeprefix(str(root)))
+    return _walk(root, lambda path: match(str(path)) is not None, meant, deepest=deepest)
 
 
 def is_folder(path: Path) -> bool:
@@ -70,7 +81,11 @@ def is_folder(path: Path) -> bool:
 
 
 def _walk(
-    root: Path, wanted: Callable[[Path], bool], *, deepest: int | None = None
+    root: Path,
+    wanted: Callable[[Path], bool],
+    passed: PassedOver,
+    *,
+    deepest: int | None = None,
 ) -> Iterator[Found | ListingFailure]:
     """Go through a folder; not below paths of more than `deepest` slashes."""
     failures: list[ListingFailure] = []
@@ -92,18 +107,40 @@ def _walk(
             subfolders.clear()
             continue
         seen.add((details.st_dev, details.st_ino))
-        subfolders.sort()
+        if NO_MEDIA in names and not passed.hidden and folder != str(root):
+            passed.counts[f"folders with {NO_MEDIA}"] += 1
+            subfolders.clear()
+            continue
+        subfolders[:] = sorted(n for n in subfolders if not passed.leaves_out(n, folder=True))
         if deepest is not None and len(Path(folder).parts) >= deepest:
             subfolders.clear()
         depth = len(Path(folder).parts) - len(root.parts) + 1
         for name in sorted(names):
-            if wanted(path := Path(folder, name)):
+            path = Path(folder, name)
+            if passed.leaves_out(name):
+                continue
+            if wanted(path):
                 yield describe(path, depth=depth)
+            elif wanted is is_image:
+                passed.note(name)
     yield from failures
 
 
-def _is_image_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+def is_image(path: Path) -> bool:
+    """Whether a file is looked at as an image: by its suffix, or without one by its bytes."""
+    suffix = path.suffix.lower()
+    if suffix:
+        return suffix in SUFFIXES
+    try:
+        with open(path, "rb", opener=open_without_waiting) as file:
+            return begins_as_image(file.read(SIGNATURE))
+    except OSError:
+        return False
+
+
+def open_without_waiting(path: str, flags: int) -> int:
+    """Open what may be a pipe, or have become one: a pipe waits for its writer."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def describe(path: Path, *, depth: int = 1) -> Found | ListingFailure:

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from urllib.parse import unquote_to_bytes
 
 from simdist.errors import (
     FetchError,
@@ -20,10 +21,12 @@ from simdist.images import limits
 from simdist.sources import objects
 from simdist.sources.access import Access
 from simdist.sources.files import find
+from simdist.sources.folder import open_without_waiting
 from simdist.sources.reference import MEMBER, ImageRef, uri_path
 from simdist.sources.table import read_rows
-from simdist.sources.tar import find_member
+from simdist.sources.tar import find_member, read_member
 from simdist.sources.web import fetch
+from simdist.sources.zips import read_zip_member
 
 # Requests in flight in one process, and bytes that those of one shard may bring: an embedding actor
 # fetches two shards at a time.
@@ -176,6 +179,10 @@ def _read_member(uri: str, access: Access) -> bytes:
         if isinstance(image, Exception):
             raise image
         return image
+    if archive.lower().endswith(".zip"):
+        return read_zip_member(archive, unquote_to_bytes(member).decode(errors="replace"), access)
+    if (packed := read_member(archive, member, access)) is not None:
+        return packed
     start, size = find_member(archive, member, access)
     limits.check_size(size)
     return _read_span(archive, start, size, access)
@@ -196,7 +203,7 @@ def _read_span(archive: str, start: int, size: int, access: Access) -> bytes:
 def _read_file(uri: str) -> bytes:
     path = uri_path(uri)
     try:
-        with open(path, "rb", opener=_open_without_waiting) as file:
+        with open(path, "rb", opener=open_without_waiting) as file:
             details = os.fstat(file.fileno())
             if not stat.S_ISREG(details.st_mode):
                 raise SourceError(f"{path} is not a regular file")
@@ -204,8 +211,3 @@ def _read_file(uri: str) -> bytes:
             return file.read(limits.MAX_BYTES + 1)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    """The path may have become a pipe since it was listed, and a pipe waits for its writer."""
-    return os.open(path, flags | os.O_NONBLOCK)

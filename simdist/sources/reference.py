@@ -12,6 +12,8 @@ from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 from simdist.errors import UsageError
 
+# What tar archives are called that are packed as a whole.
+PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tar.z")
 MEMBER = "#"  # between an archive's URI and what lies in it
 # What can be stored of one image, and shown: bytes of its URI and of its label, and of its metadata
 # as JSON, and how deep that may be nested.
@@ -89,7 +91,7 @@ class Found:
     @property
     def suffix(self) -> str:
         """Such as '.jpg', in lower case."""
-        return os.path.splitext(self.name)[1].lower()
+        return suffix_of(self.name)
 
     def image(self) -> ImageRef:
         """It as an image, whose label is the name of its folder."""
@@ -99,6 +101,12 @@ class Found:
     def member(self, name: str) -> str:
         """The URI of something in it."""
         return self.uri + MEMBER + quote(os.fsencode(name))
+
+
+def suffix_of(name: str) -> str:
+    """Such as '.jpg', in lower case; '.tar' of an archive that is packed as well."""
+    name = name.lower()
+    return ".tar" if name.endswith(PACKED) else os.path.splitext(name)[1]
 
 
 def _flaw_of(metadata: Mapping[str, Any]) -> str | None:

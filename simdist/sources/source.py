@@ -23,6 +23,7 @@ from simdist.sources.access import Access
 from simdist.sources.columns import Columns
 from simdist.sources.lists import csv_list, text_list
 from simdist.sources.object_listing import list_objects
+from simdist.sources.passed import PassedOver
 from simdist.sources.reading import is_web_address
 from simdist.sources.reference import (
     MEMBER,
@@ -31,13 +32,16 @@ from simdist.sources.reference import (
     ListingFailure,
     file_uri,
     local_path,
+    suffix_of,
+    uri_path,
 )
 from simdist.sources.table import table_images
 from simdist.sources.tar import tar_images
+from simdist.sources.zips import zip_images
 
 Entry = ImageRef | ListingFailure
 
-CONTAINERS = (".tar", ".parquet", ".csv", ".txt")
+CONTAINERS = (".tar", ".zip", ".parquet", ".csv", ".tsv", ".txt")
 
 
 class LabelFrom(StrEnum):
@@ -59,6 +63,7 @@ class Selection:
         limit: take no more than so many images.
         label_from: without it, the column where there are columns, and the folder elsewhere.
         columns: of lists and tables.
+        hidden: take also hidden files, thumbnails, and what systems leave in folders.
     """
 
     include: tuple[str, ...] = ()
@@ -66,6 +71,7 @@ class Selection:
     limit: int | None = None
     label_from: LabelFrom | None = None
     columns: Columns = field(default_factory=Columns)
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,7 +83,8 @@ class Source:
         access: how its images are reached.
         name: what it is called from run to run.
         below: with what the URIs of its images begin, and no others; None if that cannot be said.
-        whole: whether the entries are all that the name stands for.
+        whole: whether the entries are all that the name stands for, but for what is excluded.
+        passed: what is listed and passed over, as far as the entries have been taken.
     """
 
     entries: Iterator[Entry]
@@ -85,6 +92,7 @@ class Source:
     name: str = ""
     below: str | None = None
     whole: bool = False
+    passed: PassedOver = field(default_factory=PassedOver)
 
 
 def open_source(
@@ -93,9 +101,9 @@ def open_source(
     """Open a source; its listing is streamed, and its first entry has been met.
 
     Args:
-        location: a folder, an image, an archive (.tar, .parquet) or a list (.csv, .txt, .parquet):
-            a path, or a URI that begins with file://, s3://, gs:// or az://. Or a pattern with
-            `*`, `**`, `?`, `[...]`, `{a,b}` or `{000..099}` for any number of those.
+        location: a folder, an image, an archive (.tar, .zip, .parquet) or a list (.csv, .tsv, .txt,
+            .parquet): a path, or a URI that begins with file://, s3://, gs:// or az://. Or a
+            pattern with `*`, `**`, `?`, `[...]`, `{a,b}` or `{000..099}` for any number of those.
         access: how to reach object stores; by default what the environment says.
 
     Raises:
@@ -103,29 +111,41 @@ def open_source(
         UsageError: a source or a pattern that can never work.
     """
     selection, access = selection or Selection(), access or Access.resolve()
-    entries = _select(_entries(location, selection, access), _root(location), selection)
+    passed = PassedOver(selection.hidden)
+    listing = _Listing(selection, access, passed)
+    entries = _select(_entries(location, listing), _root(location), selection)
     first = list(islice(entries, 1))
-    narrowed = selection.include or selection.exclude or selection.limit is not None
+    narrowed = selection.include or selection.limit is not None
     name, below = _named(location)
-    return Source(chain(first, entries), access, name, below, whole=not narrowed)
+    whole = not narrowed
+    return Source(chain(first, entries), access, name, below, whole=whole, passed=passed)
 
 
-def _entries(location: str, selection: Selection, access: Access) -> Iterator[Entry]:
+@dataclass(frozen=True)
+class _Listing:
+    """How to list what a name stands for."""
+
+    selection: Selection
+    access: Access
+    passed: PassedOver
+
+
+def _entries(location: str, listing: _Listing) -> Iterator[Entry]:
     if is_web_address(location):
         raise UsageError(
             f"{location} cannot be a source by itself: write such addresses into a text file, one "
             "per line, and name that"
         )
     if objects.is_object(location):
-        return _stored(location, selection, access)
+        return _stored(location, listing)
     path = local_path(location)
     if patterns.is_pattern(str(path)) and not os.path.lexists(path):
-        return _matching_files(os.path.abspath(path), selection, access)
-    if path.suffix.lower() in CONTAINERS and not folder.is_folder(path):
-        return _inside(files.find(path.absolute().as_uri(), access), selection, access)
-    if selection.label_from is LabelFrom.column:
+        return _matching_files(os.path.abspath(path), listing)
+    if suffix_of(path.name) in CONTAINERS and not folder.is_folder(path):
+        return _inside(files.find(path.absolute().as_uri(), listing.access), listing)
+    if listing.selection.label_from is LabelFrom.column:
         raise _no_columns(location)
-    return folder.list_folder(path)
+    return folder.list_folder(path, listing.passed)
 
 
 def _named(location: str) -> tuple[str, str | None]:
@@ -137,47 +157,66 @@ def _named(location: str) -> tuple[str, str | None]:
         path = local_path(location)
         is_pattern = patterns.is_pattern(str(path)) and not os.path.lexists(path)
         uri, is_folder = file_uri(path), path.is_dir()
-    suffix = posixpath.splitext(uri)[1].lower()
+    suffix = suffix_of(posixpath.basename(uri))
     if is_pattern:
         return uri, None
     if is_folder or (is_folder is None and suffix not in (*CONTAINERS, *SUFFIXES)):
         return uri, uri.rstrip("/") + "/"
-    return uri, uri + MEMBER if suffix in (".tar", ".parquet") else None
+    return uri, uri + MEMBER if suffix in (".tar", ".zip", ".parquet") else None
 
 
-def _matching_files(pattern: str, selection: Selection, access: Access) -> Iterator[Entry]:
+def _matching_files(pattern: str, listing: _Listing) -> Iterator[Entry]:
     for name in patterns.expand(pattern):
         listed: Iterator[Found | ListingFailure]
         if patterns.is_glob(name):
-            listed = folder.list_matching(name)
+            listed = folder.list_matching(name, listing.passed)
         else:
             listed = iter([folder.describe(Path(name))])
         for entry in listed:
-            if isinstance(entry, Found):
-                yield from _inside(entry, selection, access)
-            else:
+            if isinstance(entry, ListingFailure):
                 yield entry
+            elif entry.suffix or folder.is_image(uri_path(entry.uri)):
+                yield from _inside(entry, listing)
+            else:
+                listing.passed.note(entry.name)
 
 
-def _stored(location: str, selection: Selection, access: Access) -> Iterator[Entry]:
-    address = objects.Address.parse(location)
+def _stored(location: str, listing: _Listing) -> Iterator[Entry]:
+    address, access = objects.Address.parse(location), listing.access
     if patterns.is_pattern(address.key):
-        return _matching_objects(address, selection, access)
-    suffix = posixpath.splitext(address.key)[1].lower()
+        return _matching_objects(address, listing)
+    suffix = suffix_of(posixpath.basename(address.key))
     if suffix in CONTAINERS or suffix in SUFFIXES:
         file = objects.describe(address, access, objects.FIRST)
-        return _inside(file, selection, access)
-    if selection.label_from is LabelFrom.column:
+        return _inside(file, listing)
+    if listing.selection.label_from is LabelFrom.column:
         raise _no_columns(location)
     objects.check(address, access)
     listed = list_objects(address, access)
-    return (file.image() for file in listed if file.suffix in SUFFIXES)
+    return (file.image() for file in listed if _is_taken(file, address, listing.passed))
 
 
-def _matching_objects(
-    location: objects.Address, selection: Selection, access: Access
-) -> Iterator[Entry]:
-    names = patterns.expand(location.key)
+def _is_taken(file: Found, address: objects.Address, passed: PassedOver) -> bool:
+    """Whether an object of a listing is an image; without a suffix only its bytes could say.
+
+    They are not asked for, a request for each: it is taken, and fails if it is none.
+    """
+    key = objects.Address.parse(file.uri).key
+    if passed.leaves_out_path(key.removeprefix(address.key).lstrip("/")):
+        return False
+    name = key.rpartition("/")[2]
+    # Of folders, and of jobs that are done.
+    if not name or (file.suffix not in SUFFIXES and (not file.size or name.startswith("_"))):
+        passed.counts["markers"] += 1
+        return False
+    if file.suffix and file.suffix not in SUFFIXES:
+        passed.note(name)
+        return False
+    return True
+
+
+def _matching_objects(location: objects.Address, listing: _Listing) -> Iterator[Entry]:
+    names, access = patterns.expand(location.key), listing.access
     objects.check(replace(location, key=patterns.base(location.key)), access)
     for name in names:
         if not patterns.is_glob(name):
@@ -187,29 +226,39 @@ def _matching_objects(
             except objects.MissingObjectError as error:
                 yield ListingFailure(address.uri, str(error))
                 continue
-            yield from _inside(file, selection, access)
+            yield from _inside(file, listing)
             continue
         address = replace(location, key=patterns.base(name))
-        match = patterns.matcher(name).fullmatch
+        match, passed = patterns.matcher(name).fullmatch, listing.passed
+        if "/." in name.removeprefix(address.key):  # what is hidden is meant
+            passed = replace(passed, hidden=True)
         for file in list_objects(address, access):
-            if match(unquote(file.uri).partition("://")[2].partition("/")[2]):
-                yield from _inside(file, selection, access)
+            key = objects.Address.parse(file.uri).key
+            below = key.removeprefix(address.key).lstrip("/")
+            if match(key) and not passed.leaves_out_path(below):
+                yield from _inside(file, listing)
 
 
-def _inside(file: Found, selection: Selection, access: Access) -> Iterator[Entry]:
+def _inside(file: Found, listing: _Listing) -> Iterator[Entry]:
     """The images that a file stands for: itself, or those that it holds or names."""
-    match file.suffix:
-        case ".tar":
-            return tar_images(file, access)
-        case ".parquet":
-            return table_images(file, access, selection.columns)
-        case ".csv":
-            return csv_list(file, access, selection.columns)
-        case ".txt":
-            return text_list(file, access)
-        case suffix if suffix in SUFFIXES:
-            return iter([file.image()])
-    return iter(())
+    access, columns, passed = listing.access, listing.selection.columns, listing.passed
+    suffix = file.suffix
+    entries: Iterator[Entry] = iter(())
+    if suffix == ".tar":
+        entries = tar_images(file, access, passed)
+    elif suffix == ".zip":
+        entries = zip_images(file, access, passed)
+    elif suffix == ".parquet":
+        entries = table_images(file, access, columns)
+    elif suffix in (".csv", ".tsv"):
+        entries = csv_list(file, access, columns)
+    elif suffix == ".txt":
+        entries = text_list(file, access)
+    elif suffix in SUFFIXES or not suffix:  # without one, its bytes say what it is
+        entries = iter([file.image()])
+    else:
+        passed.note(file.name)
+    return entries
 
 
 def _no_columns(location: str) -> UsageError:

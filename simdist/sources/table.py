@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from pyarrow.parquet import ParquetFile
 
-IMAGE_COLUMN = "image"  # the one that is taken where several hold bytes
+# The one that is taken where several hold bytes.
+IMAGE_COLUMNS = ("image", "jpg", "jpeg", "png", "webp", "img", "bytes")
 
 _ROWS = 1000
 _READ_AHEAD = 1024 * 1024
@@ -54,6 +55,9 @@ def table_images(
         holder = None if columns.uri else _image_column(schema, source.uri)
         names = [name for name in schema.names if name != holder]
         uri = columns.uri_in(names, source.uri) if holder is None else None
+        if holder and _is_empty(table, holder):
+            # Datasets that were made without the pictures keep their paths.
+            names, uri = [*names, holder], holder
         label = columns.label_in(names, source.uri)
         for number, fields in enumerate(_rows(source.uri, file, table, names)):
             if isinstance(fields, str):
@@ -72,20 +76,42 @@ def table_images(
                 )
                 continue
             try:
-                address = str(fields.pop(uri, None) or "")
+                address = _address(fields.pop(uri, None))
                 yield listed_image(source, address, label=name, metadata=fields)
             except Misnamed as error:
                 yield ListingFailure(f"{source.uri}{MEMBER}{number}", f"row {number}: {error}")
 
 
+def _address(value: object) -> str:
+    if isinstance(value, dict):
+        value = value.get("path")
+    return str(value or "")
+
+
+def _is_empty(table: ParquetFile, holder: str) -> bool:
+    """Whether a column of structs with bytes and paths has paths alone, in all of its rows."""
+    leaves = [table.schema.column(i).path for i in range(len(table.schema))]
+    if f"{holder}.bytes" not in leaves or f"{holder}.path" not in leaves:
+        return False
+    at = leaves.index(f"{holder}.bytes")
+    chunks = [table.metadata.row_group(i).column(at) for i in range(table.metadata.num_row_groups)]
+    return bool(chunks) and all(
+        chunk.is_stats_set
+        and chunk.statistics.has_null_count
+        and chunk.statistics.null_count == chunk.num_values
+        for chunk in chunks
+    )
+
+
 def _image_column(schema: pa.Schema, uri: str) -> str | None:
     found = [field.name for field in schema if _holds_bytes(field.type)]
-    if len(found) > 1 and IMAGE_COLUMN not in found:
+    usual = next((name for name in IMAGE_COLUMNS if name in found), None)
+    if len(found) > 1 and usual is None:
         raise SourceError(
             f"{uri} has several columns of bytes ({', '.join(found)}): "
-            f"name the one with the images {IMAGE_COLUMN!r}"
+            f"name the one with the images {IMAGE_COLUMNS[0]!r}"
         )
-    return IMAGE_COLUMN if IMAGE_COLUMN in found else next(iter(found), None)
+    return usual or next(iter(found), None)
 
 
 def image_column(table: ParquetFile, uri: str) -> str:
@@ -107,7 +133,9 @@ def _holds_bytes(kind: pa.DataType) -> bool:
         # None that has two of that name.
         at = kind.get_field_index("bytes")
         return at >= 0 and _holds_bytes(kind.field(at).type)
-    return bool(types.is_binary(kind) or types.is_large_binary(kind))
+    if types.is_dictionary(kind):
+        return _holds_bytes(kind.value_type)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
 def _rows(uri: str, file: Any, table: ParquetFile, names: Sequence[str]) -> Iterator[Any]:

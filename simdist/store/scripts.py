@@ -112,7 +112,9 @@ class Images:
 def known(
     store: Store, meta: str, seen: Seen, *, uri_bits: int, digests: bytes
 ) -> Answer[bytes] | None:
-    """Which images are indexed with this content: a character '0' or '1' for each.
+    """Which images are indexed: a character for each.
+
+    '1' with this content, '2' with another, '0' not at all.
 
     Args:
         digests: `layout.digests`, end to end.

@@ -13,7 +13,7 @@ from cluster.ingest.driver import ingest_images
 from simdist.embedding import Model
 from simdist.index.collection import Collection
 from simdist.ingest.progress import Summary
-from simdist.sources import Columns, Selection, open_source
+from simdist.sources import Columns, Selection, open_source, uri_path
 from tests.archives import dataset_of, shard_of
 from tests.cluster.conftest import refs_of
 from tests.object_store import FlakyProxy, ObjectStore
@@ -31,9 +31,9 @@ def filled(s3: ObjectStore, folder: Path) -> ObjectStore:
     s3.put("tables/all.parquet", dataset_of(photos))
     text = io.StringIO()
     rows = csv.writer(text)
-    rows.writerow(["file", "kind", "name"])
+    rows.writerow(["file", "kind", "name", "width"])
     for photo in photos:
-        rows.writerow([f"photos/{photo.relative_to(folder)}", photo.parent.name, photo.stem])
+        rows.writerow([f"photos/{photo.relative_to(folder)}", photo.parent.name, photo.stem, 7])
     s3.put("list.csv", text.getvalue().encode())
     return s3
 
@@ -69,7 +69,9 @@ def test_a_store_and_a_folder_give_the_same_index(
             assert stored is not None
             np.testing.assert_array_equal(stored.vector, image.vector)
             assert stored.label == image.label == path.parent.name
-            assert stored.metadata == ({} if source == "photos" else {"name": path.stem})
+            said: dict[str, object] = {} if source == "photos" else {"name": path.stem}
+            assert stored.metadata == {**image.metadata, **said}
+            assert image.metadata["bytes"] == uri_path(image.uri).stat().st_size
         again = run(f"{filled.uri}/{source}", collection, model)
         assert (again.added, again.skipped) == (0, 40)
 
@@ -79,7 +81,9 @@ def test_a_store_and_a_folder_give_the_same_index(
     assert (summary.replaced, summary.failed) == (40, 0)
     stored = collection.get(f"{filled.uri}/photos/fish/clownfish.jpg")
     assert stored is not None
-    assert (stored.label, stored.metadata) == ("fish", {"name": "clownfish"})
+    # What the list says wins over what the file says.
+    assert stored.label == "fish"
+    assert stored.metadata.items() >= {"name": "clownfish", "width": "7", "format": "JPEG"}.items()
 
 
 def test_an_object_that_is_lost_on_the_way_costs_no_other(

@@ -161,9 +161,13 @@ class TestIngest:
 
     def test_an_empty_folder(self, cli: CommandLine, tmp_path: Path) -> None:
         (tmp_path / "notes.txt").touch()
+        (tmp_path / "a.mov").touch()
+        (tmp_path / ".a.jpg").touch()
         result = cli.run("ingest", str(tmp_path), *self.MODEL)
-        assert result.code == 0
+        assert result.code == 1
         assert "No images found: simdist looks for .jpg, .png" in result.out
+        told = "Passed over: 1 .mov, 1 .txt, 1 hidden; --hidden takes what is hidden"
+        assert told in " ".join(result.out.split())
 
     def test_a_model_other_than_the_collections(
         self, cli: CommandLine, photos: Collection, tmp_path: Path
@@ -315,7 +319,8 @@ class TestFailures:
         folder.mkdir()
         shutil.copy(HORSES, folder / "horses.jpg")
         (folder / "text.jpg").write_text("no picture")
-        assert cli.run("ingest", str(folder), "-c", "some", *model).code == 0
+        assert cli.run("ingest", str(folder), "-c", "some", *model).code == 3
+        assert cli.run("failures", "-c", "some", "--retry").code == 1  # all have failed again
         listed = cli.run("failures", "-c", "some")
         header, line, total = listed.out.splitlines()
         assert header.split() == ["stage", "image", "reason"]
@@ -374,15 +379,27 @@ class TestPruneAndProgress:
         pruned = cli.run(*ingest, "--prune", "--yes")
         assert "1 listed: 0 added, 0 replaced, 1 skipped, 0 failed, 1 pruned in" in pruned.out
 
+    def test_what_is_excluded_later_is_pruned(self, cli: CommandLine, tmp_path: Path) -> None:
+        for name in ("a.jpg", "small/a.jpg", ".bin/a.jpg"):
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            shutil.copy(HORSES, tmp_path / name)
+        ingest = ("ingest", str(tmp_path), "-c", "left", "--model", "efficientnet-lite0")
+        assert "3 added" in cli.run(*ingest, "--hidden").out
+        rest = (*ingest, "--exclude", "small/**")
+        assert "1 skipped" in cli.run(*rest).out
+        assert "1 skipped, 0 failed, 2 pruned" in cli.run(*rest, "--prune", "--yes").out
+
     def test_progress_as_json(self, cli: CommandLine, tmp_path: Path) -> None:
         shutil.copy(HORSES, tmp_path / "a.jpg")
         (tmp_path / "b.jpg").touch()
+        (tmp_path / "c.mov").touch()
         ingest = ("ingest", str(tmp_path), "-c", "one", "--model", "efficientnet-lite0")
         result = cli.run(*ingest, "--progress", "json")
-        assert result.out == ""
+        assert (result.out, result.code) == ("", 3)
         *steps, last = [json.loads(line) for line in result.err.splitlines()]
         assert steps[-1].keys() >= {"listed", "done", "failed", "rate", "seconds_left", "stages"}
         summary = last["summary"]
         assert (summary["listed"], summary["added"], summary["failed"]) == (2, 1, 1)
+        assert summary["passed_over"] == {".mov": 1}
         assert summary["slowest"] in summary["stages"]
         assert summary["failures"][0]["reason"] == "the file is empty"

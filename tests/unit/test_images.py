@@ -85,15 +85,6 @@ def test_16_bit_colour_is_scaled_not_clipped() -> None:
     assert np.array_equal(np.asarray(open_image(png16(values))), values >> 8)
 
 
-@pytest.mark.parametrize(
-    ("mode", "value", "reason"),
-    [("I", 65_536, "outside"), ("I", -1, "outside"), ("F", 0.5, "floating-point")],
-)
-def test_pixels_of_no_known_range_are_refused(mode: str, value: float, reason: str) -> None:
-    with pytest.raises(ImageError, match=reason):
-        open_image(encode(Image.new(mode, (8, 8), value), "TIFF"))
-
-
 @pytest.mark.parametrize("progressive", [False, True])
 def test_cmyk_jpeg_has_the_right_colours(picture: Image.Image, progressive: bool) -> None:
     data = encode(picture.convert("CMYK"), "JPEG", quality=95, progressive=progressive)

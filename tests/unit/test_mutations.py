@@ -44,7 +44,9 @@ def decode_all(what: str, count: int = 0) -> Report:
 def test_a_damaged_file_is_decoded_or_refused(form: str) -> None:
     report = decode_all(form, COUNT)
     assert report.decoded + report.refused == COUNT
-    assert min(report.decoded, report.refused) > COUNT // 50, "the mutations reach nothing"
+    # JPEG XL checks nearly all that it decodes.
+    few = COUNT // (100 if form == "JXL" else 50)
+    assert min(report.decoded, report.refused) > few, "the mutations reach nothing"
 
 
 def test_the_largest_pictures_fit_into_the_memory_that_is_promised() -> None:

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.service.http.problems import ProblemError
-from simdist.images.decoding import begins_as_image, is_image
-from simdist.images.limits import FORMATS
+from simdist.images.decoding import is_image
+from simdist.images.formats import FORMATS, format_of
 
 _NUMPY = np.lib.format.MAGIC_PREFIX
 _FLOAT32 = np.dtype("<f4")
@@ -33,7 +33,7 @@ def vector_or_image(data: bytes, *, dim: int) -> NDArray[np.float32] | None:
     """
     if not data.startswith(_NUMPY):
         # Whatever the length, an image is one: pictures of 5,120 bytes exist.
-        if not data or (begins_as_image(data) and (len(data) != 4 * dim or is_image(data))):
+        if not data or (format_of(data) and (len(data) != 4 * dim or is_image(data))):
             return None
         if len(data) != 4 * dim:
             raise ProblemError(

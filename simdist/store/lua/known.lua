@@ -11,6 +11,6 @@ for at = 1, #digests, DIGEST + FINGERPRINT do
   local entry = redis.call('HGET', base .. 'uris:' .. number, field)
   local fingerprint = string.sub(digests, at + DIGEST, at + DIGEST + FINGERPRINT - 1)
   local same = entry and string.sub(entry, ROW + 1) == fingerprint
-  answers[#answers + 1] = same and '1' or '0'
+  answers[#answers + 1] = same and '1' or entry and '2' or '0'
 end
 return {now, table.concat(answers)}
