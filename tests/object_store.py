@@ -1,5 +1,5 @@
-"""Object stores that tests start, each a process of its own: S3 of moto, of rclone and of SeaweedFS,
-and one of many keys."""
+"""Object stores that tests start, each a process of its own: S3 of moto, rclone and SeaweedFS, and
+one of many keys."""
 
 from __future__ import annotations
 

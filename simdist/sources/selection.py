@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from unicodedata import normalize
 from urllib.parse import unquote, urlsplit
 
 from simdist.sources import patterns
@@ -78,9 +79,11 @@ def _matcher(globs: tuple[str, ...]) -> Callable[[str], bool]:
 
 
 def _labelled(ref: ImageRef, label_from: LabelFrom | None) -> ImageRef:
-    if label_from in (None, LabelFrom.column):
-        return ref
-    label = None if label_from is LabelFrom.none else _folder(ref.uri)
+    label = ref.label
+    if label_from not in (None, LabelFrom.column):
+        label = None if label_from is LabelFrom.none else _folder(ref.uri)
+    if label is not None and not label.isascii():
+        label = normalize("NFC", label)  # one label for a name, which macOS writes otherwise
     return ref if label == ref.label else replace(ref, label=label)
 
 
