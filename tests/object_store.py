@@ -1,5 +1,5 @@
-"""Object stores that tests start, each a process of its own: S3 of moto and of rclone, and one of
-many keys."""
+"""Object stores that tests start, each a process of its own: S3 of moto, rclone and SeaweedFS, and
+one of many keys."""
 
 from __future__ import annotations
 
@@ -103,6 +103,20 @@ def running_s3() -> Iterator[str]:
     port = free_port()
     moto = (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port))
     with running_process(*moto, port=port) as url:
+        yield url
+
+
+@contextmanager
+def running_seaweedfs(folder: Path) -> Iterator[str]:
+    """SeaweedFS' S3 over a folder; it takes any credentials."""
+    names = ("master", "volume", "filer", "s3")  # each with HTTP and gRPC
+    ports = {f"{name}.port{kind}": free_port() for name in names for kind in ("", ".grpc")}
+    options = [f"-{name}={port}" for name, port in ports.items()]
+    options += ["-filer", "-s3", "-volume.max=8", "-master.telemetry=false"]
+    options += ["-s3.port.iceberg=0", "-s3.port.lance=0"]  # else fixed ones
+    weed = str(Path(sys.executable).with_name("weed"))
+    command = (weed, "server", f"-dir={folder}", "-ip=127.0.0.1")
+    with running_process(*command, *options, port=ports["s3.port"]) as url:
         yield url
 
 

@@ -6,6 +6,7 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from unicodedata import normalize
 
 import typer
 
@@ -109,6 +110,8 @@ def search(
     from simdist.search.query import ask_by
     from simdist.search.question import Question
 
+    # As labels are stored: a name that is copied from macOS is written otherwise.
+    label = label and normalize("NFC", label)
     question = Question(n=n, recall=recall, min_score=min_score, label=label, collection=collection)
     if out is not None:
         check_target(out)

@@ -22,6 +22,7 @@ from simdist.errors import (
     UsageError,
 )
 from simdist.search.question import WAYS, Hit, Question
+from simdist.sources.loopback import without_proxy
 
 T = TypeVar("T")
 
@@ -65,6 +66,7 @@ class Client:
         self._url = url.rstrip("/")
         self._timeout = timeout
         self._session = requests.Session()
+        self._session.trust_env = not without_proxy(url)
         self._session.mount("http://", HTTPAdapter(max_retries=_RETRIES))
         self._session.mount("https://", HTTPAdapter(max_retries=_RETRIES))
         if token:

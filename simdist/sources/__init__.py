@@ -11,9 +11,8 @@ from simdist.sources.reference import (
     local_path,
     uri_path,
 )
+from simdist.sources.selection import LabelFrom, Selection
 from simdist.sources.source import (
-    LabelFrom,
-    Selection,
     Source,
     open_source,
 )

@@ -22,6 +22,7 @@ from simdist.sources.reference import (
     ListingFailure,
     file_uri,
     local_path,
+    split_member,
     uri_path,
 )
 
@@ -140,8 +141,10 @@ def _named(source: Found, text: str) -> Found:
     if scheme in ("http", "https"):
         return Found(_web(text), _LISTED, 0, depth=0)
     if objects.is_object(text):
-        archive, mark, member = text.partition(MEMBER)
-        return Found(objects.Address.parse(archive).uri + mark + member, _LISTED, 0, depth=0)
+        archive, member = split_member(text)
+        uri = objects.Address.parse(archive).uri
+        uri += "" if member is None else MEMBER + member
+        return Found(uri, _LISTED, 0, depth=0)
     if scheme not in ("", "file"):
         raise SourceError(f"simdist does not read {scheme}:// addresses")
     return _in_store(source, text) if objects.is_object(source.uri) else _here(source, text)
@@ -173,9 +176,9 @@ def _in_store(source: Found, text: str) -> Found:
 
 def _here(source: Found, text: str) -> Found:
     if text.startswith("file:"):
-        archive, mark, member = text.partition(MEMBER)
-        if mark:
-            return Found(file_uri(uri_path(archive)) + mark + member, _LISTED, 0, depth=0)
+        archive, member = split_member(text)
+        if member is not None:
+            return Found(file_uri(uri_path(archive)) + MEMBER + member, _LISTED, 0, depth=0)
         path = uri_path(text)
     else:
         path = Path(os.path.abspath(uri_path(source.uri).parent / local_path(text)))

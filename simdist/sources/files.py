@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from simdist.errors import SourceError
 from simdist.sources import folder, objects
@@ -36,9 +36,39 @@ def open_file(file: Found, access: Access, *, read_ahead: int = READ_AHEAD) -> B
         SourceError: it cannot be opened; reading may raise it too.
     """
     if objects.is_object(file.uri):
-        return io.BufferedReader(objects.ObjectFile(file.uri, access, file.size), read_ahead)
+        return io.BufferedReader(_ObjectFile(file.uri, access, file.size), read_ahead)
     path = uri_path(file.uri)
     try:
         return path.open("rb", buffering=1024 * 1024)
     except OSError as error:
         raise SourceError(f"cannot read {path}: {error.strerror}") from error
+
+
+class _ObjectFile(io.RawIOBase):
+    """An object that is read by ranges, as a seekable file."""
+
+    def __init__(self, uri: str, access: Access, size: int) -> None:
+        self._uri, self._access, self._size, self._at = uri, access, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        length = min(len(view), self._size - self._at)
+        if length <= 0:
+            return 0
+        data = objects.read_range(self._uri, self._access, start=self._at, length=length)
+        view[: len(data)] = data
+        self._at += len(data)
+        return len(data)

@@ -7,20 +7,23 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import pairwise, takewhile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from simdist.errors import SourceError
 from simdist.sources.access import Access
 from simdist.sources.background import in_background
 from simdist.sources.objects import (
+    INVALID_PATH,
     Address,
     bucket_store,
     found,
     translated,
 )
+from simdist.sources.plain_s3 import PlainS3
 from simdist.sources.reference import Found
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    pass
 
 # Pages that are asked for at a time, and with that the bound of the memory.
 SIDE_BY_SIDE = 16
@@ -30,11 +33,16 @@ _LAST = "\U0010ffff"  # behind every name that is in use
 
 @dataclass
 class _Cursor:
-    """A part of the keys: those that a stream yields, up to `until`."""
+    """A part of the keys: those that a stream yields, up to `until`; `after` is the last of them.
 
-    stream: Iterator[Sequence[ObjectMeta]]
-    page: Future[Sequence[ObjectMeta] | None]
+    `is_plain` where the stream is that of `PlainS3`.
+    """
+
+    stream: Iterator[Sequence[Any]]
+    page: Future[Sequence[Any] | None]
     until: str | None = None
+    after: str | None = None
+    is_plain: bool = False
 
 
 def list_objects(address: Address, access: Access) -> Iterator[Found]:
@@ -52,28 +60,63 @@ def list_objects(address: Address, access: Access) -> Iterator[Found]:
 
     def begin(after: str | None) -> _Cursor:
         stream = iter(store.list(prefix, offset=after, chunk_size=PAGE))
-        return _Cursor(stream, in_background(next, stream, None))
+        return _Cursor(stream, in_background(next, stream, None), after=after)
 
     with translated(address, access):
         cursors = deque([begin(None)])
     while cursors:
         cursor = cursors.popleft()
-        with translated(address, access):
-            page = cursor.page.result()
+        page = _page(cursor, address, access)
         if page is None:
             continue
         keys = [meta["path"] for meta in page]
+        cursor.after = keys[-1] if keys else cursor.after
         if cursor.until is None and len(cursors) + 1 < SIDE_BY_SIDE:
             folder = _common_folder(keys)
             if len(folder) > len(prefix or "") + 1:
                 cursor.until = folder + _LAST
                 cursors.append(begin(cursor.until))
-        if cursor.until is None or keys[-1] <= cursor.until:
+        if cursor.until is None or not keys or keys[-1] <= cursor.until:
             cursor.page = in_background(next, cursor.stream, None)
             cursors.append(cursor)
         for meta in page:
             if cursor.until is None or meta["path"] <= cursor.until:
                 yield found(address, meta)
+
+
+def _page(cursor: _Cursor, address: Address, access: Access) -> Sequence[Any] | None:
+    """The next page of a cursor; by plain requests where it holds keys that are no paths.
+
+    obstore refuses a page with such a key, or makes two keys one, which are out of order then.
+
+    Raises:
+        SourceError: the store cannot be asked.
+    """
+    with translated(address, access):
+        if cursor.is_plain or address.scheme != "s3":
+            return cursor.page.result()
+        try:
+            page = cursor.page.result()
+        except Exception as error:
+            if INVALID_PATH not in str(error):
+                raise
+            plain = PlainS3(address.bucket, access)
+        else:
+            if page is None or _is_in_order(page, cursor.after):
+                return page
+            try:
+                plain = PlainS3(address.bucket, access)
+            except SourceError:  # it signs otherwise: the store may just not sort
+                return page
+        prefix = address.key.rstrip("/")
+        cursor.stream = plain.list(prefix and prefix + "/", cursor.after or "")
+        cursor.is_plain = True
+        return next(cursor.stream, None)
+
+
+def _is_in_order(page: Sequence[Any], after: str | None) -> bool:
+    keys = [after or "", *(meta["path"] for meta in page)]
+    return all(one < other for one, other in pairwise(keys))
 
 
 def _common_folder(keys: Sequence[str]) -> str:

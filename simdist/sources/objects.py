@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -13,8 +12,11 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
 from simdist.errors import ImageError, Remedy, SourceError, UsageError
+from simdist.images.limits import check_size
 from simdist.sources.access import SCHEMES, Access
 from simdist.sources.background import interruptibly
+from simdist.sources.loopback import proxies_for
+from simdist.sources.plain_s3 import PlainS3, is_needed
 from simdist.sources.reference import Found
 
 if TYPE_CHECKING:
@@ -36,6 +38,8 @@ _SAID = 200
 # Where clients on a machine of the store's own cloud are given credentials.
 _METADATA_SERVERS = ("169.254.169.254", "169.254.170.2", "metadata.google.internal")
 
+# What obstore says of a key that it cannot name.
+INVALID_PATH = "invalid path"
 _NO_BUCKET = ("NoSuchBucket", "ContainerNotFound")
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
@@ -64,6 +68,7 @@ class Address:
             UsageError: it names no bucket.
         """
         scheme, _, rest = uri.partition("://")
+        scheme = scheme.lower()
         bucket, _, key = rest.partition("/")
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._$-]*", bucket):
             raise UsageError(f"{uri} names no bucket: write {scheme}://BUCKET/PREFIX")
@@ -77,7 +82,7 @@ class Address:
 
 def is_object(uri: str) -> bool:
     """Whether a URI is of an object store."""
-    return "://" in uri and uri.partition("://")[0] in SCHEMES
+    return "://" in uri and uri.partition("://")[0].lower() in SCHEMES
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,9 @@ def _client(scheme: str, bucket: str, access: Access, patience: Patience) -> Sto
     from obstore.store import AzureStore, GCSStore, S3Store
 
     kind: Any = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}[scheme]
-    plain = (access.endpoint(scheme) or "").startswith("http://")
-    with translated(Address(scheme, bucket, ""), access):
+    endpoint = access.endpoint(scheme) or ""
+    plain = endpoint.startswith("http://")
+    with translated(Address(scheme, bucket, ""), access), proxies_for(endpoint):
         store: Store = kind(
             bucket,
             config=access.config(scheme),
@@ -135,8 +141,14 @@ def check(address: Address, access: Access) -> None:
     with translated(address, access):
         store = bucket_store(address.scheme, address.bucket, access, FIRST)
         page = store.list(address.key.rstrip("/") or None, chunk_size=1)
-        if interruptibly(next, page, None):
-            return
+        try:
+            if interruptibly(next, page, None):
+                return
+        except Exception as error:
+            # There is a key that is no path: the listing knows what to do.
+            if address.scheme == "s3" and INVALID_PATH in str(error):
+                return
+            raise
     raise SourceError(
         f"there is nothing under {address.uri}: check the prefix (whole names between slashes), "
         f"or name a pattern such as '{address.scheme}://{address.bucket}/photos/2*/*.jpg'"
@@ -150,11 +162,19 @@ def describe(address: Address, access: Access, patience: Patience | None = None)
         SourceError: there is none, or it may not be read.
     """
     with translated(address, access):
+        if plain := _plain_client(address, access):
+            return found(address, plain.head(address.key))
         store = bucket_store(address.scheme, address.bucket, access, patience)
         return found(address, interruptibly(store.head, address.key))
 
 
-def found(address: Address, meta: ObjectMeta) -> Found:
+def _plain_client(address: Address, access: Access) -> PlainS3 | None:
+    """The client for a key that obstore cannot name."""
+    needed = address.scheme == "s3" and is_needed(address.key)
+    return PlainS3(address.bucket, access) if needed else None
+
+
+def found(address: Address, meta: ObjectMeta | Mapping[str, Any]) -> Found:
     """An object of a listing; `address` is that of anything in the same bucket."""
     uri = Address(address.scheme, address.bucket, meta["path"]).uri
     version = (meta["e_tag"] or meta["last_modified"].isoformat()).strip('"')
@@ -170,6 +190,10 @@ def read_object(uri: str, access: Access, *, limit: int) -> bytes:
     """
     address = Address.parse(uri)
     with translated(address, access):
+        if plain := _plain_client(address, access):
+            data = plain.get(address.key, limit=limit + 1)
+            check_size(len(data))
+            return data
         store = bucket_store(address.scheme, address.bucket, access)
         answer = interruptibly(store.get, address.key)
         if answer.meta["size"] > limit:
@@ -187,6 +211,8 @@ def read_range(uri: str, access: Access, *, start: int, length: int) -> bytes:
     """
     address = Address.parse(uri)
     with translated(address, access):
+        if plain := _plain_client(address, access):
+            return plain.get(address.key, limit=length, start=start)
         store = bucket_store(address.scheme, address.bucket, access)
         read = partial(store.get_range, address.key, start=start, length=length)
         return bytes(interruptibly(read))
@@ -214,36 +240,6 @@ def delete_object(uri: str, access: Access) -> None:
     with translated(address, access):
         store = bucket_store(address.scheme, address.bucket, access)
         interruptibly(store.delete, address.key)
-
-
-class ObjectFile(io.RawIOBase):
-    """An object that is read by ranges, as a seekable file."""
-
-    def __init__(self, uri: str, access: Access, size: int) -> None:
-        self._uri, self._access, self._size, self._at = uri, access, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        return self._at
-
-    def readinto(self, buffer: Any) -> int:
-        view = memoryview(buffer).cast("B")
-        length = min(len(view), self._size - self._at)
-        if length <= 0:
-            return 0
-        data = read_range(self._uri, self._access, start=self._at, length=length)
-        view[: len(data)] = data
-        self._at += len(data)
-        return len(data)
 
 
 @contextmanager
@@ -296,7 +292,7 @@ def _explained(address: Address, access: Access, error: Exception) -> tuple[str,
             "anonymously if it is public"
         )
         remedy = Remedy.ANONYMOUS
-    elif "invalid path" in text:
+    elif INVALID_PATH in text:
         message = (
             f"{bucket} holds a key with an empty, '.' or '..' part, such as 'a//b.jpg', which "
             "cannot be listed: rename it, or name a prefix without it"

@@ -47,7 +47,7 @@ class PassedOver:
 
     def kind(self, name: str) -> str | None:
         """What a name is of, 'hidden' or 'system'; None if it is to be looked at."""
-        if self.hidden:
+        if self.hidden or name in (".", ".."):  # a store's key may have such parts
             return None
         if name.startswith("."):
             return "hidden"

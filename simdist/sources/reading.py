@@ -22,7 +22,7 @@ from simdist.sources import objects
 from simdist.sources.access import Access
 from simdist.sources.files import find
 from simdist.sources.folder import open_without_waiting
-from simdist.sources.reference import MEMBER, ImageRef, uri_path
+from simdist.sources.reference import MEMBER, ImageRef, split_member, uri_path
 from simdist.sources.table import read_rows
 from simdist.sources.tar import find_member, read_member
 from simdist.sources.web import fetch
@@ -64,8 +64,9 @@ def read_bytes(uri: str, *, access: Access | None = None) -> bytes:
     if is_web_address(uri):
         return fetch(uri, any_port=True)
     access = access or Access.resolve()
-    if MEMBER in uri:
-        return _read_member(uri, access)
+    archive, member = split_member(uri)
+    if member is not None:
+        return _read_member(archive, member, access)
     if objects.is_object(uri):
         return objects.read_object(uri, access, limit=limits.MAX_BYTES)
     return _read_file(uri)
@@ -170,11 +171,10 @@ def _fetch_patiently(uri: str) -> bytes:
     return fetch(uri, any_port=True)
 
 
-def _read_member(uri: str, access: Access) -> bytes:
-    archive, _, member = uri.partition(MEMBER)
+def _read_member(archive: str, member: str, access: Access) -> bytes:
     if archive.lower().endswith(".parquet"):
         if not member.isdecimal():
-            raise UsageError(f"{uri} names no row: write {archive}{MEMBER}17")
+            raise UsageError(f"{archive}{MEMBER}{member} names no row: write {archive}{MEMBER}17")
         [image] = read_rows(archive, find(archive, access).fingerprint, [int(member)], access)
         if isinstance(image, Exception):
             raise image

@@ -14,6 +14,7 @@ from simdist.errors import UsageError
 
 # What tar archives are called that are packed as a whole.
 PACKED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tbz", ".tar.xz", ".txz", ".tar.zst", ".tar.z")
+ARCHIVES = (".tar", ".zip", ".parquet")
 MEMBER = "#"  # between an archive's URI and what lies in it
 # What can be stored of one image, and shown: bytes of its URI and of its label, and of its metadata
 # as JSON, and how deep that may be nested.
@@ -101,6 +102,16 @@ class Found:
     def member(self, name: str) -> str:
         """The URI of something in it."""
         return self.uri + MEMBER + quote(os.fsencode(name))
+
+
+def split_member(uri: str) -> tuple[str, str | None]:
+    """An archive's URI and the name in it; of anything else, that may hold a '#', all and None."""
+    at = uri.find(MEMBER)
+    while at >= 0:
+        if suffix_of(uri[:at]) in ARCHIVES:
+            return uri[:at], uri[at + 1 :]
+        at = uri.find(MEMBER, at + 1)
+    return uri, None
 
 
 def suffix_of(name: str) -> str:

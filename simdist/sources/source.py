@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from itertools import chain, islice
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from simdist.errors import Remedy, UsageError
 from simdist.images.limits import SUFFIXES
@@ -20,7 +18,6 @@ from simdist.sources import (
     patterns,
 )
 from simdist.sources.access import Access
-from simdist.sources.columns import Columns
 from simdist.sources.lists import csv_list, text_list
 from simdist.sources.object_listing import list_objects
 from simdist.sources.passed import PassedOver
@@ -28,50 +25,18 @@ from simdist.sources.reading import is_web_address
 from simdist.sources.reference import (
     MEMBER,
     Found,
-    ImageRef,
     ListingFailure,
     file_uri,
     local_path,
     suffix_of,
     uri_path,
 )
+from simdist.sources.selection import Entry, LabelFrom, Selection, select
 from simdist.sources.table import table_images
 from simdist.sources.tar import tar_images
 from simdist.sources.zips import zip_images
 
-Entry = ImageRef | ListingFailure
-
 CONTAINERS = (".tar", ".zip", ".parquet", ".csv", ".tsv", ".txt")
-
-
-class LabelFrom(StrEnum):
-    """Where an image's label comes from."""
-
-    folder = "folder"
-    column = "column"
-    none = "none"
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which images of a source to take, and what to take for their labels.
-
-    Attributes:
-        include: patterns; one of them must match the image's path below the source, or its name
-            alone if the pattern has no slash. Without any, all images are taken.
-        exclude: patterns, none of which may match.
-        limit: take no more than so many images.
-        label_from: without it, the column where there are columns, and the folder elsewhere.
-        columns: of lists and tables.
-        hidden: take also hidden files, thumbnails, and what systems leave in folders.
-    """
-
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    limit: int | None = None
-    label_from: LabelFrom | None = None
-    columns: Columns = field(default_factory=Columns)
-    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -113,7 +78,7 @@ def open_source(
     selection, access = selection or Selection(), access or Access.resolve()
     passed = PassedOver(selection.hidden)
     listing = _Listing(selection, access, passed)
-    entries = _select(_entries(location, listing), _root(location), selection)
+    entries = select(_entries(location, listing), _root(location), selection)
     first = list(islice(entries, 1))
     narrowed = selection.include or selection.limit is not None
     name, below = _named(location)
@@ -183,7 +148,7 @@ def _matching_files(pattern: str, listing: _Listing) -> Iterator[Entry]:
 
 def _stored(location: str, listing: _Listing) -> Iterator[Entry]:
     address, access = objects.Address.parse(location), listing.access
-    if patterns.is_pattern(address.key):
+    if patterns.is_pattern(address.key) and not _is_there(address, access):
         return _matching_objects(address, listing)
     suffix = suffix_of(posixpath.basename(address.key))
     if suffix in CONTAINERS or suffix in SUFFIXES:
@@ -194,6 +159,15 @@ def _stored(location: str, listing: _Listing) -> Iterator[Entry]:
     objects.check(address, access)
     listed = list_objects(address, access)
     return (file.image() for file in listed if _is_taken(file, address, listing.passed))
+
+
+def _is_there(address: objects.Address, access: Access) -> bool:
+    """Whether there is an object whose key is written as a pattern is; that is meant, then."""
+    try:
+        objects.describe(address, access, objects.FIRST)
+    except objects.MissingObjectError:
+        return False
+    return True
 
 
 def _is_taken(file: Found, address: objects.Address, passed: PassedOver) -> bool:
@@ -268,52 +242,6 @@ def _no_columns(location: str) -> UsageError:
     )
 
 
-def _select(entries: Iterator[Entry], root: str, selection: Selection) -> Iterator[Entry]:
-    included, excluded = _matcher(selection.include), _matcher(selection.exclude)
-    left = selection.limit
-    for entry in entries:
-        name = _below(entry.uri, root)
-        if (selection.include and not included(name)) or excluded(name):
-            continue
-        if isinstance(entry, ListingFailure):
-            yield entry
-            continue
-        ref = _labelled(entry, selection.label_from)
-        if flaw := ref.flaw():
-            yield ListingFailure(ref.uri, flaw)
-            continue
-        yield ref
-        if left is not None:
-            left -= 1
-            if left <= 0:
-                return
-
-
-def _matcher(globs: tuple[str, ...]) -> Callable[[str], bool]:
-    whole = [patterns.matcher(glob) for glob in globs if "/" in glob]
-    last = [patterns.matcher(glob) for glob in globs if "/" not in glob]
-
-    def matches(name: str) -> bool:
-        base = name.rpartition("/")[2]
-        return any(p.fullmatch(name) for p in whole) or any(p.fullmatch(base) for p in last)
-
-    return matches
-
-
-def _labelled(ref: ImageRef, label_from: LabelFrom | None) -> ImageRef:
-    if label_from in (None, LabelFrom.column):
-        return ref
-    label = None if label_from is LabelFrom.none else _folder(ref.uri)
-    return ref if label == ref.label else replace(ref, label=label)
-
-
-def _folder(uri: str) -> str | None:
-    """The name of the folder in which an image lies; in an archive, of the folder there."""
-    archive, _, member = uri.partition(MEMBER)
-    path = unquote(member or urlsplit(archive).path, errors="replace")
-    return path.rpartition("/")[0].rpartition("/")[2] or None
-
-
 def _root(location: str) -> str:
     """What is left out of a URI before a pattern of `include` or `exclude` is matched."""
     if objects.is_object(location):
@@ -321,8 +249,3 @@ def _root(location: str) -> str:
     path = local_path(location)
     root = path if path.is_dir() else Path(patterns.base(os.path.abspath(path)))
     return file_uri(root).rstrip("/") + "/"
-
-
-def _below(uri: str, root: str) -> str:
-    archive, _, member = uri.partition(MEMBER)
-    return unquote(member or archive.removeprefix(root), errors="replace")

@@ -31,7 +31,7 @@ from simdist.sources import place as places
 from simdist.sources.originals import Original, read_original
 from simdist.sources.parquet import ImageColumn, rows_of
 from simdist.sources.reference import Found
-from simdist.sources.source import Entry
+from simdist.sources.selection import Entry
 from tests.archives import dataset_of, parquet_of, shard_of, tar_of
 from tests.conftest import PHOTOS
 from tests.object_store import FlakyProxy, ObjectStore

@@ -328,6 +328,16 @@ def test_labels(photos: Path) -> None:
     assert [ref.label for ref in look(photos / "a.tar", label_from=LabelFrom.folder)[0]] == ["x"]
 
 
+def test_labels_have_one_normal_form(photos: Path) -> None:
+    """macOS takes letters of names apart."""
+    listed = written(photos / "list.csv", "url,label", "cats/tom.jpg,Cafe\u0301")
+    assert [ref.label for ref in look(listed)[0]] == ["Caf\u00e9"]
+    (photos / "u\u0308").mkdir()
+    (photos / "u\u0308" / "a.jpg").write_bytes(b"1")
+    [label] = [ref.label for ref in look(photos / "u\u0308")[0]]
+    assert label == "\u00fc"
+
+
 def test_a_file_without_images_or_lists_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="neither a folder nor an image"):
         look(written(tmp_path / "a.docx", "x"))
