@@ -28,9 +28,11 @@ from simdist.errors import (
     UnknownImageError,
 )
 from simdist.images.decoding import decode
+from simdist.images.limits import Pixels
 from simdist.index.collection import Collection
 from simdist.index.images import Added, IndexedImage
 from simdist.index.origin import Origin
+from simdist.prints.prints import TINY, is_tiny, prints_of
 from simdist.search.question import Hit, Question
 from simdist.search.searcher import Searcher
 from simdist.sources import Access, ImageRef, is_web_address
@@ -138,7 +140,7 @@ class QueryWorker:
         if question.url is not None:
             data = await self.fetch(question.url)
         if data is not None:
-            vector = await self._embed(data, self.collection(question.collection))
+            vector, _ = await self._embed(data, self.collection(question.collection))
             question = question.by_vector(vector)
         return await self._searching.ask(question)
 
@@ -205,9 +207,10 @@ class QueryWorker:
             ImageError, ModelMismatchError, BusyError, StoreError: it cannot be indexed.
         """
         opened = self.collection(collection)
-        vector = await self._in_time(self._embed(data, opened))
+        vector, pixels = await self._in_time(self._embed(data, opened))
         fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
-        ref = ImageRef(uri, fingerprint, len(data), label, metadata=metadata)
+        [look] = [TINY] if is_tiny(data) else await self.decoded(lambda: prints_of(pixels[None]))
+        ref = ImageRef(uri, fingerprint, len(data), label, metadata=metadata, look=look)
         return await self._in(self._reading, lambda: opened.add(vector[None], [ref]))
 
     async def delete(self, uri: str, collection: str | None) -> int:
@@ -245,7 +248,8 @@ class QueryWorker:
             )
         return self._searchers[name]
 
-    async def _embed(self, data: bytes, opened: Collection) -> NDArray[np.float32]:
+    async def _embed(self, data: bytes, opened: Collection) -> tuple[NDArray[np.float32], Pixels]:
+        """An image's vector, and the pixels that it is made of."""
         from ray.exceptions import RayActorError
         from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
@@ -261,7 +265,7 @@ class QueryWorker:
                 started = time.perf_counter()
                 vector: NDArray[np.float32] = await self._embedder.embed.remote(pixels)
                 self.metrics.stage("embed", time.perf_counter() - started)
-                return vector
+                return vector, pixels
             except BackPressureError as error:
                 raise BusyError("more images wait than can be embedded; try again") from error
             # It died, and is being replaced.

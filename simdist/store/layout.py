@@ -23,7 +23,8 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
                           image was deleted or replaced; absent where all 64 were
     ...records:<block>    what else is stored of the same images: u32 lengths of the block's
                           records, 0 where there is none yet, 2^31 added where the image was
-                          deleted or replaced; and the records, end to end, see `pack_records`
+                          deleted or replaced; and the records, end to end, see `pack_records`:
+                          URI, place, print, label, metadata
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
     ...tips               8 random bytes for each of the last 65,536 changes, that of change e at
@@ -55,7 +56,9 @@ from numpy.typing import NDArray
 
 from simdist.errors import StoreError
 
-VERSION = 6
+VERSION = 7
+# Layouts that are read: 6 has no prints.
+READABLE = frozenset({6, VERSION})
 COLLECTIONS = "simdist:collections"
 
 ROW_DTYPE = np.dtype("<u4")
@@ -75,6 +78,9 @@ TIP, TIPS = 8, 1 << 16
 
 # length of the URI, length of the label + 1 (0: no label), length of the place
 _HEADER = struct.Struct("<HHB")
+# Added to the length of a place that is followed by a print, with its length before it.
+_PRINTED = 128
+_PRINT_LENGTH = struct.Struct("<H")
 # How deep metadata is shown.
 _MAX_DEPTH = 64
 # Added to the length of a dead row's record.
@@ -209,12 +215,16 @@ def fingerprint_digest(fingerprint: str) -> bytes:
 
 @dataclass(frozen=True)
 class Record:
-    """What is stored of one image beside its vector; `place` is `simdist.sources.place`'s."""
+    """What is stored of one image beside its vector.
+
+    `place` is `simdist.sources.place`'s, `look` is `simdist.prints`'.
+    """
 
     uri: str
     label: str | None
     metadata: Mapping[str, Any]
     place: bytes = b""
+    look: bytes = b""
 
 
 def pack_records(
@@ -222,26 +232,37 @@ def pack_records(
     labels: Sequence[str | None],
     metadata: Sequence[Mapping[str, Any]],
     places: Sequence[bytes],
+    looks: Sequence[bytes],
 ) -> list[bytes]:
-    """Records: each a header, the URI, the place, the label, metadata as JSON (or nothing).
+    """Records: each a header, URI, place, print, label, metadata as JSON; or nothing for it.
 
     Args:
         uris: encoded.
-        places: of at most 255 bytes.
+        places: of at most 127 bytes.
+        looks: of at most 65,535 bytes; empty for none.
     """
     return [
         _HEADER.pack(len(uri), 0, len(place)) + uri + place
-        if label is None and not extra
-        else _pack_record(uri, label, extra, place)
-        for uri, label, extra, place in zip(uris, labels, metadata, places, strict=True)
+        if label is None and not extra and not look
+        else _pack_record(uri, label, extra, place, look)
+        for uri, label, extra, place, look in zip(
+            uris, labels, metadata, places, looks, strict=True
+        )
     ]
 
 
-def _pack_record(uri: bytes, label: str | None, metadata: Mapping[str, Any], place: bytes) -> bytes:
+def _pack_record(
+    uri: bytes, label: str | None, metadata: Mapping[str, Any], place: bytes, look: bytes
+) -> bytes:
     label_bytes = label.encode() if label is not None else b""
     extra = json.dumps(metadata, separators=(",", ":")).encode() if metadata else b""
     label_mark = len(label_bytes) + 1 if label is not None else 0
-    return _HEADER.pack(len(uri), label_mark, len(place)) + uri + place + label_bytes + extra
+    place_mark = len(place)
+    if look:
+        place_mark += _PRINTED
+        look = _PRINT_LENGTH.pack(len(look)) + look
+    header = _HEADER.pack(len(uri), label_mark, place_mark)
+    return b"".join((header, uri, place, look, label_bytes, extra))
 
 
 def unpack_records(block: bytes) -> list[bytes]:
@@ -269,17 +290,34 @@ def unpack_record(record: bytes) -> Record:
         StoreError: it is damaged.
     """
     try:
-        uri_size, label_mark, place_size = _HEADER.unpack_from(record)
+        uri_size, label_mark, place_mark = _HEADER.unpack_from(record)
         place_at = _HEADER.size + uri_size
-        label_at = place_at + place_size
+        look_at = label_at = place_at + place_mark % _PRINTED
+        if place_mark >= _PRINTED:
+            look_at += _PRINT_LENGTH.size
+            label_at = look_at + _PRINT_LENGTH.unpack_from(record, look_at - _PRINT_LENGTH.size)[0]
         extra_at = label_at + max(label_mark - 1, 0)
         return Record(
             uri=record[_HEADER.size : place_at].decode(),
             label=record[label_at:extra_at].decode() if label_mark else None,
             metadata=_metadata(record[extra_at:]) if len(record) > extra_at else {},
-            place=record[place_at:label_at],
+            place=record[place_at : place_at + place_mark % _PRINTED],
+            look=record[look_at:label_at],
         )
     # `ValueError`: it is not UTF-8, or not JSON.
+    except (struct.error, ValueError) as error:
+        raise StoreError(f"the record of an image is damaged: {error}") from error
+
+
+def unpack_uri(record: bytes) -> str:
+    """The URI in a packed record.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        end = _HEADER.size + _HEADER.unpack_from(record)[0]
+        return record[_HEADER.size : end].decode()
     except (struct.error, ValueError) as error:
         raise StoreError(f"the record of an image is damaged: {error}") from error
 
