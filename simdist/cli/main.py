@@ -13,6 +13,7 @@ from rich.console import Console
 import simdist
 from simdist.cli.check import check
 from simdist.cli.convert import convert
+from simdist.cli.duplicates import duplicates
 from simdist.cli.eval import evaluate
 from simdist.cli.failures import failures
 from simdist.cli.help import Command
@@ -42,6 +43,7 @@ app = typer.Typer(
 )
 app.command(cls=Command)(ingest)
 app.command(cls=Command)(search)
+app.command(cls=Command)(duplicates)
 app.command(cls=Command)(serve)
 app.command(cls=Command)(failures)
 app.command(cls=Command)(status)

@@ -7,7 +7,7 @@ tenth: docs/duplicates.md compares them.
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from functools import cache
 
 import numpy as np
@@ -65,11 +65,15 @@ def is_tiny(data: bytes) -> bool:
         return min(picture.size) < _TINY_SIDE
 
 
-def pictures(prints: Sequence[bytes]) -> NDArray[np.float32]:
-    """Prints that can be compared -> (n, SIDE, SIDE) float32 shades around zero."""
-    packed = np.frombuffer(b"".join(prints), np.uint8).reshape(len(prints), -1)
+def packed_prints(prints: Iterable[bytes]) -> NDArray[np.uint8]:
+    """Prints that can be compared -> (n, BYTES)."""
+    return np.frombuffer(b"".join(prints), np.uint8).reshape(-1, BYTES)
+
+
+def pictures(packed: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, BYTES) prints -> (n, SIDE, SIDE) float32 shades around zero."""
     shades = np.stack([packed >> 4, packed & 15], axis=2).astype(np.float32)
-    return shades.reshape(len(prints), SIDE, SIDE) - (_SHADES - 1) / 2
+    return shades.reshape(len(packed), SIDE, SIDE) - (_SHADES - 1) / 2
 
 
 def _roughness(small: NDArray[np.float32]) -> NDArray[np.float32]:

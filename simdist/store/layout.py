@@ -32,6 +32,7 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
                           is noticed by whoever has seen one of them
     ...rehash             who fills in the next tables: a lease
     ...failures           in partition 0: hash, URI -> JSON, see `simdist.ingest.failures`
+    ...decisions          in partition 0: hash, see `simdist.joining.decisions`
     ...meta:waited        written so that replicas have something to confirm; gone in a second
 
 A block of vectors is made in its full size, and one of records written anew when it is full: a
@@ -120,6 +121,11 @@ class Keys:
     def failures(self) -> str:
         """The images that could not be indexed."""
         return self._key("failures")
+
+    @property
+    def decisions(self) -> str:
+        """What somebody has decided about duplicates."""
+        return self._key("decisions")
 
     def family(self, generation: int) -> str:
         """The hash family of a generation."""
@@ -307,6 +313,23 @@ def unpack_record(record: bytes) -> Record:
     # `ValueError`: it is not UTF-8, or not JSON.
     except (struct.error, ValueError) as error:
         raise StoreError(f"the record of an image is damaged: {error}") from error
+
+
+def unpack_look(record: bytes) -> bytes:
+    """The print in a packed record; empty if there is none.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        uri_size, _, place_mark = _HEADER.unpack_from(record)
+        if place_mark < _PRINTED:
+            return b""
+        at = _HEADER.size + uri_size + place_mark % _PRINTED
+        [size] = _PRINT_LENGTH.unpack_from(record, at)
+    except struct.error as error:
+        raise StoreError(f"the record of an image is damaged: {error}") from error
+    return record[at + _PRINT_LENGTH.size :][:size]
 
 
 def unpack_uri(record: bytes) -> str:

@@ -9,7 +9,15 @@ import pytest
 from PIL import Image
 
 from simdist.images.decoding import decode
-from simdist.prints.prints import BYTES, FLAT, SIDE, is_tiny, pictures, prints_of
+from simdist.prints.prints import (
+    BYTES,
+    FLAT,
+    SIDE,
+    is_tiny,
+    packed_prints,
+    pictures,
+    prints_of,
+)
 from tests.conftest import PHOTOS
 
 SIZE = 224
@@ -24,7 +32,7 @@ def encoded(picture: Image.Image, form: str = "PNG") -> bytes:
 
 def test_a_print_is_the_picture_made_small() -> None:
     pixels = np.stack([decode(path.read_bytes(), size=SIZE) for path in PATHS])
-    shown = pictures(prints_of(pixels))
+    shown = pictures(packed_prints(prints_of(pixels)))
     for one, picture in zip(pixels, shown, strict=True):
         small = Image.fromarray(one).convert("L").resize((SIDE, SIDE), Image.Resampling.BOX)
         assert np.corrcoef(np.asarray(small).ravel(), picture.ravel())[0, 1] > 0.98
@@ -35,7 +43,8 @@ def test_a_print_changes_little_when_a_picture_is_resized_or_compressed() -> Non
         picture = Image.open(path).convert("RGB")
         small = picture.resize((picture.width // 3, picture.height // 3))
         both = [encoded(picture), encoded(small, "JPEG")]
-        one, other = pictures(prints_of(np.stack([decode(data, size=SIZE) for data in both])))
+        pixels = np.stack([decode(data, size=SIZE) for data in both])
+        one, other = pictures(packed_prints(prints_of(pixels)))
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.98
 
 

@@ -1,0 +1,303 @@
+"""`simdist duplicates`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from simdist.cli import options
+from simdist.cli.progress import Monitor
+from simdist.cli.render import console, short_uri, show, table
+from simdist.errors import UsageError
+from simdist.joining.keeping import Keep
+from simdist.settings import DEFAULT_COLLECTION, Settings
+
+if TYPE_CHECKING:
+    from simdist.index.collection import Collection
+    from simdist.joining.duplicates import Duplicate, Duplicates
+
+WHICH = "Which duplicates"
+DECISIONS = "Decisions, which are kept with the collection"
+REMOVING = "What becomes of the others"
+# Groups that are shown on a terminal.
+_SHOWN = 10
+
+
+def duplicates(
+    *,
+    collection: options.CollectionName = DEFAULT_COLLECTION,
+    same: Annotated[
+        bool,
+        typer.Option(
+            "--same",
+            help="Only the same picture: other bytes, size or form, or lightly cropped.",
+            rich_help_panel=WHICH,
+        ),
+    ] = False,
+    similar: Annotated[
+        bool,
+        typer.Option(
+            "--similar",
+            help="Also parts of a picture, and similar shots; the default.",
+            rich_help_panel=WHICH,
+        ),
+    ] = False,
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SCORE",
+            min=0,
+            max=1,
+            help="All that score so much. 'simdist tune --duplicates' shows what each finds.",
+            rich_help_panel=WHICH,
+        ),
+    ] = None,
+    turned: Annotated[
+        bool,
+        typer.Option(
+            "--turned",
+            help="Also pictures that are mirrored, or turned by quarters.",
+            rich_help_panel=WHICH,
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write a line for each image (.jsonl, .csv or .parquet).",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PAGE.html",
+            help="Write a page that shows the groups side by side.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool,
+        typer.Option(
+            "--json", help="Print a line of JSON for each image.", rich_help_panel=options.OUTPUT
+        ),
+    ] = False,
+    keep: Annotated[
+        Keep | None,
+        typer.Option(
+            help="Which image of a group to keep; by default its representative.",
+            rich_help_panel=REMOVING,
+        ),
+    ] = None,
+    delete: Annotated[
+        bool,
+        typer.Option(
+            "--delete",
+            help="Delete the others from the index. No file is deleted, ever.",
+            rich_help_panel=REMOVING,
+        ),
+    ] = False,
+    list_files: Annotated[
+        bool,
+        typer.Option(
+            "--list-files",
+            help="Print the paths of the others, and nothing else, for your own rm.",
+            rich_help_panel=REMOVING,
+        ),
+    ] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", "-y", help="Delete without asking.", rich_help_panel=REMOVING),
+    ] = False,
+    apart: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URI,URI",
+            help="These two are not duplicates. Repeatable.",
+            rich_help_panel=DECISIONS,
+        ),
+    ] = None,
+    keep_this: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="URI", help="Always keep this one. Repeatable.", rich_help_panel=DECISIONS
+        ),
+    ] = None,
+    reference: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PREFIX",
+            help="Always keep what lies in this folder or begins with this URI. Repeatable.",
+            rich_help_panel=DECISIONS,
+        ),
+    ] = None,
+    forget: Annotated[
+        bool,
+        typer.Option("--forget", help="Forget all decisions first.", rich_help_panel=DECISIONS),
+    ] = False,
+    redis: options.RedisUrl = None,
+) -> None:
+    """Find the near-duplicates of a collection, in groups; no image is read.
+
+    Each group has a representative, and its other images are near that one. A picture that is the
+    same in another size or form is told from one that is only similar.
+    """
+    from simdist.index.collection import Collection
+    from simdist.joining.decisions import Decisions, forget_decisions
+    from simdist.joining.duplicates import Duplicate, Sought, find_duplicates
+    from simdist.joining.writing import check_folder, check_table, write_table
+    from simdist.store import open_store
+
+    if same + similar + (threshold is not None) > 1:
+        raise UsageError("choose one of --same, --similar and --threshold")
+    if as_json and list_files:
+        raise UsageError("--json and --list-files both print on standard output: choose one")
+    if delete and not yes and not sys.stdin.isatty():
+        raise UsageError("--delete asks before it deletes, and nobody can answer here: add --yes")
+    if out is not None:
+        check_table(out)
+    if report is not None:
+        check_folder(report)
+    decided = Decisions(
+        apart=frozenset(map(_pair, apart or ())),
+        keep=frozenset(map(_uri, keep_this or ())),
+        references=tuple(map(_prefix, reference or ())),
+    )
+    with open_store(Settings.resolve(redis_url=redis)) as store, Monitor() as monitor:
+        opened = Collection.open(store, collection)
+        if forget:
+            monitor.say(f"{forget_decisions(opened):,} decisions forgotten")
+        decided.add_to(opened)
+        found = find_duplicates(opened, turns=turned, on_progress=monitor.count)
+        sought = Sought.same if same else Sought.similar
+        groups = found.groups(sought, threshold=threshold, keep=keep)
+        if out is not None:
+            write_table((one for group in groups for one in group), Duplicate, out)
+        if report is not None:
+            from simdist.joining.report import write_report
+
+            write_report(found, groups, report, title=collection, on_progress=monitor.count)
+        monitor.pause()
+        _print(found, groups, collection, as_json=as_json, list_files=list_files)
+        for path in (out, report):
+            if path is not None:
+                typer.echo(f"Written: {path}", err=as_json or list_files)
+        if delete:
+            _delete(opened, found, groups, yes=yes)
+
+
+def _print(
+    found: Duplicates,
+    groups: Sequence[Sequence[Duplicate]],
+    name: str,
+    *,
+    as_json: bool,
+    list_files: bool,
+) -> None:
+    if as_json:
+        for group in groups:
+            for one in group:
+                typer.echo(json.dumps(asdict(one)))
+    elif list_files:
+        _list_files(groups)
+    else:
+        _show(found, groups, name)
+
+
+def _show(found: Duplicates, groups: Sequence[Sequence[Duplicate]], name: str) -> None:
+    """Print how many there are, and the largest groups."""
+    out = console()
+    kinds = Counter(one.kind for group in groups for one in group if not one.representative)
+    epochs = " + ".join(f"{epoch:,}" for epoch in found.epochs)
+    out.print(
+        f"{name}: {found.images:,} images as of epoch {epochs}, {len(groups):,} groups of "
+        f"duplicates: {kinds['same']:,} the same as their representative, {kinds['similar']:,} "
+        "similar",
+        markup=False,
+    )
+    for count, what in (
+        (found.flat, "are blank or shade off evenly, and in no group"),
+        (found.tiny, "are tiny, and in no group"),
+        (found.unprinted, "have no print, and are compared by their embeddings only"),
+    ):
+        if count:
+            out.print(f"{count:,} images {what}", markup=False)
+    if not groups:
+        return
+    largest = sorted(groups, key=lambda group: (-len(group), group[0].group))[:_SHOWN]
+    if len(largest) < len(groups):
+        out.print(f"The {len(largest)} largest groups:", markup=False)
+    rows = table("group", "score", "kind", "keep", "image", right=("group", "score"))
+    for group in largest:
+        for one in group:
+            kind = "" if one.representative else one.kind
+            mark = "keep" if one.keep else ""
+            rows.add_row(str(one.group), f"{one.score:.3f}", kind, mark, short_uri(one.uri))
+    show(out, rows)
+
+
+def _list_files(groups: Sequence[Sequence[Duplicate]]) -> None:
+    from simdist.joining.removing import file_names
+
+    others = 0
+    for name in file_names(_others(groups)):
+        if name is None:
+            others += 1
+        else:
+            typer.echo(name)
+    if others:
+        typer.echo(f"{others:,} more are not files of their own on this machine", err=True)
+
+
+def _delete(
+    opened: Collection, found: Duplicates, groups: Sequence[Sequence[Duplicate]], *, yes: bool
+) -> None:
+    from simdist.joining.removing import remove
+
+    others = _others(groups)
+    if not others:
+        typer.echo("Nothing to delete", err=True)
+        return
+    question = f"Delete {len(others):,} images from the index of {opened.name}?"
+    if not yes and not typer.confirm(question, err=True):
+        typer.echo("Nothing is deleted", err=True)
+        return
+    deleted, changed = remove(opened, found.whole, others)
+    typer.echo(f"{deleted:,} images deleted from the index", err=True)
+    if changed:
+        typer.echo(f"{changed:,} have changed meanwhile, and are left", err=True)
+
+
+def _others(groups: Sequence[Sequence[Duplicate]]) -> list[str]:
+    return [one.uri for group in groups for one in group if not one.keep]
+
+
+def _uri(given: str) -> str:
+    """A URI as it is, or that of a path."""
+    from simdist.sources import file_uri, local_path
+
+    return given if "://" in given or given.startswith("urn:") else file_uri(local_path(given))
+
+
+def _prefix(given: str) -> str:
+    """A folder's URI ends in a slash, or its neighbours' would begin with it."""
+    from simdist.sources import local_path
+
+    prefix = _uri(given)
+    is_folder = prefix.startswith("file:") and local_path(prefix).is_dir()
+    return prefix.rstrip("/") + "/" if is_folder else prefix
+
+
+def _pair(given: str) -> tuple[str, str]:
+    one, comma, other = given.partition(",")
+    if not comma or not one or not other:
+        raise UsageError(f"--apart needs two URIs with a comma between them, not {given!r}")
+    first, second = sorted((_uri(one), _uri(other)))
+    return first, second
