@@ -12,7 +12,7 @@ import numpy as np
 from simdist.index.collection import Collection
 from simdist.joining.decisions import Decisions
 from simdist.joining.judging import Judged, judged
-from simdist.joining.keeping import Keep, best_of
+from simdist.joining.keeping import Keep, best_of, sides_of
 from simdist.joining.stars import stars
 from simdist.joining.whole import OnProgress, Whole, read_whole
 from simdist.prints.prints import FLAT, TINY
@@ -98,7 +98,12 @@ class Duplicates:
         if apart:
             pairs = map(tuple, self.pairs.numbers[chosen].tolist())
             chosen = chosen[[pair not in apart for pair in pairs]]
-        found = stars(self.pairs.numbers[chosen], self.images, apart=apart)
+        numbers, parts = self.pairs.numbers[chosen], self.pairs.parts[chosen]
+        sizes = np.zeros(self.images, np.int64)
+        for number in np.unique(numbers).tolist():
+            width, height = sides_of(self.whole.record(number)) or (0, 0)
+            sizes[number] = width * height
+        found = stars(numbers, self.images, parts=parts[parts >= 0], sizes=sizes, apart=apart)
         groups = []
         for number, star in enumerate(found, 1):
             which = chosen[list(star.pairs)]

@@ -22,6 +22,8 @@ _UNCERTAIN = 0.95
 _SAME_AREA = 0.7
 # Parts are looked for in images whose embeddings are so similar, in so many of the most similar.
 _PART_COSINE, _PARTS = 0.6, 24
+# Among eight ways to turn a part one agrees so much more by chance.
+_BY_CHANCE = 0.01
 _BATCH = 4096
 _REPORT = 64
 
@@ -35,11 +37,13 @@ class Judged:
         scores: (m,) float32: how much their prints agree if they are copies, at least `COPY`; else
             how similar their embeddings are, less what is similar to much.
         same: (m,) whether they are the same picture.
+        parts: (m,) the number of the one that is a part of the other; -1 for neither.
     """
 
     numbers: NDArray[np.int32]
     scores: NDArray[np.float32]
     same: NDArray[np.bool_]
+    parts: NDArray[np.int32]
 
 
 def judged(whole: Whole, on_progress: OnProgress, *, turns: bool) -> Judged:
@@ -61,7 +65,7 @@ def judged(whole: Whole, on_progress: OnProgress, *, turns: bool) -> Judged:
     pairs = _with_more(whole, pairs, np.concatenate(extra))
     place = np.full(len(whole), -1)
     place[printed] = np.arange(len(printed))
-    agreements, areas = _agreements(pairs, prints, place, on_progress, turns=turns)
+    agreements, areas, parts = _agreements(pairs, prints, place, on_progress, turns=turns)
     typical = np.zeros(len(whole), np.float32)
     typical[usable] = means - (means.mean() if len(means) else 0)
     scores = pairs.cosines - typical[pairs.numbers].mean(axis=1)
@@ -71,7 +75,8 @@ def judged(whole: Whole, on_progress: OnProgress, *, turns: bool) -> Judged:
     scores = np.where(copies, agreements, scores).clip(-1, 1).astype(np.float32)
     # Equal vectors are of equal pixels, whether there are prints or not.
     equal = ~both_printed & (pairs.cosines >= 1 - 1e-6)
-    return Judged(pairs.numbers, scores, equal | (copies & (areas >= _SAME_AREA)))
+    same = equal | (copies & (areas >= _SAME_AREA))
+    return Judged(pairs.numbers, scores, same, np.where(copies, parts, -1).astype(np.int32))
 
 
 def _with_more(whole: Whole, pairs: Pairs, more: NDArray[np.int32]) -> Pairs:
@@ -106,14 +111,15 @@ def _agreements(
     on_progress: OnProgress,
     *,
     turns: bool,
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(m,) how much the prints of each pair agree, -1 without both, and on how much of the area.
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
+    """(m,) how much the prints of each pair agree, on how much of the area, and which is a part.
 
     Args:
         place: where in `prints` that of each image is; -1 for none.
     """
     agreements = np.full(len(pairs.numbers), -1, np.float32)
     areas = np.ones(len(pairs.numbers), np.float32)
+    parts = np.full(len(pairs.numbers), -1, np.int32)
     placed = place[pairs.numbers]
     known = np.flatnonzero((placed >= 0).all(axis=1))
     for start in range(0, len(known), _BATCH):
@@ -125,19 +131,22 @@ def _agreements(
     left = left[_among_nearest(pairs.numbers[left], pairs.cosines[left])]
     # Each picture with all that may be parts of it, and it may be a part of.
     images, which = np.concatenate([placed[left], placed[left][:, ::-1]]), np.tile(left, 2)
+    part = np.concatenate([pairs.numbers[left][:, 1], pairs.numbers[left][:, 0]])
     order = np.lexsort((which, images[:, 0]))
-    images, which = images[order], which[order]
+    images, which, part = images[order], which[order], part[order]
     bounds = np.flatnonzero(np.diff(images[:, 0], prepend=-1, append=-1)).tolist()
     for number, (start, end) in enumerate(pairwise(bounds)):
         [picture] = pictures(prints[images[start : start + 1, 0]])
         windows, sought = Windows(picture), pictures(prints[images[start:end, 1]])
-        for way in turned(sought) if turns else (sought,):
-            for pair, match in zip(which[start:end].tolist(), windows.find(way), strict=True):
-                if match.agreement > agreements[pair]:
-                    agreements[pair], areas[pair] = match.agreement, match.area
+        for turn, way in enumerate(turned(sought) if turns else (sought,)):
+            for at, match in enumerate(windows.find(way), start):
+                pair, agreement = which[at], match.agreement - (_BY_CHANCE if turn else 0)
+                if agreement > agreements[pair]:
+                    agreements[pair], areas[pair] = agreement, match.area
+                    parts[pair] = part[at]
         if number % _REPORT == 0:
             on_progress("looking closely", number, len(bounds) - 1)
-    return agreements, areas
+    return agreements, areas, parts
 
 
 def _among_nearest(numbers: NDArray[np.int32], cosines: NDArray[np.float32]) -> NDArray[np.intp]:

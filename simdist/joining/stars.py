@@ -22,6 +22,8 @@ def stars(
     numbers: NDArray[np.int32],
     count: int,
     *,
+    parts: NDArray[np.int32] | None = None,
+    sizes: NDArray[np.int64] | None = None,
     apart: Collection[tuple[int, int]] = (),
 ) -> list[Star]:
     """Divide images into stars, greedily: whoever has most neighbours that are left comes first.
@@ -33,6 +35,9 @@ def stars(
     Args:
         numbers: (m, 2) pairs of neighbours, each once.
         count: of images.
+        parts: numbers of images that are a part of another: of images with as many neighbours,
+            those come later that are so more often,
+        sizes: (count,) then the larger comes first, then the smaller number.
         apart: pairs, the smaller number first, that no star may have two members of.
 
     Returns:
@@ -46,8 +51,9 @@ def stars(
     degrees = np.diff(starts)
     taken = np.zeros(count, np.bool_)
     found = []
-    # Equal degrees: the smaller number first.
-    for centre in np.argsort(-degrees, kind="stable").tolist():
+    of_others = np.bincount([] if parts is None else parts, minlength=count)
+    sizes = np.zeros(count, np.int64) if sizes is None else sizes
+    for centre in np.lexsort((-sizes, of_others, -degrees)).tolist():
         if not degrees[centre]:
             break
         if taken[centre]:
