@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from simdist.embedding import Embedder
     from simdist.errors import SimdistError
     from simdist.index.collection import Collection
+    from simdist.joining.duplicates import duplicates
     from simdist.lshash import LSHash
     from simdist.search.client import Client
     from simdist.search.question import Hit, Question
@@ -43,6 +44,7 @@ __all__ = [
     "Searcher",
     "Settings",
     "SimdistError",
+    "duplicates",
     "ingest",
     "open_store",
 ]
@@ -58,6 +60,7 @@ _HOMES = {
     "Searcher": "simdist.search.searcher",
     "Settings": "simdist.settings",
     "SimdistError": "simdist.errors",
+    "duplicates": "simdist.joining.duplicates",
     "ingest": "cluster.ingest.job",
     "open_store": "simdist.store",
 }

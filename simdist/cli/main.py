@@ -19,6 +19,7 @@ from simdist.cli.failures import failures
 from simdist.cli.help import Command
 from simdist.cli.ingest import ingest
 from simdist.cli.interrupts import Interrupts, noted_interrupts
+from simdist.cli.neighbours import neighbours
 from simdist.cli.plan import plan
 from simdist.cli.rehash import rehash
 from simdist.cli.remedies import with_remedy
@@ -44,6 +45,7 @@ app = typer.Typer(
 app.command(cls=Command)(ingest)
 app.command(cls=Command)(search)
 app.command(cls=Command)(duplicates)
+app.command(cls=Command)(neighbours)
 app.command(cls=Command)(serve)
 app.command(cls=Command)(failures)
 app.command(cls=Command)(status)

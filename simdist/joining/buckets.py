@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from simdist.vectors.codec import INVERSE_LENGTH, Codec, wholes
 # Vectors in a bucket, on average, and how many buckets of the nearest it is compared with: the
 # recall follows from it (docs/duplicates.md).
 _A_BUCKET = 64
-NEAR = 48
+NEAR, _MOST_NEAR = 48, 256
 # Vectors of a sample for each bucket.
 _SAMPLED_EACH = 6
 # Vectors that are compared with each other at once.
@@ -48,6 +48,7 @@ class Buckets:
         starts: (K + 1,) bucket b has those from starts[b] up to starts[b + 1].
         near: (m,) the buckets that are compared with each, itself among them, in order.
         near_starts: (K + 1,) as `starts`, of `near`.
+        ranked: (K, r) the buckets around each, the nearest first.
     """
 
     packed: NDArray[np.uint8]
@@ -56,6 +57,7 @@ class Buckets:
     starts: NDArray[np.int64]
     near: NDArray[np.int32]
     near_starts: NDArray[np.int64]
+    ranked: NDArray[np.int32]
 
     @classmethod
     def of(
@@ -76,15 +78,25 @@ class Buckets:
             ]
         members = np.argsort(buckets, kind="stable").astype(np.int32)
         starts = np.searchsorted(buckets[members], np.arange(family.size + 1))
-        around, around_starts = _near(family.centroids, near)
-        return cls(packed, slots, members, starts, around, around_starts)
+        ranked = _ranked(family.centroids, _MOST_NEAR)
+        return cls(packed, slots, members, starts, *_mutual(ranked[:, :near]), ranked)
 
     @classmethod
     def one(cls, packed: NDArray[np.uint8], slots: NDArray[np.int64]) -> Buckets:
         """All vectors in one bucket."""
         count = len(slots)
         ends, first = np.array([0, count]), np.zeros(1, np.int32)
-        return cls(packed, slots, np.arange(count, dtype=np.int32), ends, first, np.array([0, 1]))
+        numbers, alone = np.arange(count, dtype=np.int32), np.zeros((1, 1), np.int32)
+        return cls(packed, slots, numbers, ends, first, np.array([0, 1]), alone)
+
+    def compared_with(self, near: int) -> Buckets:
+        """The same, each compared with so many of the nearest; with all that there are ranks of."""
+        around, starts = _mutual(self.ranked[:, :near])
+        return replace(self, near=around, near_starts=starts)
+
+    def near_of(self, bucket: int) -> NDArray[np.int32]:
+        """The buckets that are compared with one."""
+        return self.near[self.near_starts[bucket] : self.near_starts[bucket + 1]]
 
     def __len__(self) -> int:
         """How many buckets there are."""
@@ -98,10 +110,11 @@ class Buckets:
         """The numbers of those in the buckets that are compared with one.
 
         Args:
-            once: leave out the buckets before it, which are compared with it themselves.
+            once: leave out itself, and the buckets before it, which are compared with it.
         """
-        near = self.near[self.near_starts[bucket] : self.near_starts[bucket + 1]]
-        parts = [self.within(other) for other in near.tolist() if other >= bucket or not once]
+        near = self.near_of(bucket)
+        near = near[near > bucket] if once else near
+        parts = [self.members[:0], *(self.within(other) for other in near.tolist())]
         return np.concatenate(parts)
 
     def blocks(
@@ -127,6 +140,46 @@ class Buckets:
         return found[:, INVERSE_LENGTH:].view(np.int8), inverses
 
 
+@dataclass(frozen=True)
+class Choice:
+    """Which of its candidates an image gets: the k that score best.
+
+    Attributes:
+        least, most: scores from the one on, and below the other.
+        labels: (n,) int32 of all images, only those with equal ones count; empty for any.
+    """
+
+    k: int
+    least: float = -2.0
+    most: float = 2.0
+    labels: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+
+    def of(
+        self, buckets: Buckets, images: NDArray[np.int32], candidates: NDArray[np.int32]
+    ) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """(q, k) numbers, the best first, -1 for none, and their scores, -inf for none."""
+        best = np.full((len(images), self.k), -1, np.int32)
+        scores = np.full((len(images), self.k), -np.inf, np.float32)
+        self.improve(buckets, images, candidates, (best, scores))
+        return best, scores
+
+    def improve(
+        self,
+        buckets: Buckets,
+        images: NDArray[np.int32],
+        candidates: NDArray[np.int32],
+        found: tuple[NDArray[np.int32], NDArray[np.float32]],
+    ) -> None:
+        """Put what is better among the best that there are, as `of` returns them."""
+        from simdist.joining.join_loops import improve
+
+        best, scores = found
+        bounds = (self.least, self.most)
+        for part, block in buckets.blocks(images, candidates):
+            here = best[part], scores[part]
+            improve(block.products, block.sides, bounds, self.labels, here)
+
+
 def fit_buckets(
     packed: NDArray[np.uint8], slots: NDArray[np.int64], *, near: int = NEAR
 ) -> Buckets:
@@ -144,24 +197,31 @@ def _taken(packed: NDArray[np.uint8], slots: NDArray[np.int64]) -> NDArray[np.ui
     return chosen.view(np.uint8).reshape(len(slots), packed.shape[1])
 
 
-def _near(
-    centroids: NDArray[np.float32], count: int
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The nearest of each centroid, itself among them, and those that it is among the nearest of.
+def _ranked(centroids: NDArray[np.float32], count: int) -> NDArray[np.int32]:
+    """(K, count) the nearest of each centroid, the nearest first; itself before all."""
+    size = len(centroids)
+    count = min(count, size)
+    halves = np.square(centroids).sum(axis=1) / 2
+    ranked = np.empty((size, count), np.int32)
+    for start in range(0, size, _CENTROIDS):
+        some = centroids[start : start + _CENTROIDS]
+        distances = halves - some @ centroids.T
+        distances[np.arange(len(some)), start + np.arange(len(some))] = -np.inf
+        nearest = np.argpartition(distances, count - 1, axis=1)[:, :count]
+        order = np.argsort(np.take_along_axis(distances, nearest, axis=1), axis=1, kind="stable")
+        ranked[start : start + len(some)] = np.take_along_axis(nearest, order, axis=1)
+    return ranked
+
+
+def _mutual(nearest: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The nearest of each bucket, and those that it is among the nearest of: if one of two is
+    compared with the other, both are.
 
     Returns:
         They end to end, ordered, and where each one's start.
     """
-    size = len(centroids)
-    count = min(count, size)
-    halves = np.square(centroids).sum(axis=1) / 2
-    nearest = np.empty((size, count), np.int64)
-    for start in range(0, size, _CENTROIDS):
-        some = centroids[start : start + _CENTROIDS]
-        distances = halves - some @ centroids.T
-        nearest[start : start + len(some)] = np.argpartition(distances, count - 1, axis=1)[
-            :, :count
-        ]
-    one, other = np.repeat(np.arange(size), count), nearest.ravel()
-    both = np.unique(np.concatenate([one * size + other, other * size + one, one * size + one]))
+    size = len(nearest)
+    one = np.repeat(np.arange(size), nearest.shape[1])
+    other = nearest.ravel().astype(np.int64)
+    both = np.unique(np.concatenate([one * size + other, other * size + one]))
     return (both % size).astype(np.int32), np.searchsorted(both // size, np.arange(size + 1))

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.joining.buckets import LARGEST, Buckets, fit_buckets
+from simdist.joining.buckets import LARGEST, Buckets, Choice, fit_buckets
 from simdist.joining.whole import OnProgress
 from simdist.prints.prints import SIDE, pictures
 from simdist.vectors.codec import Codec
 
 # Of each image so many of the most similar are looked at, if they are at least so similar; and all
-# that are very similar, if there are not too many of these: then the bar is raised.
+# that are very similar, if there are not too many of these: else the bar is raised.
 _NEAREST, _LEAST = 24, 0.5
 _CLOSE, _RAISE, _MOST_CLOSE = 0.9, 0.02, 32
 # The same for prints, by the signs of their frequencies: of 256, a sixth may differ.
@@ -28,7 +28,7 @@ _BACKGROUND, _COUNTED = 1024, 10
 
 @dataclass(frozen=True)
 class Pairs:
-    """Pairs of images, the smaller number first, ordered: (m, 2) int32, and their cosines."""
+    """Pairs of images, the smaller number first, each once: (m, 2) int32, and their cosines."""
 
     numbers: NDArray[np.int32]
     cosines: NDArray[np.float32]
@@ -44,11 +44,12 @@ def similar_pairs(
         slots: (n,) where each image's vector is.
     """
     if not len(slots):
-        return _distinct(np.empty((0, 2), np.int32), np.empty(0, np.float32))
+        return Pairs(np.empty((0, 2), np.int32), np.empty(0, np.float32))
     buckets = fit_buckets(packed, slots)
-    close = _close_pairs(buckets, len(slots), on_progress)
-    near = nearest(buckets, len(slots), _NEAREST, _LEAST, on_progress)
-    return _distinct(
+    close, bar = _close_pairs(buckets, len(slots), on_progress)
+    choice = Choice(_NEAREST, least=_LEAST, most=bar)
+    near = nearest(buckets, len(slots), choice, on_progress)
+    return Pairs(
         np.concatenate([close.numbers, near.numbers]), np.concatenate([close.cosines, near.cosines])
     )
 
@@ -76,52 +77,54 @@ def pairs_by_prints(
         # Exact: all values are as long.
         packed[part] = codec.pack(_signs(pictures(prints[part]), upright=turned))
     buckets = fit_buckets(packed, np.arange(len(prints)))
-    found = nearest(buckets, len(prints), _NEAREST_PRINTS, _LEAST_SIGNS, on_progress)
+    choice = Choice(_NEAREST_PRINTS, least=_LEAST_SIGNS)
+    found = nearest(buckets, len(prints), choice, on_progress)
     return numbers[found.numbers].astype(np.int32)
 
 
-def nearest(buckets: Buckets, count: int, k: int, least: float, on_progress: OnProgress) -> Pairs:
-    """The pairs of each image with its k nearest, if they score enough; each pair once."""
-    from simdist.joining.join_loops import improve
+def nearest(buckets: Buckets, count: int, choice: Choice, on_progress: OnProgress) -> Pairs:
+    """The pairs of each image with those that it gets by a choice; each pair once."""
+    from simdist.joining.join_loops import once
 
-    best = np.full((count, k), -1, np.int32)
-    scores = np.full((count, k), -np.inf, np.float32)
+    best = np.full((count, choice.k), -1, np.int32)
+    scores = np.full((count, choice.k), -np.inf, np.float32)
     for bucket in range(len(buckets)):
         images = buckets.within(bucket)
-        its_best = np.full((len(images), k), -1, np.int32)
-        its_scores = np.full((len(images), k), -np.inf, np.float32)
-        for part, block in buckets.blocks(images, buckets.around(bucket, once=False)):
-            improve(block.products, block.sides, least, its_best[part], its_scores[part])
-        best[images], scores[images] = its_best, its_scores
+        candidates = buckets.around(bucket, once=False)
+        best[images], scores[images] = choice.of(buckets, images, candidates)
         if bucket % _REPORT == 0:
             on_progress("comparing", int(buckets.starts[bucket]), count)
-    own, place = np.nonzero(best >= 0)
-    return _distinct(np.column_stack([own.astype(np.int32), best[own, place]]), scores[own, place])
+    return Pairs(*once(best, scores))
 
 
 def background(packed: NDArray[np.uint8], slots: NDArray[np.int64]) -> NDArray[np.float32]:
-    """(n,) how similar each image is to those of a sample that are most like it.
+    """(n,) how much more similar than others each image is to those of a sample most like it.
 
     What is similar to much is easily similar: the score normalisation of E. Pizzi et al., 'A
     self-supervised descriptor for image copy detection', CVPR 2022.
     """
-    from simdist.joining.join_loops import improve
-
     count = len(slots)
     drawn = np.random.default_rng(0).choice(count, min(count, _BACKGROUND), replace=False)
     sample = np.sort(drawn).astype(np.int32)
-    counted = min(_COUNTED, max(len(sample) // 100, 1))
     everything = Buckets.one(packed, slots)
-    best = np.full((count, counted), -1, np.int32)
-    scores = np.full((count, counted), -1, np.float32)
-    for part, block in everything.blocks(np.arange(count, dtype=np.int32), sample):
-        improve(block.products, block.sides, -1.0, best[part], scores[part])
-    means: NDArray[np.float32] = scores.mean(axis=1)
-    return means
+    # Without its copies, of which it may have many.
+    choice = Choice(_COUNTED, most=_CLOSE)
+    _, scores = choice.of(everything, np.arange(count, dtype=np.int32), sample)
+    known = np.isfinite(scores)
+    sums = np.where(known, scores, 0).sum(axis=1)
+    means: NDArray[np.float32] = (sums / np.maximum(known.sum(axis=1), 1)).astype(np.float32)
+    usual = means[known.any(axis=1)].mean() if known.any() else 0
+    more = np.where(known.any(axis=1), means - usual, 0)
+    # Among few images, those most like one may be its copies: they say little of the others.
+    return (more * (len(sample) / _BACKGROUND)).astype(np.float32)
 
 
-def _close_pairs(buckets: Buckets, count: int, on_progress: OnProgress) -> Pairs:
-    """All pairs that are very similar, unless they are too many: then those that are more so."""
+def _close_pairs(buckets: Buckets, count: int, on_progress: OnProgress) -> tuple[Pairs, float]:
+    """All pairs that are very similar, unless they are too many: then those that are more so.
+
+    Returns:
+        They, and from which cosine on.
+    """
     from simdist.joining.join_loops import collect
 
     least, held, most = _CLOSE, 0, _MOST_CLOSE * count
@@ -130,27 +133,21 @@ def _close_pairs(buckets: Buckets, count: int, on_progress: OnProgress) -> Pairs
     pairs, cosines = np.empty((LARGEST, 2), np.int32), np.empty(LARGEST, np.float32)
     for bucket in range(len(buckets)):
         images = buckets.within(bucket)
-        for _, block in buckets.blocks(images, buckets.around(bucket, once=True)):
-            found = collect(block.products, block.sides, least, pairs, cosines)
-            if found:
-                numbers.append(pairs[:found].copy())
-                scores.append(cosines[:found].copy())
-                held += found
+        for others, within in ((images, True), (buckets.around(bucket, once=True), False)):
+            for _, block in buckets.blocks(images, others):
+                found = collect(block.products, block.sides, (least, within), pairs, cosines)
+                if found:
+                    numbers.append(pairs[:found].copy())
+                    scores.append(cosines[:found].copy())
+                    held += found
         while held > most and least < 1:
             least += _RAISE
             all_scores, all_numbers = np.concatenate(scores), np.concatenate(numbers)
             kept = all_scores >= least
             numbers, scores, held = [all_numbers[kept]], [all_scores[kept]], int(kept.sum())
         if bucket % _REPORT == 0:
-            on_progress("comparing", int(buckets.starts[bucket]), 2 * count)
-    return Pairs(np.concatenate(numbers), np.concatenate(scores))
-
-
-def _distinct(pairs: NDArray[np.int32], scores: NDArray[np.float32]) -> Pairs:
-    ordered = np.sort(pairs, axis=1)
-    keys = ordered[:, 0].astype(np.int64) << 32 | ordered[:, 1]
-    _, first = np.unique(keys, return_index=True)
-    return Pairs(ordered[first], scores[first])
+            on_progress("comparing closely", int(buckets.starts[bucket]), count)
+    return Pairs(np.concatenate(numbers), np.concatenate(scores)), least
 
 
 def _signs(shown: NDArray[np.float32], *, upright: bool) -> NDArray[np.float32]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
 
+from simdist.errors import UsageError
 from simdist.index.collection import Collection
 from simdist.joining.decisions import Decisions
 from simdist.joining.judging import Judged, judged
@@ -16,7 +17,8 @@ from simdist.joining.keeping import Keep, best_of, sides_of
 from simdist.joining.stars import stars
 from simdist.joining.whole import OnProgress, Whole, read_whole
 from simdist.prints.prints import FLAT, TINY
-from simdist.store import layout
+from simdist.settings import Settings
+from simdist.store import layout, open_store
 
 # Images that score so much are similar, if nothing else is asked for: docs/duplicates.md.
 SIMILAR = 0.9
@@ -182,6 +184,42 @@ def find_duplicates(
         whole=whole,
         decisions=decisions,
     )
+
+
+def duplicates(
+    collection: str,
+    *,
+    sought: Sought | str = Sought.similar,
+    threshold: float | None = None,
+    turned: bool = False,
+    keep: Keep | str | None = None,
+    redis: str | None = None,
+) -> Iterator[Duplicate]:
+    """The near-duplicates of a collection, group by group; as the command `simdist duplicates`.
+
+    >>> for image in simdist.duplicates("demo", sought="same"):
+    ...     print(image.group, image.uri, image.keep)
+
+    Args:
+        collection: its name.
+        sought: "same" for copies of the same picture only, or "similar".
+        threshold: how much a member scores at least, instead.
+        turned: look also for pictures that are mirrored, or turned by quarters.
+        keep: a rule for the one to keep: "largest", "oldest", "newest" or "path".
+        redis: URL of the server; by default the environment's, or one of its own.
+
+    Raises:
+        UsageError: arguments that there are not.
+        CollectionError, StoreError: it cannot be read.
+    """
+    try:
+        wanted, rule = Sought(sought), Keep(keep) if keep is not None else None
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    with open_store(Settings.resolve(redis_url=redis)) as store:
+        found = find_duplicates(Collection.open(store, collection), turns=turned)
+    for group in found.groups(wanted, threshold=threshold, keep=rule):
+        yield from group
 
 
 def _ignore(doing: str, done: int, total: int) -> None:

@@ -57,7 +57,6 @@ def judged(whole: Whole, on_progress: OnProgress, *, turns: bool) -> Judged:
     usable, printed = np.flatnonzero(sizes != 1), np.flatnonzero(sizes == BYTES)
     slots = whole.slots[usable]
     found = similar_pairs(whole.packed, slots, on_progress)
-    means = background(whole.packed, slots)
     pairs = Pairs(usable[found.numbers].astype(np.int32), found.cosines)
     prints = packed_prints(look for look in whole.looks() if len(look) == BYTES)
     ways = sorted({False, turns})
@@ -67,7 +66,8 @@ def judged(whole: Whole, on_progress: OnProgress, *, turns: bool) -> Judged:
     place[printed] = np.arange(len(printed))
     agreements, areas, parts = _agreements(pairs, prints, place, on_progress, turns=turns)
     typical = np.zeros(len(whole), np.float32)
-    typical[usable] = means - (means.mean() if len(means) else 0)
+    if len(usable):
+        typical[usable] = background(whole.packed, slots)
     scores = pairs.cosines - typical[pairs.numbers].mean(axis=1)
     both_printed = (place[pairs.numbers] >= 0).all(axis=1)
     scores = np.minimum(scores, np.where(both_printed, _UNCERTAIN, 1)).astype(np.float32)
@@ -81,6 +81,8 @@ def judged(whole: Whole, on_progress: OnProgress, *, turns: bool) -> Judged:
 
 def _with_more(whole: Whole, pairs: Pairs, more: NDArray[np.int32]) -> Pairs:
     """The pairs and those found otherwise, with their cosines."""
+    if not len(more):
+        return pairs
     keys = _keys(pairs.numbers)
     new = np.unique(_keys(np.sort(more, axis=1)))
     new = new[~np.isin(new, keys)]

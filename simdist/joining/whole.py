@@ -27,6 +27,7 @@ class Whole:
     They are numbered in the order of their URIs, whatever the order in which they came.
 
     Attributes:
+        born: of each partition, by which it is known from one that was made anew.
         epochs: of each partition, how many changes it has seen until then.
         rows: of each partition, how many row numbers it had given out until then.
         packed: (n, 4 + dim) uint8, stored vectors of int8 values, in the order of `slots`.
@@ -35,6 +36,7 @@ class Whole:
         records: n packed records (`layout.unpack_record`), in the same order.
     """
 
+    born: tuple[str, ...]
     epochs: tuple[int, ...]
     rows: tuple[int, ...]
     packed: NDArray[np.uint8]
@@ -100,6 +102,7 @@ def read_whole(collection: Collection, on_progress: OnProgress) -> Whole:
     records = [record for part in parts for record in part[3]]
     uris = [layout.unpack_uri(record) for record in records]
     return Whole(
+        born=tuple(partition.history.born.decode() for partition in collection.partitions),
         epochs=tuple(epochs),
         rows=tuple(rows),
         packed=packed[1] if len(parts) == 1 else np.concatenate(packed),
