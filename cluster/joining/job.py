@@ -54,7 +54,7 @@ def write_neighbours(
     earlier = Folder(local_path(since)) if since else None
     before = earlier.plan() if earlier else None
     if earlier and before is None:
-        raise UsageError(f"{since} holds no finished neighbours: leave --since out")
+        raise UsageError(f"{since} holds no finished neighbours: name a folder that does")
     whole = read_whole(collection, on_progress)
     job = plan_job(collection, whole, wanted)
     if folder.plan() == job.plan:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simdist.cli import options
+from simdist.cli.options import DECISIONS, REMOVING
+from simdist.cli.options import WHICH_DUPLICATES as WHICH
 from simdist.cli.progress import Monitor
 from simdist.cli.render import console, short_uri, show, table
 from simdist.errors import UsageError
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
     from simdist.index.collection import Collection
     from simdist.joining.duplicates import Duplicate, Duplicates
 
-WHICH = "Which duplicates"
-DECISIONS = "Decisions, which are kept with the collection"
-REMOVING = "What becomes of the others"
 # Groups that are shown on a terminal.
 _SHOWN = 10
 
@@ -55,7 +54,7 @@ def duplicates(
             metavar="SCORE",
             min=0,
             max=1,
-            help="All that score so much. 'simdist tune --duplicates' shows what each finds.",
+            help="All that score so much.",
             rich_help_panel=WHICH,
         ),
     ] = None,
@@ -127,7 +126,9 @@ def duplicates(
     keep_this: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="URI", help="Always keep this one. Repeatable.", rich_help_panel=DECISIONS
+            metavar="URI",
+            help="Always keep this one. Repeatable.",
+            rich_help_panel=DECISIONS,
         ),
     ] = None,
     reference: Annotated[
@@ -144,10 +145,10 @@ def duplicates(
     ] = False,
     redis: options.RedisUrl = None,
 ) -> None:
-    """Find the near-duplicates of a collection, in groups; no image is read.
+    """Find the near-duplicates of a collection, in groups.
 
-    Each group has a representative, and its other images are near that one. A picture that is the
-    same in another size or form is told from one that is only similar.
+    No image is read. Each group has a representative, and its other images are near that one. The
+    same picture in another size or form is told from one that is only similar.
     """
     from simdist.index.collection import Collection
     from simdist.joining.decisions import Decisions, forget_decisions

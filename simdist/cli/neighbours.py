@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simdist.cli import options
+from simdist.cli.options import WHICH_NEIGHBOURS as WHICH
 from simdist.cli.progress import Monitor
 from simdist.cli.render import print_json
 from simdist.settings import DEFAULT_COLLECTION, Settings
 
 if TYPE_CHECKING:
     from cluster.joining.job import Outcome
-
-WHICH = "Which neighbours"
 
 
 def neighbours(
@@ -31,7 +30,12 @@ def neighbours(
     k: Annotated[
         int,
         typer.Option(
-            "-k", metavar="K", min=1, max=1000, help="For each image.", rich_help_panel=WHICH
+            "-k",
+            metavar="K",
+            min=1,
+            max=1000,
+            help="For each image.",
+            rich_help_panel=WHICH,
         ),
     ] = 20,
     recall: Annotated[
@@ -67,7 +71,9 @@ def neighbours(
     same_label: Annotated[
         bool,
         typer.Option(
-            "--same-label", help="Only images with the same label.", rich_help_panel=WHICH
+            "--same-label",
+            help="Only images with the same label.",
+            rich_help_panel=WHICH,
         ),
     ] = False,
     since: Annotated[
@@ -82,7 +88,7 @@ def neighbours(
     redis: options.RedisUrl = None,
     ray_address: options.RayAddress = None,
 ) -> None:
-    """Find for every image those that are most similar to it, as a table.
+    """Find for every image those most similar to it, as a table.
 
     Run the same command again to go on after an interruption.
     """

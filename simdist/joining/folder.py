@@ -149,7 +149,7 @@ class Folder:
                         batch["rank"].to_numpy(),
                     )
             except (pa.ArrowException, OSError, KeyError) as error:
-                raise UsageError(f"{path} is damaged: leave --since out") from error
+                raise UsageError(f"{path} is damaged: name another folder") from error
 
 
 def _is_ours(path: Path) -> bool:

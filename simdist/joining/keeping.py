@@ -34,8 +34,8 @@ class Keep(StrEnum):
         what = "sizes" if self is Keep.largest else "dates"
         if not any(any(_size(one)) if what == "sizes" else date_of(one) for one in records):
             raise UsageError(
-                f"--keep {self} needs the {what} of images, and those in groups have none: index "
-                "them with a simdist that notes them, or choose --keep path"
+                f"to keep the {self} needs the {what} of images, and those in groups have none: "
+                "index them with a simdist that notes them, or choose by path"
             )
 
 

@@ -279,7 +279,7 @@ class TestCommand:
             (["--out", "groups.xlsx"], "must end in .jsonl, .csv, .parquet"),
             (["--out", "/no/such/folder/a.csv"], "is not a folder"),
             (["--report", "/no/such/folder/a.html"], "is not a folder"),
-            (["--keep", "largest"], "needs the sizes of images"),
+            (["--keep", "largest"], "to keep the largest needs the sizes of images"),
             (["--apart", "a.jpg"], "needs two URIs"),
             (["-c", "nothing"], "there is no collection 'nothing'"),
         ],
