@@ -23,7 +23,7 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
                           image was deleted or replaced; absent where all 64 were
     ...records:<block>    what else is stored of the same images: u32 lengths of the block's
                           records, 0 where there is none yet, 2^31 added where the image was
-                          deleted or replaced; and the records, end to end, see `pack_records`:
+                          deleted or replaced; and the records, end to end, see `records.pack_records`:
                           URI, place, print, label, metadata
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
@@ -42,20 +42,24 @@ string that grows takes up to twice what it needs. A key of its own would cost a
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import secrets
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from mmh3 import mmh3_x64_128_digest
 from numpy.typing import NDArray
 
-from simdist.errors import StoreError
+# The bytes of a record are part of the layout, and are asked for here.
+from simdist.store.records import BLOCK as BLOCK
+from simdist.store.records import DEAD as DEAD
+from simdist.store.records import Record as Record
+from simdist.store.records import pack_records as pack_records
+from simdist.store.records import unpack_look as unpack_look
+from simdist.store.records import unpack_record as unpack_record
+from simdist.store.records import unpack_records as unpack_records
+from simdist.store.records import unpack_uri as unpack_uri
 
 VERSION = 7
 # Layouts that are read: 6 has no prints.
@@ -63,8 +67,6 @@ READABLE = frozenset({6, VERSION})
 COLLECTIONS = "simdist:collections"
 
 ROW_DTYPE = np.dtype("<u4")
-# Rows in a block.
-BLOCK = 64
 
 # Rows are stored in 32 bits; scripts count changes in what Lua has, doubles.
 MAX_ROWS, MAX_EPOCH, MAX_GENERATION = (1 << 32) - 1, 10**15 - 1, (1 << 63) - 1
@@ -77,15 +79,6 @@ FINGERPRINT, _MURMUR = 8, 16
 # Bytes that tell a change from any other, and of how many changes they are kept.
 TIP, TIPS = 8, 1 << 16
 
-# length of the URI, length of the label + 1 (0: no label), length of the place
-_HEADER = struct.Struct("<HHB")
-# Added to the length of a place that is followed by a print, with its length before it.
-_PRINTED = 128
-_PRINT_LENGTH = struct.Struct("<H")
-# How deep metadata is shown.
-_MAX_DEPTH = 64
-# Added to the length of a dead row's record.
-DEAD = 1 << 31
 # Entries of a `uris` hash that are aimed at: so many that a batch puts several into each. As small
 # ones, which servers keep compact, they would take 30 bytes less an image, and 2 us more to write.
 _URI_ENTRIES = 16384
@@ -217,156 +210,3 @@ def digests(uris: Sequence[bytes], fingerprints: Sequence[str]) -> NDArray[np.ui
 def fingerprint_digest(fingerprint: str) -> bytes:
     """The 8 bytes of `digests` that stand for a fingerprint."""
     return mmh3_x64_128_digest(fingerprint.encode())[:FINGERPRINT]
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is stored of one image beside its vector.
-
-    `place` is `simdist.sources.place`'s, `look` is `simdist.prints`'.
-    """
-
-    uri: str
-    label: str | None
-    metadata: Mapping[str, Any]
-    place: bytes = b""
-    look: bytes = b""
-
-
-def pack_records(
-    uris: Sequence[bytes],
-    labels: Sequence[str | None],
-    metadata: Sequence[Mapping[str, Any]],
-    places: Sequence[bytes],
-    looks: Sequence[bytes],
-) -> list[bytes]:
-    """Records: each a header, URI, place, print, label, metadata as JSON; or nothing for it.
-
-    Args:
-        uris: encoded.
-        places: of at most 127 bytes.
-        looks: of at most 65,535 bytes; empty for none.
-    """
-    return [
-        _HEADER.pack(len(uri), 0, len(place)) + uri + place
-        if label is None and not extra and not look
-        else _pack_record(uri, label, extra, place, look)
-        for uri, label, extra, place, look in zip(
-            uris, labels, metadata, places, looks, strict=True
-        )
-    ]
-
-
-def _pack_record(
-    uri: bytes, label: str | None, metadata: Mapping[str, Any], place: bytes, look: bytes
-) -> bytes:
-    label_bytes = label.encode() if label is not None else b""
-    extra = json.dumps(metadata, separators=(",", ":")).encode() if metadata else b""
-    label_mark = len(label_bytes) + 1 if label is not None else 0
-    place_mark = len(place)
-    if look:
-        place_mark += _PRINTED
-        look = _PRINT_LENGTH.pack(len(look)) + look
-    header = _HEADER.pack(len(uri), label_mark, place_mark)
-    return b"".join((header, uri, place, look, label_bytes, extra))
-
-
-def unpack_records(block: bytes) -> list[bytes]:
-    """The records of a block, from the first on; empty where there is none any more.
-
-    Raises:
-        StoreError: the block is damaged.
-    """
-    if not block:
-        return [b""] * BLOCK
-    lengths = np.frombuffer(block[: 4 * BLOCK].ljust(4 * BLOCK, b"\0"), "<u4")
-    bounds = [0, *np.cumsum(lengths % DEAD).tolist()]
-    if len(block) != 4 * BLOCK + bounds[-1]:
-        raise StoreError("a block of records is damaged: it has another length than it says")
-    return [
-        block[4 * BLOCK + start : 4 * BLOCK + end] if length < DEAD else b""
-        for length, (start, end) in zip(lengths.tolist(), pairwise(bounds), strict=True)
-    ]
-
-
-def unpack_record(record: bytes) -> Record:
-    """One packed record.
-
-    Raises:
-        StoreError: it is damaged.
-    """
-    try:
-        uri_size, label_mark, place_mark = _HEADER.unpack_from(record)
-        place_at = _HEADER.size + uri_size
-        look_at = label_at = place_at + place_mark % _PRINTED
-        if place_mark >= _PRINTED:
-            look_at += _PRINT_LENGTH.size
-            label_at = look_at + _PRINT_LENGTH.unpack_from(record, look_at - _PRINT_LENGTH.size)[0]
-        extra_at = label_at + max(label_mark - 1, 0)
-        return Record(
-            uri=record[_HEADER.size : place_at].decode(),
-            label=record[label_at:extra_at].decode() if label_mark else None,
-            metadata=_metadata(record[extra_at:]) if len(record) > extra_at else {},
-            place=record[place_at : place_at + place_mark % _PRINTED],
-            look=record[look_at:label_at],
-        )
-    # `ValueError`: it is not UTF-8, or not JSON.
-    except (struct.error, ValueError) as error:
-        raise StoreError(f"the record of an image is damaged: {error}") from error
-
-
-def unpack_look(record: bytes) -> bytes:
-    """The print in a packed record; empty if there is none.
-
-    Raises:
-        StoreError: it is damaged.
-    """
-    try:
-        uri_size, _, place_mark = _HEADER.unpack_from(record)
-        if place_mark < _PRINTED:
-            return b""
-        at = _HEADER.size + uri_size + place_mark % _PRINTED
-        [size] = _PRINT_LENGTH.unpack_from(record, at)
-    except struct.error as error:
-        raise StoreError(f"the record of an image is damaged: {error}") from error
-    return record[at + _PRINT_LENGTH.size :][:size]
-
-
-def unpack_uri(record: bytes) -> str:
-    """The URI in a packed record.
-
-    Raises:
-        StoreError: it is damaged.
-    """
-    try:
-        end = _HEADER.size + _HEADER.unpack_from(record)[0]
-        return record[_HEADER.size : end].decode()
-    except (struct.error, ValueError) as error:
-        raise StoreError(f"the record of an image is damaged: {error}") from error
-
-
-def _metadata(packed: bytes) -> Mapping[str, Any]:
-    """Metadata that can be written as JSON in UTF-8; earlier versions stored what cannot."""
-    try:
-        metadata: Mapping[str, Any] = json.loads(packed)
-    except RecursionError:
-        return {}
-    if not isinstance(metadata, dict):
-        raise ValueError("its metadata is not an object")
-    # A surrogate of its own, or many brackets.
-    if b"\\ud" in packed or packed.count(b"{") + packed.count(b"[") > _MAX_DEPTH:
-        shown: Mapping[str, Any] = _shown(metadata, _MAX_DEPTH)
-        return shown
-    return metadata
-
-
-def _shown(value: Any, depth: int) -> Any:
-    if isinstance(value, str):
-        return value.encode(errors="replace").decode()
-    if not isinstance(value, dict | list):
-        return value
-    if depth == 0:
-        return "..."
-    if isinstance(value, list):
-        return [_shown(part, depth - 1) for part in value]
-    return {_shown(key, 0): _shown(part, depth - 1) for key, part in value.items()}
