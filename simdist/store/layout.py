@@ -23,8 +23,8 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
                           image was deleted or replaced; absent where all 64 were
     ...records:<block>    what else is stored of the same images: u32 lengths of the block's
                           records, 0 where there is none yet, 2^31 added where the image was
-                          deleted or replaced; and the records, end to end, see `records.pack_records`:
-                          URI, place, print, label, metadata
+                          deleted or replaced; and the records, end to end: URI, place,
+                          print, label, metadata (`records.pack_records`)
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
     ...tips               8 random bytes for each of the last 65,536 changes, that of change e at
@@ -51,15 +51,28 @@ import numpy as np
 from mmh3 import mmh3_x64_128_digest
 from numpy.typing import NDArray
 
-# The bytes of a record are part of the layout, and are asked for here.
-from simdist.store.records import BLOCK as BLOCK
-from simdist.store.records import DEAD as DEAD
-from simdist.store.records import Record as Record
-from simdist.store.records import pack_records as pack_records
-from simdist.store.records import unpack_look as unpack_look
-from simdist.store.records import unpack_record as unpack_record
-from simdist.store.records import unpack_records as unpack_records
-from simdist.store.records import unpack_uri as unpack_uri
+from simdist.store.records import (
+    BLOCK,
+    DEAD,
+    Record,
+    pack_records,
+    unpack_look,
+    unpack_record,
+    unpack_records,
+    unpack_uri,
+)
+
+# What lies in blocks is part of the layout, and is asked for here.
+__all__ = [
+    "BLOCK",
+    "DEAD",
+    "Record",
+    "pack_records",
+    "unpack_look",
+    "unpack_record",
+    "unpack_records",
+    "unpack_uri",
+]
 
 VERSION = 7
 # Layouts that are read: 6 has no prints.
