@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from simdist.errors import SimdistError
     from simdist.index.collection import Collection
     from simdist.joining.duplicates import duplicates
+    from simdist.joining.neighbours import neighbours
     from simdist.lshash import LSHash
     from simdist.search.client import Client
     from simdist.search.question import Hit, Question
@@ -46,6 +47,7 @@ __all__ = [
     "SimdistError",
     "duplicates",
     "ingest",
+    "neighbours",
     "open_store",
 ]
 
@@ -62,6 +64,7 @@ _HOMES = {
     "SimdistError": "simdist.errors",
     "duplicates": "simdist.joining.duplicates",
     "ingest": "cluster.ingest.job",
+    "neighbours": "simdist.joining.neighbours",
     "open_store": "simdist.store",
 }
 

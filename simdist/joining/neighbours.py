@@ -13,7 +13,9 @@ from simdist.errors import UsageError
 from simdist.hashing import KMeansFamily
 from simdist.index.collection import Collection
 from simdist.joining.buckets import Buckets, Choice, fit_buckets
-from simdist.joining.whole import Whole
+from simdist.joining.whole import Whole, read_whole
+from simdist.settings import Settings
+from simdist.store import open_store
 
 MAX_K = 1000
 # So few are all compared with each other.
@@ -210,6 +212,46 @@ def plan_job(collection: Collection, whole: Whole, wanted: Wanted) -> Job:
     ends = np.linspace(0, len(whole), min(_RANGES, len(buckets)) + 1)
     bounds = np.unique(np.searchsorted(buckets.starts, ends)).tolist()
     return Job(plan, buckets, choice, tuple(bounds))
+
+
+def neighbours(
+    collection: str,
+    *,
+    k: int = 20,
+    recall: float = 0.95,
+    min_score: float = -1.0,
+    max_score: float = 2.0,
+    same_label: bool = False,
+    redis: str | None = None,
+) -> Iterator[Neighbour]:
+    """The nearest of each image of a collection, by URI; found in this process.
+
+    >>> for one in simdist.neighbours("demo", k=3):
+    ...     print(one.uri, one.neighbour, one.score)
+
+    Args:
+        collection: its name.
+        k: for each image.
+        recall: the share of the true ones to find at least.
+        min_score, max_score: cosines from the one on, and below the other.
+        same_label: only those with the image's own label.
+        redis: URL of the server; by default the environment's, or one of its own.
+
+    Raises:
+        UsageError: arguments that make no sense.
+        CollectionError, StoreError: it cannot be read.
+    """
+    wanted = Wanted(k, recall, min_score, max_score, same_label)
+    with open_store(Settings.resolve(redis_url=redis)) as store:
+        opened = Collection.open(store, collection)
+        whole = read_whole(opened, lambda *_: None)
+        job = plan_job(opened, whole, wanted)
+    best = np.full((len(whole), k), -1, np.int32)
+    scores = np.empty((len(whole), k), np.float32)
+    for number in range(len(job.bounds) - 1):
+        part = job.run(number)
+        best[part.images], scores[part.images] = part.best, part.scores
+    yield from records(whole, best, scores)
 
 
 def records(
