@@ -32,6 +32,8 @@ from simdist.images.limits import Pixels
 from simdist.index.collection import Collection
 from simdist.index.images import Added, IndexedImage
 from simdist.index.origin import Origin
+from simdist.joining.arrival import NEAREST, Copy, copies_among
+from simdist.joining.judging import PART_COSINE
 from simdist.prints.prints import TINY, is_tiny, prints_of
 from simdist.search.question import Hit, Question
 from simdist.search.searcher import Searcher
@@ -200,8 +202,8 @@ class QueryWorker:
         label: str | None,
         metadata: Mapping[str, Any],
         collection: str | None,
-    ) -> Added:
-        """Index one image by its bytes.
+    ) -> tuple[Added, list[Copy]]:
+        """Index one image by its bytes; says which images it is a copy of.
 
         Raises:
             ImageError, ModelMismatchError, BusyError, StoreError: it cannot be indexed.
@@ -211,7 +213,23 @@ class QueryWorker:
         fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
         [look] = [TINY] if is_tiny(data) else await self.decoded(lambda: prints_of(pixels[None]))
         ref = ImageRef(uri, fingerprint, len(data), label, metadata=metadata, look=look)
-        return await self._in(self._reading, lambda: opened.add(vector[None], [ref]))
+        copies = await self._copies(ref, vector, collection)
+        added = await self._in(self._reading, lambda: opened.add(vector[None], [ref]))
+        return added, copies
+
+    async def _copies(
+        self, ref: ImageRef, vector: NDArray[np.float32], collection: str | None
+    ) -> list[Copy]:
+        """The images that one is a copy of, before it is added."""
+        opened = self.collection(collection)
+        question = Question(vector=vector, n=NEAREST, min_score=PART_COSINE, collection=collection)
+        try:
+            hits = await self._in_time(self._searching.ask(question))
+        except CollectionError:
+            # It has no images yet.
+            return []
+        near = [(hit.uri, hit.score) for hit in hits]
+        return await self.decoded(lambda: copies_among(opened, ref.uri, ref.look, near))
 
     async def delete(self, uri: str, collection: str | None) -> int:
         """Delete an image by its URI; returns how many there were."""

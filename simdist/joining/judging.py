@@ -19,9 +19,9 @@ COPY = 0.96
 # What is less certain scores at most so much.
 _UNCERTAIN = 0.95
 # A copy that shows so much of the other is the same picture, one that shows less a similar one.
-_SAME_AREA = 0.7
+SAME_AREA = 0.7
 # Parts are looked for in images whose embeddings are so similar, in so many of the most similar.
-_PART_COSINE, _PARTS = 0.6, 24
+PART_COSINE, _PARTS = 0.6, 24
 # Among eight ways to turn a part one agrees so much more by chance.
 _BY_CHANCE = 0.01
 _BATCH = 4096
@@ -75,7 +75,7 @@ def judged(whole: Whole, on_progress: OnProgress, *, turns: bool) -> Judged:
     scores = np.where(copies, agreements, scores).clip(-1, 1).astype(np.float32)
     # Equal vectors are of equal pixels, whether there are prints or not.
     equal = ~both_printed & (pairs.cosines >= 1 - 1e-6)
-    same = equal | (copies & (areas >= _SAME_AREA))
+    same = equal | (copies & (areas >= SAME_AREA))
     return Judged(pairs.numbers, scores, same, np.where(copies, parts, -1).astype(np.int32))
 
 
@@ -129,7 +129,7 @@ def _agreements(
         one, other = (pictures(prints[side]) for side in placed[some].T)
         for way in turned(one) if turns else (one,):
             agreements[some] = np.maximum(agreements[some], whole_agreements(way, other))
-    left = known[(agreements[known] < COPY) & (pairs.cosines[known] >= _PART_COSINE)]
+    left = known[(agreements[known] < COPY) & (pairs.cosines[known] >= PART_COSINE)]
     left = left[_among_nearest(pairs.numbers[left], pairs.cosines[left])]
     # Each picture with all that may be parts of it, and it may be a part of.
     images, which = np.concatenate([placed[left], placed[left][:, ::-1]]), np.tile(left, 2)
