@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simdist.cli import options
+from simdist.cli.groups import print_groups, removed, show_thresholds
 from simdist.cli.options import DECISIONS, REMOVING
 from simdist.cli.options import WHICH_DUPLICATES as WHICH
 from simdist.cli.progress import Monitor
-from simdist.cli.render import console, short_uri, show, table
 from simdist.errors import UsageError
 from simdist.joining.keeping import Keep
 from simdist.settings import DEFAULT_COLLECTION, Settings
@@ -24,9 +21,6 @@ from simdist.settings import DEFAULT_COLLECTION, Settings
 if TYPE_CHECKING:
     from simdist.index.collection import Collection
     from simdist.joining.duplicates import Duplicate, Duplicates
-
-# Groups that are shown on a terminal.
-_SHOWN = 10
 
 
 def duplicates(
@@ -58,6 +52,15 @@ def duplicates(
             rich_help_panel=WHICH,
         ),
     ] = None,
+    thresholds: Annotated[
+        bool,
+        typer.Option(
+            "--thresholds",
+            help="Show how many groups each threshold would give; the report shows pairs of all "
+            "scores, to choose by looking.",
+            rich_help_panel=WHICH,
+        ),
+    ] = False,
     turned: Annotated[
         bool,
         typer.Option(
@@ -156,8 +159,8 @@ def duplicates(
     from simdist.joining.writing import check_folder, check_table, write_table
     from simdist.store import open_store
 
-    if same + similar + (threshold is not None) > 1:
-        raise UsageError("choose one of --same, --similar and --threshold")
+    ways = same + similar + thresholds + (threshold is not None)
+    _check(ways, thresholds=thresholds, others=delete or list_files or as_json or out is not None)
     if as_json and list_files:
         raise UsageError("--json and --list-files both print on standard output: choose one")
     if delete and not yes and not sys.stdin.isatty():
@@ -177,6 +180,9 @@ def duplicates(
             monitor.say(f"{forget_decisions(opened):,} decisions forgotten")
         decided.add_to(opened)
         found = find_duplicates(opened, turns=turned, on_progress=monitor.count)
+        if thresholds:
+            show_thresholds(found, collection, report, monitor)
+            return
         sought = Sought.same if same else Sought.similar
         groups = found.groups(sought, threshold=threshold, keep=keep)
         if out is not None:
@@ -186,7 +192,7 @@ def duplicates(
 
             write_report(found, groups, report, title=collection, on_progress=monitor.count)
         monitor.pause()
-        _print(found, groups, collection, as_json=as_json, list_files=list_files)
+        print_groups(found, groups, collection, as_json=as_json, list_files=list_files)
         for path in (out, report):
             if path is not None:
                 typer.echo(f"Written: {path}", err=as_json or list_files)
@@ -194,67 +200,12 @@ def duplicates(
             _delete(opened, found, groups, yes=yes)
 
 
-def _print(
-    found: Duplicates,
-    groups: Sequence[Sequence[Duplicate]],
-    name: str,
-    *,
-    as_json: bool,
-    list_files: bool,
-) -> None:
-    if as_json:
-        for group in groups:
-            for one in group:
-                typer.echo(json.dumps(asdict(one)))
-    elif list_files:
-        _list_files(groups)
-    else:
-        _show(found, groups, name)
-
-
-def _show(found: Duplicates, groups: Sequence[Sequence[Duplicate]], name: str) -> None:
-    """Print how many there are, and the largest groups."""
-    out = console()
-    kinds = Counter(one.kind for group in groups for one in group if not one.representative)
-    epochs = " + ".join(f"{epoch:,}" for epoch in found.epochs)
-    out.print(
-        f"{name}: {found.images:,} images as of epoch {epochs}, {len(groups):,} groups of "
-        f"duplicates: {kinds['same']:,} the same as their representative, {kinds['similar']:,} "
-        "similar",
-        markup=False,
-    )
-    for count, what in (
-        (found.flat, "are blank or shade off evenly, and in no group"),
-        (found.tiny, "are tiny, and in no group"),
-        (found.unprinted, "have no print, and are compared by their embeddings only"),
-    ):
-        if count:
-            out.print(f"{count:,} images {what}", markup=False)
-    if not groups:
-        return
-    largest = sorted(groups, key=lambda group: (-len(group), group[0].group))[:_SHOWN]
-    if len(largest) < len(groups):
-        out.print(f"The {len(largest)} largest groups:", markup=False)
-    rows = table("group", "score", "kind", "keep", "image", right=("group", "score"))
-    for group in largest:
-        for one in group:
-            kind = "" if one.representative else one.kind
-            mark = "keep" if one.keep else ""
-            rows.add_row(str(one.group), f"{one.score:.3f}", kind, mark, short_uri(one.uri))
-    show(out, rows)
-
-
-def _list_files(groups: Sequence[Sequence[Duplicate]]) -> None:
-    from simdist.joining.removing import file_names
-
-    others = 0
-    for name in file_names(_others(groups)):
-        if name is None:
-            others += 1
-        else:
-            typer.echo(name)
-    if others:
-        typer.echo(f"{others:,} more are not files of their own on this machine", err=True)
+def _check(ways: int, *, thresholds: bool, others: bool) -> None:
+    """Check that the options which say what is sought go together."""
+    if ways > 1:
+        raise UsageError("choose one of --same, --similar, --threshold and --thresholds")
+    if thresholds and others:
+        raise UsageError("--thresholds finds no groups: it goes with --report only")
 
 
 def _delete(
@@ -262,7 +213,7 @@ def _delete(
 ) -> None:
     from simdist.joining.removing import remove
 
-    others = _others(groups)
+    others = removed(groups)
     if not others:
         typer.echo("Nothing to delete", err=True)
         return
@@ -274,10 +225,6 @@ def _delete(
     typer.echo(f"{deleted:,} images deleted from the index", err=True)
     if changed:
         typer.echo(f"{changed:,} have changed meanwhile, and are left", err=True)
-
-
-def _others(groups: Sequence[Sequence[Duplicate]]) -> list[str]:
-    return [one.uri for group in groups for one in group if not one.keep]
 
 
 def _uri(given: str) -> str:

@@ -276,6 +276,7 @@ class TestCommand:
         ("arguments", "message"),
         [
             (["--same", "--threshold", ".9"], "choose one of --same"),
+            (["--thresholds", "--delete", "--yes"], "it goes with --report only"),
             (["--out", "groups.xlsx"], "must end in .jsonl, .csv, .parquet"),
             (["--out", "/no/such/folder/a.csv"], "is not a folder"),
             (["--report", "/no/such/folder/a.html"], "is not a folder"),
@@ -289,6 +290,19 @@ class TestCommand:
     ) -> None:
         code = 1 if "-c" in arguments else 2
         assert message in cli.fail("duplicates", "-c", "copies", *arguments, code=code)
+
+    def test_thresholds_are_chosen_by_looking(
+        self, cli: CommandLine, collection: Collection, tmp_path: Path
+    ) -> None:
+        page = tmp_path / "pairs.html"
+        result = cli.run("duplicates", "-c", "copies", "--thresholds", "--report", str(page))
+        lines = [line.split() for line in result.out.splitlines()[1:-1]]
+        found = find_duplicates(collection)
+        for least, groups, images, largest in lines:
+            sizes = [len(group) for group in found.groups(threshold=float(least))]
+            assert [len(sizes), sum(sizes), max(sizes)] == [int(groups), int(images), int(largest)]
+        text = page.read_text()
+        assert text.count("<li") == 2 * text.count("<h2") > 20
 
     def test_the_report_shows_all_and_asks_nobody(
         self, cli: CommandLine, collection: Collection, tmp_path: Path
