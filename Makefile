@@ -15,7 +15,7 @@ PYTEST = $(BIN)/python -m pytest --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-fast test-rest test-long lint docs lock audit format bench-ingest bench-memory \
-	bench-network bench-scaling bench-decoding bench-index bench-serve clean
+	bench-network bench-scaling bench-decoding bench-index bench-serve bench-duplicates clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ bench-index: $(VENV)/.installed-bench $(LSHASH3)/.installed ## Measure search be
 
 bench-serve: $(VENV)/.installed-test ## Measure the service beside an empty one
 	@$(BIN)/python -m bench.serve $(ARGS)
+
+bench-duplicates: $(VENV)/.installed-bench ## Measure duplicates and neighbours
+	@$(BIN)/python -m bench.duplicates $(ARGS)
 
 clean: ## Remove what make made
 	rm -rf $(VENV) $(LSHASH3) bench/out similar.png

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from simdist.embedding import Embedder
     from simdist.errors import SimdistError
     from simdist.index.collection import Collection
+    from simdist.joining.duplicates import duplicates
+    from simdist.joining.neighbours import neighbours
     from simdist.lshash import LSHash
     from simdist.search.client import Client
     from simdist.search.question import Hit, Question
@@ -43,7 +45,9 @@ __all__ = [
     "Searcher",
     "Settings",
     "SimdistError",
+    "duplicates",
     "ingest",
+    "neighbours",
     "open_store",
 ]
 
@@ -58,7 +62,9 @@ _HOMES = {
     "Searcher": "simdist.search.searcher",
     "Settings": "simdist.settings",
     "SimdistError": "simdist.errors",
+    "duplicates": "simdist.joining.duplicates",
     "ingest": "cluster.ingest.job",
+    "neighbours": "simdist.joining.neighbours",
     "open_store": "simdist.store",
 }
 

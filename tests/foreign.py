@@ -63,6 +63,7 @@ def _packed(refs: Sequence[ImageRef]) -> list[bytes]:
         [ref.label for ref in refs],
         [ref.metadata for ref in refs],
         [b"place"[: ref.depth] for ref in refs],
+        [b"look"[: 4 * ref.depth] for ref in refs],
     )
 
 

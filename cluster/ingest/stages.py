@@ -19,6 +19,7 @@ from simdist.errors import ImageError, SimdistError, UsageError
 from simdist.images.limits import Pixels
 from simdist.ingest.failures import Failure
 from simdist.ingest.shards import Shard, Work
+from simdist.prints.prints import TINY, is_tiny, prints_of
 from simdist.sources import ImageRef, read_many
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def _decode_fetched(
 ) -> tuple[Shard, Pixels]:
     refs: list[ImageRef] = []
     digests: list[bytes] = []
+    tiny: list[bool] = []
     failures = list(shard.failures)
     size = preprocessing.size
     pixels = np.empty((len(shard.refs), size, size, 3), dtype=np.uint8)
@@ -123,10 +125,16 @@ def _decode_fetched(
             pixels[len(refs)], facts = outcome
             refs.append(_with_facts(ref, facts))
             digests.append(_digest(data))
+            tiny.append(isinstance(data, bytes) and is_tiny(data))
         decoding += time.monotonic() - read
+    pixels, printing = pixels[: len(refs)], time.monotonic()
+    looks = [
+        TINY if is_small else look for is_small, look in zip(tiny, prints_of(pixels), strict=True)
+    ]
+    seen = tuple(replace(ref, look=look) for ref, look in zip(refs, looks, strict=True))
+    decoding += time.monotonic() - printing
     work = Work(fetch=time.monotonic() - start - decoding, decode=decoding)
-    found = Shard(tuple(refs), tuple(failures), work=work, digests=tuple(digests))
-    return found, pixels[: len(refs)]
+    return Shard(seen, tuple(failures), work=work, digests=tuple(digests)), pixels
 
 
 def _begin_to_fetch(shard: Shard) -> Iterator[bytes | Exception]:

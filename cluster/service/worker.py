@@ -28,9 +28,13 @@ from simdist.errors import (
     UnknownImageError,
 )
 from simdist.images.decoding import decode
+from simdist.images.limits import Pixels
 from simdist.index.collection import Collection
 from simdist.index.images import Added, IndexedImage
 from simdist.index.origin import Origin
+from simdist.joining.arrival import NEAREST, Copy, copies_among
+from simdist.joining.judging import PART_COSINE
+from simdist.prints.prints import TINY, is_tiny, prints_of
 from simdist.search.question import Hit, Question
 from simdist.search.searcher import Searcher
 from simdist.sources import Access, ImageRef, is_web_address
@@ -138,7 +142,7 @@ class QueryWorker:
         if question.url is not None:
             data = await self.fetch(question.url)
         if data is not None:
-            vector = await self._embed(data, self.collection(question.collection))
+            vector, _ = await self._embed(data, self.collection(question.collection))
             question = question.by_vector(vector)
         return await self._searching.ask(question)
 
@@ -198,17 +202,34 @@ class QueryWorker:
         label: str | None,
         metadata: Mapping[str, Any],
         collection: str | None,
-    ) -> Added:
-        """Index one image by its bytes.
+    ) -> tuple[Added, list[Copy]]:
+        """Index one image by its bytes; says which images it is a copy of.
 
         Raises:
             ImageError, ModelMismatchError, BusyError, StoreError: it cannot be indexed.
         """
         opened = self.collection(collection)
-        vector = await self._in_time(self._embed(data, opened))
+        vector, pixels = await self._in_time(self._embed(data, opened))
         fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
-        ref = ImageRef(uri, fingerprint, len(data), label, metadata=metadata)
-        return await self._in(self._reading, lambda: opened.add(vector[None], [ref]))
+        [look] = [TINY] if is_tiny(data) else await self.decoded(lambda: prints_of(pixels[None]))
+        ref = ImageRef(uri, fingerprint, len(data), label, metadata=metadata, look=look)
+        copies = await self._copies(ref, vector, collection)
+        added = await self._in(self._reading, lambda: opened.add(vector[None], [ref]))
+        return added, copies
+
+    async def _copies(
+        self, ref: ImageRef, vector: NDArray[np.float32], collection: str | None
+    ) -> list[Copy]:
+        """The images that one is a copy of, before it is added."""
+        opened = self.collection(collection)
+        question = Question(vector=vector, n=NEAREST, min_score=PART_COSINE, collection=collection)
+        try:
+            hits = await self._in_time(self._searching.ask(question))
+        except CollectionError:
+            # It has no images yet.
+            return []
+        near = [(hit.uri, hit.score) for hit in hits]
+        return await self.decoded(lambda: copies_among(opened, ref.uri, ref.look, near))
 
     async def delete(self, uri: str, collection: str | None) -> int:
         """Delete an image by its URI; returns how many there were."""
@@ -245,7 +266,8 @@ class QueryWorker:
             )
         return self._searchers[name]
 
-    async def _embed(self, data: bytes, opened: Collection) -> NDArray[np.float32]:
+    async def _embed(self, data: bytes, opened: Collection) -> tuple[NDArray[np.float32], Pixels]:
+        """An image's vector, and the pixels that it is made of."""
         from ray.exceptions import RayActorError
         from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
@@ -261,7 +283,7 @@ class QueryWorker:
                 started = time.perf_counter()
                 vector: NDArray[np.float32] = await self._embedder.embed.remote(pixels)
                 self.metrics.stage("embed", time.perf_counter() - started)
-                return vector
+                return vector, pixels
             except BackPressureError as error:
                 raise BusyError("more images wait than can be embedded; try again") from error
             # It died, and is being replaced.

@@ -6,9 +6,29 @@ from typing import Any
 
 from typer.core import TyperArgument, TyperCommand
 
-from simdist.cli.options import OBJECT_STORES, OUTPUT, WHERE, WHICH_IMAGES
+from simdist.cli.options import (
+    DECISIONS,
+    OBJECT_STORES,
+    OUTPUT,
+    REMOVING,
+    WHERE,
+    WHICH_DUPLICATES,
+    WHICH_IMAGES,
+    WHICH_NEIGHBOURS,
+)
 
-_SECTIONS = ("Arguments", "Options", WHICH_IMAGES, OUTPUT, OBJECT_STORES, WHERE)
+_SECTIONS = (
+    "Arguments",
+    "Options",
+    WHICH_IMAGES,
+    WHICH_DUPLICATES,
+    WHICH_NEIGHBOURS,
+    REMOVING,
+    DECISIONS,
+    OUTPUT,
+    OBJECT_STORES,
+    WHERE,
+)
 
 EXAMPLES = {
     "ingest": (
@@ -18,6 +38,14 @@ EXAMPLES = {
     "search": (
         "simdist search photo.jpg -n 10 --out similar.png",
         "simdist search urn:shop:4711 --label shoes --min-score 0.5 --json",
+    ),
+    "duplicates": (
+        "simdist duplicates --collection shop --report groups.html",
+        "simdist duplicates --same --keep largest --list-files",
+    ),
+    "neighbours": (
+        "simdist neighbours --collection shop -k 20 --out neighbours",
+        "simdist neighbours --collection shop -k 20 --since neighbours --out neighbours",
     ),
     "serve": (
         "simdist serve --workers 1:4",

@@ -13,11 +13,13 @@ from rich.console import Console
 import simdist
 from simdist.cli.check import check
 from simdist.cli.convert import convert
+from simdist.cli.duplicates import duplicates
 from simdist.cli.eval import evaluate
 from simdist.cli.failures import failures
 from simdist.cli.help import Command
 from simdist.cli.ingest import ingest
 from simdist.cli.interrupts import Interrupts, noted_interrupts
+from simdist.cli.neighbours import neighbours
 from simdist.cli.plan import plan
 from simdist.cli.rehash import rehash
 from simdist.cli.remedies import with_remedy
@@ -42,6 +44,8 @@ app = typer.Typer(
 )
 app.command(cls=Command)(ingest)
 app.command(cls=Command)(search)
+app.command(cls=Command)(duplicates)
+app.command(cls=Command)(neighbours)
 app.command(cls=Command)(serve)
 app.command(cls=Command)(failures)
 app.command(cls=Command)(status)

@@ -15,6 +15,10 @@ WHICH_IMAGES = "Which images"
 OBJECT_STORES = "Object stores"
 WHERE = "Where it runs"
 OUTPUT = "Output"
+WHICH_DUPLICATES = "Which duplicates"
+REMOVING = "What becomes of the others"
+DECISIONS = "Decisions, which are kept with the collection"
+WHICH_NEIGHBOURS = "Which neighbours"
 
 
 class ProgressAs(StrEnum):

@@ -44,8 +44,8 @@ class Batch:
         uris = [ref.uri.encode() for ref in refs]
         digests = layout.digests(uris, [ref.fingerprint for ref in refs])
         labels, metadata = [ref.label for ref in refs], [ref.metadata for ref in refs]
-        places = [Place.pack(ref) for ref in refs]
-        return cls(packed, digests, layout.pack_records(uris, labels, metadata, places))
+        places, looks = [Place.pack(ref) for ref in refs], [ref.look for ref in refs]
+        return cls(packed, digests, layout.pack_records(uris, labels, metadata, places, looks))
 
     def commands(
         self, left: NDArray[np.intp], buckets: Buckets, *, uri_bits: int, row: int

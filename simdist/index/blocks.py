@@ -70,6 +70,14 @@ class Blocks:
 
     def images(self, first: int, end: int) -> Iterator[Block]:
         """All images with rows from `first` on, before `end`, in batches."""
+        for rows, packed, records in self.packed(first, end):
+            unpacked = [layout.unpack_record(record) for record in records]
+            yield Block(rows, self.codec.restore(packed), unpacked)
+
+    def packed(
+        self, first: int, end: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8], list[bytes]]]:
+        """As `images`: rows, stored vectors, (n, width) bytes, and packed records."""
         for start, stop, blocks in _batches(first, end):
             keys = [self.keys.vectors(block) for block in blocks]
             keys += [self.keys.records(block) for block in blocks]
@@ -78,11 +86,7 @@ class Blocks:
             records = self._records(found[len(blocks) :], start, stop)
             # An image that was deleted between the two has one of them only.
             rows = np.flatnonzero(alive(packed) & [bool(record) for record in records])
-            yield Block(
-                start + rows,
-                self._restored(packed, rows),
-                [layout.unpack_record(records[row]) for row in rows.tolist()],
-            )
+            yield start + rows, self._chosen(packed, rows), [records[row] for row in rows.tolist()]
 
     def _of_rows(self, blocks: Sequence[bytes | None], start: int, stop: int) -> NDArray[np.uint8]:
         """The stored vectors of rows from `start` to `stop` out of their blocks."""
@@ -105,9 +109,12 @@ class Blocks:
         return packed[start % layout.BLOCK :][: stop - start]
 
     def _restored(self, packed: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.float32]:
-        if len(rows) < len(packed):
-            packed = self.codec.matrix(wholes(packed)[rows].tobytes())
-        return self.codec.restore(packed)
+        return self.codec.restore(self._chosen(packed, rows))
+
+    def _chosen(self, packed: NDArray[np.uint8], rows: NDArray[np.intp]) -> NDArray[np.uint8]:
+        if len(rows) == len(packed):
+            return packed
+        return self.codec.matrix(wholes(packed)[rows].tobytes())
 
 
 def _batches(first: int, end: int) -> Iterator[tuple[int, int, range]]:

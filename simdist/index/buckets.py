@@ -48,10 +48,12 @@ class Reading:
 
     Attributes:
         moment: of which it is (`scripts.Seen`).
+        rows: numbers given out until then.
         dead: (n,) uint32, rows deleted or replaced since the reader's last reading.
     """
 
     moment: bytes
+    rows: int
     dead: NDArray[np.uint32]
     tails: list[BucketTail]
 
@@ -92,4 +94,4 @@ def unpack_reading(
         tails.append(
             BucketTail(place, known, known + last - first, last < limit, rows[new], matrix[new])
         )
-    return Reading(moment, dead_rows, tails)
+    return Reading(moment, known_rows, dead_rows, tails)

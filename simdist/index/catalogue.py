@@ -30,6 +30,7 @@ class Entry:
         dtype: of stored vectors, "int8" or "float32".
         expect: images that it is to hold, roughly.
         uri_bits: see `layout.uri_bits`.
+        version: of the layout, one of `layout.READABLE`.
     """
 
     model: str
@@ -39,6 +40,7 @@ class Entry:
     expect: int
     partitions: int
     uri_bits: int
+    version: int = layout.VERSION
 
 
 def find(store: Store, name: str) -> Entry:
@@ -72,12 +74,17 @@ def ensure(store: Store, name: str, entry: Entry) -> Entry:
     # Partition 0 last: when it is there, all are.
     for partition in range(entry.partitions - 1, 0, -1):
         table_scripts.create(store, layout.Keys(_checked_name(name), partition).meta, born)
-    fields = born | {"version": layout.VERSION} | asdict(entry)
+    fields = born | asdict(entry)
     meta = table_scripts.create(store, layout.Keys(_checked_name(name)).meta, fields)
     store.call("SADD", layout.COLLECTIONS, name)
     found = _entry(name, meta)
     keep_searchable(store, name, found.partitions)
     return found
+
+
+def renew(store: Store, name: str) -> None:
+    """Say that a collection of an earlier layout has what only this one has, from now on."""
+    store.call("HSET", layout.Keys(name).meta, "version", layout.VERSION)
 
 
 def keep_searchable(store: Store, name: str, partitions: int) -> None:
@@ -110,7 +117,7 @@ def _entry(name: str, meta: Mapping[bytes, bytes]) -> Entry:
         return count_of(meta.get(field.encode()), key, field, least=least, most=most)
 
     version = number("version", 0, layout.MAX_ROWS)
-    if version != layout.VERSION:
+    if version not in layout.READABLE:
         raise CollectionError(
             f"the collection {name!r} has layout version {version}, this simdist reads "
             f"{layout.VERSION}: use the simdist that made it, or ingest into another collection"
@@ -126,6 +133,7 @@ def _entry(name: str, meta: Mapping[bytes, bytes]) -> Entry:
         expect=number("expect", 0, MAX_EXPECT),
         partitions=number("partitions", 1, MAX_PARTITIONS),
         uri_bits=number("uri_bits", 0, 8 * layout.PREFIX),
+        version=version,
     )
 
 

@@ -48,6 +48,7 @@ class Collection:
         dim: length of an embedding.
         expect: images that it is to hold, roughly.
         partitions: its hash tables; an image belongs to the partition of its URI's digest.
+        version: of its layout in Redis.
     """
 
     store: Store
@@ -57,6 +58,7 @@ class Collection:
     dim: int
     expect: int
     partitions: tuple[Partition, ...]
+    version: int = layout.VERSION
 
     @classmethod
     def open(cls, store: Store, name: str) -> Collection:
@@ -142,6 +144,7 @@ class Collection:
                 Partition(store, name, number, codec=codec, uri_bits=entry.uri_bits)
                 for number in range(entry.partitions)
             ),
+            version=entry.version,
         )
 
     def require_model(self, model_id: str) -> None:
@@ -261,6 +264,8 @@ class Collection:
         for ref in refs:
             if flaw := ref.flaw():
                 raise UsageError(f"{ref.uri[:100]} cannot be stored: {flaw}")
+        if self.version < layout.VERSION:
+            catalogue.renew(self.store, self.name)
         results = b""
         for partition, members in self._spread([ref.uri for ref in refs]):
             its_vectors, its_refs = vectors, refs

@@ -166,7 +166,8 @@ def _stored(collection: Collection) -> Iterator[tuple[bytes, bytes]]:
 def _pack(failure: Failure, source: str, access: Access) -> bytes:
     ref = asdict(failure.ref) if failure.ref else None
     if ref:
-        del ref["uri"]
+        # A print is not for JSON, and is taken anew.
+        del ref["uri"], ref["look"]
     settings = access.of(failure.uri).settings
     fields = [failure.stage, failure.reason, source, time.time(), ref, settings]
     return json.dumps(fields, separators=(",", ":")).encode()

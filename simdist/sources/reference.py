@@ -39,6 +39,7 @@ class ImageRef:
         depth: how many of the last parts of its file's path lie below the folder, the bucket or the
             file's folder that was listed; 0 if it lies elsewhere.
         version: its file's own fingerprint, where `fingerprint` may have more in it; or None.
+        look: its print (`simdist.prints`), once it is decoded; empty for none.
     """
 
     uri: str
@@ -49,6 +50,7 @@ class ImageRef:
     offset: int | None = None
     depth: int = 0
     version: str | None = None
+    look: bytes = b""
 
     def flaw(self) -> str | None:
         """Why an index cannot hold this; None if it can."""

@@ -23,7 +23,8 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
                           image was deleted or replaced; absent where all 64 were
     ...records:<block>    what else is stored of the same images: u32 lengths of the block's
                           records, 0 where there is none yet, 2^31 added where the image was
-                          deleted or replaced; and the records, end to end, see `pack_records`
+                          deleted or replaced; and the records, end to end: URI, place,
+                          print, label, metadata (`records.pack_records`)
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
     ...tips               8 random bytes for each of the last 65,536 changes, that of change e at
@@ -31,6 +32,7 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
                           is noticed by whoever has seen one of them
     ...rehash             who fills in the next tables: a lease
     ...failures           in partition 0: hash, URI -> JSON, see `simdist.ingest.failures`
+    ...decisions          in partition 0: hash, see `simdist.joining.decisions`
     ...meta:waited        written so that replicas have something to confirm; gone in a second
 
 A block of vectors is made in its full size, and one of records written anew when it is full: a
@@ -40,27 +42,44 @@ string that grows takes up to twice what it needs. A key of its own would cost a
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 import secrets
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from mmh3 import mmh3_x64_128_digest
 from numpy.typing import NDArray
 
-from simdist.errors import StoreError
+from simdist.store.records import (
+    BLOCK,
+    DEAD,
+    Record,
+    pack_records,
+    unpack_look,
+    unpack_record,
+    unpack_records,
+    unpack_uri,
+)
 
-VERSION = 6
+# What lies in blocks is part of the layout, and is asked for here.
+__all__ = [
+    "BLOCK",
+    "DEAD",
+    "Record",
+    "pack_records",
+    "unpack_look",
+    "unpack_record",
+    "unpack_records",
+    "unpack_uri",
+]
+
+VERSION = 7
+# Layouts that are read: 6 has no prints.
+READABLE = frozenset({6, VERSION})
 COLLECTIONS = "simdist:collections"
 
 ROW_DTYPE = np.dtype("<u4")
-# Rows in a block.
-BLOCK = 64
 
 # Rows are stored in 32 bits; scripts count changes in what Lua has, doubles.
 MAX_ROWS, MAX_EPOCH, MAX_GENERATION = (1 << 32) - 1, 10**15 - 1, (1 << 63) - 1
@@ -73,12 +92,6 @@ FINGERPRINT, _MURMUR = 8, 16
 # Bytes that tell a change from any other, and of how many changes they are kept.
 TIP, TIPS = 8, 1 << 16
 
-# length of the URI, length of the label + 1 (0: no label), length of the place
-_HEADER = struct.Struct("<HHB")
-# How deep metadata is shown.
-_MAX_DEPTH = 64
-# Added to the length of a dead row's record.
-DEAD = 1 << 31
 # Entries of a `uris` hash that are aimed at: so many that a batch puts several into each. As small
 # ones, which servers keep compact, they would take 30 bytes less an image, and 2 us more to write.
 _URI_ENTRIES = 16384
@@ -114,6 +127,11 @@ class Keys:
     def failures(self) -> str:
         """The images that could not be indexed."""
         return self._key("failures")
+
+    @property
+    def decisions(self) -> str:
+        """What somebody has decided about duplicates."""
+        return self._key("decisions")
 
     def family(self, generation: int) -> str:
         """The hash family of a generation."""
@@ -205,107 +223,3 @@ def digests(uris: Sequence[bytes], fingerprints: Sequence[str]) -> NDArray[np.ui
 def fingerprint_digest(fingerprint: str) -> bytes:
     """The 8 bytes of `digests` that stand for a fingerprint."""
     return mmh3_x64_128_digest(fingerprint.encode())[:FINGERPRINT]
-
-
-@dataclass(frozen=True)
-class Record:
-    """What is stored of one image beside its vector; `place` is `simdist.sources.place`'s."""
-
-    uri: str
-    label: str | None
-    metadata: Mapping[str, Any]
-    place: bytes = b""
-
-
-def pack_records(
-    uris: Sequence[bytes],
-    labels: Sequence[str | None],
-    metadata: Sequence[Mapping[str, Any]],
-    places: Sequence[bytes],
-) -> list[bytes]:
-    """Records: each a header, the URI, the place, the label, metadata as JSON (or nothing).
-
-    Args:
-        uris: encoded.
-        places: of at most 255 bytes.
-    """
-    return [
-        _HEADER.pack(len(uri), 0, len(place)) + uri + place
-        if label is None and not extra
-        else _pack_record(uri, label, extra, place)
-        for uri, label, extra, place in zip(uris, labels, metadata, places, strict=True)
-    ]
-
-
-def _pack_record(uri: bytes, label: str | None, metadata: Mapping[str, Any], place: bytes) -> bytes:
-    label_bytes = label.encode() if label is not None else b""
-    extra = json.dumps(metadata, separators=(",", ":")).encode() if metadata else b""
-    label_mark = len(label_bytes) + 1 if label is not None else 0
-    return _HEADER.pack(len(uri), label_mark, len(place)) + uri + place + label_bytes + extra
-
-
-def unpack_records(block: bytes) -> list[bytes]:
-    """The records of a block, from the first on; empty where there is none any more.
-
-    Raises:
-        StoreError: the block is damaged.
-    """
-    if not block:
-        return [b""] * BLOCK
-    lengths = np.frombuffer(block[: 4 * BLOCK].ljust(4 * BLOCK, b"\0"), "<u4")
-    bounds = [0, *np.cumsum(lengths % DEAD).tolist()]
-    if len(block) != 4 * BLOCK + bounds[-1]:
-        raise StoreError("a block of records is damaged: it has another length than it says")
-    return [
-        block[4 * BLOCK + start : 4 * BLOCK + end] if length < DEAD else b""
-        for length, (start, end) in zip(lengths.tolist(), pairwise(bounds), strict=True)
-    ]
-
-
-def unpack_record(record: bytes) -> Record:
-    """One packed record.
-
-    Raises:
-        StoreError: it is damaged.
-    """
-    try:
-        uri_size, label_mark, place_size = _HEADER.unpack_from(record)
-        place_at = _HEADER.size + uri_size
-        label_at = place_at + place_size
-        extra_at = label_at + max(label_mark - 1, 0)
-        return Record(
-            uri=record[_HEADER.size : place_at].decode(),
-            label=record[label_at:extra_at].decode() if label_mark else None,
-            metadata=_metadata(record[extra_at:]) if len(record) > extra_at else {},
-            place=record[place_at:label_at],
-        )
-    # `ValueError`: it is not UTF-8, or not JSON.
-    except (struct.error, ValueError) as error:
-        raise StoreError(f"the record of an image is damaged: {error}") from error
-
-
-def _metadata(packed: bytes) -> Mapping[str, Any]:
-    """Metadata that can be written as JSON in UTF-8; earlier versions stored what cannot."""
-    try:
-        metadata: Mapping[str, Any] = json.loads(packed)
-    except RecursionError:
-        return {}
-    if not isinstance(metadata, dict):
-        raise ValueError("its metadata is not an object")
-    # A surrogate of its own, or many brackets.
-    if b"\\ud" in packed or packed.count(b"{") + packed.count(b"[") > _MAX_DEPTH:
-        shown: Mapping[str, Any] = _shown(metadata, _MAX_DEPTH)
-        return shown
-    return metadata
-
-
-def _shown(value: Any, depth: int) -> Any:
-    if isinstance(value, str):
-        return value.encode(errors="replace").decode()
-    if not isinstance(value, dict | list):
-        return value
-    if depth == 0:
-        return "..."
-    if isinstance(value, list):
-        return [_shown(part, depth - 1) for part in value]
-    return {_shown(key, 0): _shown(part, depth - 1) for key, part in value.items()}

@@ -15,6 +15,7 @@ import psutil
 import pytest
 import requests
 from numpy.typing import NDArray
+from PIL import Image
 
 import simdist
 from simdist.embedding import Embedder
@@ -212,6 +213,31 @@ class TestImages:
         again = service.get(path + "/thumbnail", headers={"If-None-Match": small.headers["ETag"]})
         assert (again.status_code, again.content) == (304, b"")
         assert service.get("/v1/images/" + 28 * "0").status_code == 404
+
+    def test_what_is_added_is_said_to_be_a_copy(
+        self, service: Service, client: simdist.Client, tmp_path: Path
+    ) -> None:
+        picture = Image.open(FISH).convert("RGB")
+        width, height = picture.size
+        picture.resize((width // 2, height // 2)).save(tmp_path / "small.png")
+        picture.crop((width // 4, 0, width, height * 3 // 4)).save(tmp_path / "part.png")
+        client.add("urn:test:original", FISH)
+        # An answer may be a second behind.
+        eventually(lambda: client.search(uri="urn:test:original")[0].uri == "urn:test:original")
+        png, jpeg = ({"Content-Type": f"image/{form}"} for form in ("png", "jpeg"))
+        for name, kind in (("small", "same"), ("part", "similar")):
+            data = (tmp_path / f"{name}.png").read_bytes()
+            uri = {"uri": f"urn:test:{name}"}
+            answer = service.post("/v1/images", params=uri, data=data, headers=png).json()
+            copies = {copy["uri"]: copy["kind"] for copy in answer["duplicates"]}
+            assert copies["urn:test:original"] == kind
+            assert all(0.96 <= copy["score"] <= 1 for copy in answer["duplicates"])
+        tools = (PHOTOS / "tools" / "claw-hammer-red.jpg").read_bytes()
+        uri = {"uri": "urn:test:tool"}
+        answer = service.post("/v1/images", params=uri, data=tools, headers=jpeg).json()
+        assert answer["duplicates"] == []
+        for name in ("original", "small", "part", "tool"):
+            assert client.delete(f"urn:test:{name}")
 
     def test_add_replace_and_delete(self, client: simdist.Client) -> None:
         name = "urn:test:fish"

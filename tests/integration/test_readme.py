@@ -80,7 +80,7 @@ def assert_serves(command: str, expected: str, environment: dict[str, str]) -> N
 @pytest.mark.slow
 def test_the_examples_print_what_the_readme_shows(environment: dict[str, str]) -> None:
     commands = list(examples())
-    assert len(commands) == 5
+    assert len(commands) == 7
     for command, expected in commands:
         if command.startswith("simdist serve"):
             assert_serves(command, expected, environment)

@@ -80,7 +80,7 @@ def test_script_arguments_are_in_the_order_of_the_hashes(
         ]
         assert np.frombuffer(b"".join(images.vectors), np.uint8)[::8].tolist() == members.tolist()
         whole = layout.pack_records(
-            encoded, [None] * len(uris), [{}] * len(uris), [b""] * len(uris)
+            encoded, [None] * len(uris), [{}] * len(uris), [b""] * len(uris), [b""] * len(uris)
         )
         assert images.records == b"".join(whole)
         assert np.frombuffer(images.lengths, layout.ROW_DTYPE).tolist() == [

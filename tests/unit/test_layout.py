@@ -20,19 +20,20 @@ TEXT = st.text(st.characters(codec="utf-8"), max_size=50)
     label=st.none() | TEXT,
     metadata=st.dictionaries(TEXT, st.integers() | TEXT, max_size=3),
     place=st.binary(max_size=13),
+    look=st.binary(max_size=300),
 )
 def test_records_round_trip(
-    uri: str, label: str | None, metadata: dict[str, Any], place: bytes
+    uri: str, label: str | None, metadata: dict[str, Any], place: bytes, look: bytes
 ) -> None:
-    [packed] = layout.pack_records([uri.encode()], [label], [metadata], [place])
+    [packed] = layout.pack_records([uri.encode()], [label], [metadata], [place], [look])
     record = layout.unpack_record(packed)
     assert (record.uri, record.label, record.metadata) == (uri, label, metadata)
-    assert record.place == place
+    assert (record.place, record.look) == (place, look)
 
 
 def test_records_of_a_block_without_those_that_are_dead() -> None:
     records = layout.pack_records(
-        [b"file:///%d" % i for i in range(5)], [None] * 5, [{}] * 5, [b""] * 5
+        [b"file:///%d" % i for i in range(5)], [None] * 5, [{}] * 5, [b""] * 5, [b""] * 5
     )
     lengths = np.zeros(layout.BLOCK, layout.ROW_DTYPE)
     lengths[:5] = [len(record) for record in records]

@@ -38,7 +38,7 @@ def nested(depth: int) -> dict[str, Any]:
 
 def stored(ref: ImageRef) -> layout.Record:
     """What comes back of what is stored of an image."""
-    packed = layout.pack_records([ref.uri.encode()], [ref.label], [ref.metadata], [b""])
+    packed = layout.pack_records([ref.uri.encode()], [ref.label], [ref.metadata], [b""], [b""])
     return layout.unpack_record(packed[0])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
@@ -19,6 +20,7 @@ from pydantic import (
 from pydantic_core import to_json
 
 from simdist.index.images import Added
+from simdist.joining.arrival import Copy
 from simdist.search.question import WAYS, Hit, Question
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 from simdist.store import layout
@@ -252,19 +254,36 @@ class AddRequest(AddOptions):
         return metadata
 
 
+class CopyAnswer(BaseModel):
+    """An image that was there already, and that a new one is a copy of."""
+
+    id: ImageId
+    uri: str
+    score: float = Field(description="How much they agree, where one shows the other.")
+    kind: Literal["same", "similar"] = Field(
+        description="The same picture in another form, or one that is a part of the other."
+    )
+
+
 class AddAnswer(BaseModel):
     """What became of an image."""
 
     id: ImageId
     uri: str
     outcome: Literal["added", "replaced", "unchanged"]
+    duplicates: list[CopyAnswer]
 
     @classmethod
-    def of(cls, uri: str, added: Added) -> AddAnswer:
+    def of(cls, uri: str, added: Added, copies: Sequence[Copy]) -> AddAnswer:
+        """As it is answered; the copies are those that were there before."""
         return cls(
             id=image_id(uri),
             uri=uri,
             outcome="added" if added.added else "replaced" if added.replaced else "unchanged",
+            duplicates=[
+                CopyAnswer(id=image_id(copy.uri), uri=copy.uri, score=copy.score, kind=copy.kind)
+                for copy in copies
+            ],
         )
 
 

@@ -218,8 +218,10 @@ def _writing_routes(worker: QueryWorker) -> APIRouter:
             charge(request, IMAGE_COST - 1)
             uri, metadata = options.uri, {}
             label, collection = options.label, options.collection
-        added = await worker.add(uri, data, label=label, metadata=metadata, collection=collection)
-        return _json(AddAnswer.of(uri, added), status=201)
+        added, copies = await worker.add(
+            uri, data, label=label, metadata=metadata, collection=collection
+        )
+        return _json(AddAnswer.of(uri, added, copies), status=201)
 
     @routes.delete(
         "",

@@ -1,0 +1,1 @@
+"""All images of a collection with all others: near-duplicates, and what goes with what."""
