@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from simdist.hashing.kmeans import centroids_for
 from simdist.index.collection import Collection
 from simdist.index.rehash import rehash
 from simdist.planning import (
@@ -87,6 +88,13 @@ def test_more_of_everything_asks_for_more() -> None:
     assert plan(Workload(10**6)).ingest_hours is None
     # What no cluster holds is planned all the same: the collection has as many parts as it can.
     assert plan(Workload(10**11)).partitions == 1024
+
+
+def test_buckets_grow_with_the_images() -> None:
+    sizes = [centroids_for(10**power) for power in range(1, 10)]
+    assert sizes == sorted(sizes)
+    # A query of a hundred million would score 88,000 vectors if there were 32,768 buckets at most.
+    assert plan(Workload(10**8)).rows_a_query < 15_000
 
 
 def test_the_command(cli: CommandLine) -> None:
