@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache, partial
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -32,6 +33,7 @@ _CONNECT_SECONDS = 5.0
 _REQUEST_SECONDS = 60.0
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
+_FIRST_IMPORT = Lock()
 _ADDRESS = re.compile(r"\w+://\S+")
 # Characters of a text of obstore's own that are shown.
 _SAID = 200
@@ -103,7 +105,9 @@ def bucket_store(
 ) -> Store:
     """A client for one bucket; it keeps its connections, so there is one a process."""
     patience = patience or Patience(RETRIES, RETRY_SECONDS, _REQUEST_SECONDS)
-    return _client(scheme, bucket, access, patience)
+    # obstore's modules import each other: of threads that import it at once, some get half of it.
+    with _FIRST_IMPORT:
+        return _client(scheme, bucket, access, patience)
 
 
 @lru_cache(maxsize=64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -25,7 +27,7 @@ from simdist.sources import (
 )
 from simdist.sources.objects import Address
 from tests.conftest import LONG, PHOTOS
-from tests.object_store import FlakyProxy, ObjectStore, running_many_keys
+from tests.object_store import ROOT, FlakyProxy, ObjectStore, running_many_keys
 
 FISH = PHOTOS / "fish"
 
@@ -352,3 +354,39 @@ def test_work_sent_to_actors_holds_no_secret(monkeypatch: pytest.MonkeyPatch) ->
     for name in ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AZURE_STORAGE_ACCOUNT_KEY"):
         monkeypatch.setenv(name, "a-secret-to-keep")
     assert "a-secret-to-keep" not in repr(Access.resolve())
+
+
+# In a process that imports the client for the first of many readers, and takes its time for it.
+MANY_AT_ONCE = """
+import builtins
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from simdist.sources import Access, objects
+
+access, uri = Access.resolve(endpoint_url=sys.argv[1]), sys.argv[2]
+import_ = builtins.__import__
+
+
+def slowly(name, globals=None, locals=None, fromlist=(), level=0):
+    if globals and globals.get("__name__") == "obstore" and "*" in (fromlist or ()):
+        time.sleep(0.5)
+    return import_(name, globals, locals, fromlist, level)
+
+
+def read(number: int) -> bytes:
+    time.sleep(number / 100)
+    return objects.read_object(uri, access, limit=10)
+
+
+builtins.__import__ = slowly
+with ThreadPoolExecutor(16) as threads:
+    assert list(threads.map(read, range(16))) == [b"1"] * 16
+"""
+
+
+def test_readers_that_begin_at_once_all_find_a_client(s3: ObjectStore) -> None:
+    s3.put("a.jpg", b"1")
+    code = [sys.executable, "-c", MANY_AT_ONCE, s3.url, f"{s3.uri}/a.jpg"]
+    subprocess.run(code, cwd=ROOT, check=True, timeout=120)
