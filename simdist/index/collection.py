@@ -5,23 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simdist.errors import ModelMismatchError, Remedy, UsageError
-from simdist.hashing import KMeansFamily, fit_family
 from simdist.index import catalogue
 from simdist.index.commit import commit
-from simdist.index.growth import LEASE_SECONDS, grow, images_to_fit_for
+from simdist.index.growth import LEASE_SECONDS, fit_first, grow
 from simdist.index.images import Added, IndexedImage, Version
+from simdist.index.iteration import all_images
 from simdist.index.partition import Partition
 from simdist.index.tuning import retune
 from simdist.settings import DEFAULT_EXPECT
 from simdist.sources.reference import ImageRef
 from simdist.store import Store, layout
-from simdist.vectors.checks import checked, normalised
+from simdist.vectors.checks import checked
 from simdist.vectors.codec import Codec
 
 if TYPE_CHECKING:
@@ -184,19 +185,9 @@ class Collection:
     def images(self) -> Iterator[IndexedImage]:
         """All images, in batches of a few thousand a round trip, in no order that means anything.
 
-        An image that is there from the beginning to the end comes once. One that is added or
-        deleted meanwhile may come or not, and one that is replaced may come twice: as it was, and
-        as it is.
+        Of one that is added, deleted or replaced meanwhile, see `iteration.all_images`.
         """
-        for partition in self.partitions:
-            start = 0
-            # Until there are no more rows than have been read.
-            while (end := partition.state().rows) > start:
-                for block in partition.images(start, end):
-                    vectors = partition.codec.turned_back(block.vectors)
-                    for vector, record in zip(vectors, block.records, strict=True):
-                        yield IndexedImage(record.uri, record.label, record.metadata, vector)
-                start = end
+        return chain.from_iterable(map(all_images, self.partitions))
 
     def check_history(self) -> None:
         """Raise a `StoreError` if Redis has lost what `known`, `add` and `delete` have seen."""
@@ -272,7 +263,7 @@ class Collection:
             if len(members) < len(refs):
                 its_vectors, its_refs = vectors[members], [refs[i] for i in members]
             if not partition.is_fitted():
-                self._fit(partition, its_vectors)
+                fit_first(partition, its_vectors, expect=self.expected_each)
             written = commit(partition, its_vectors, its_refs, replicas=replicas, force=force)
             if b"+" in written:
                 self._grow(partition)
@@ -288,12 +279,6 @@ class Collection:
     def _grow(self, partition: Partition, *, patience: float = 0.0) -> None:
         ready = partial(retune, self.partitions)
         grow(partition, expect=self.expected_each, before_switch=ready, patience=patience)
-
-    def _fit(self, partition: Partition, vectors: NDArray[np.float32]) -> None:
-        kind = KMeansFamily.kind
-        images = images_to_fit_for(kind, live=len(vectors), expect=self.expected_each)
-        sample = partition.codec.turned(normalised(vectors))
-        partition.fit(fit_family(sample, kind=kind, images=images), images=images)
 
     @property
     def expected_each(self) -> int:

@@ -29,6 +29,7 @@ from simdist.hashing.kmeans import VECTORS_A_CENTROID, centroids_for
 from simdist.index.partition import Partition
 from simdist.index.state import State
 from simdist.store import layout, table_scripts
+from simdist.vectors.checks import normalised
 
 # Tables are rebuilt when a collection has so many times the images that they were fitted for.
 GROWTH = 4
@@ -69,6 +70,14 @@ def images_to_fit_for(kind: str, *, live: int, expect: int) -> int:
     """
     enough = kind == KMeansFamily.kind and live >= VECTORS_A_CENTROID * centroids_for(expect)
     return max(live, expect) if enough else live
+
+
+def fit_first(partition: Partition, vectors: NDArray[np.float32], *, expect: int) -> None:
+    """Fit a partition's first tables, on the first (n, dim) vectors that it gets."""
+    kind = KMeansFamily.kind
+    images = images_to_fit_for(kind, live=len(vectors), expect=expect)
+    sample = partition.codec.turned(normalised(vectors))
+    partition.fit(fit_family(sample, kind=kind, images=images), images=images)
 
 
 def grow(

@@ -1,4 +1,4 @@
-"""Going through all that a collection holds: by rows, by buckets, and image by image."""
+"""Going through all that a collection holds: by rows, and image by image."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from simdist.index import partition as partition_module
-from simdist.index.buckets import OutdatedError
 from simdist.index.collection import Collection
-from simdist.index.iteration import by_bucket
-from simdist.index.rehash import rehash
 from simdist.store import Store, layout
 from tests.collections import create, ref, vectors
 from tests.servers import on_every_server
 
-# More than the blocks and the buckets that one round trip reads.
+# More than the blocks that one round trip reads.
 COUNT = 3000
 
 
@@ -82,35 +78,6 @@ def test_rows_vectors_and_records_belong_together(store: Store) -> None:
     of_records = [row for some, _ in partition.blocks.records(0, end) for row in some.tolist()]
     of_vectors = [row for some, _ in partition.blocks.vectors(0, end) for row in some.tolist()]
     assert of_records == of_vectors == sorted(rows.tolist())
-
-
-@pytest.mark.parametrize(("kind", "tables"), [("kmeans", None), ("hyperplanes", 3)])
-def test_each_table_has_every_image_in_its_bucket(
-    store: Store, monkeypatch: pytest.MonkeyPatch, kind: str, tables: int | None
-) -> None:
-    collection = filled(store)
-    rehash(collection, kind=kind, size=None if tables is None else 4, tables=tables)
-    # Buckets that are larger than what comes at once.
-    monkeypatch.setattr(partition_module, "READ_ROWS", 50)
-    [partition] = collection.partitions
-    family = partition.hashing().family
-    by_table: dict[int, list[int]] = {table: [] for table in range(family.tables)}
-    for bucket in by_bucket(partition):
-        table, number = bucket.place
-        assert (family.buckets(bucket.vectors)[:, table] == number).all()
-        by_table[table] += bucket.rows.tolist()
-    alive = sorted(row for block in partition.images(0, COUNT) for row in block.rows.tolist())
-    assert [sorted(rows) for rows in by_table.values()] == [alive] * family.tables
-
-
-def test_buckets_of_tables_that_are_replaced_meanwhile(store: Store) -> None:
-    collection = filled(store)
-    [partition] = collection.partitions
-    buckets = by_bucket(partition)
-    next(buckets)
-    rehash(collection, kind="kmeans", size=300)
-    with pytest.raises(OutdatedError):
-        list(buckets)
 
 
 def test_iterating_during_writes_misses_nothing(store: Store) -> None:
