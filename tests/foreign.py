@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from cluster.service.http.models import as_json, hit_answer
+from cluster.service.http.answers import as_json, hit_answer
 from simdist.errors import CollectionError, ModelError, SimdistError, SourceError, StoreError
 from simdist.index.buckets import unpack_reading
 from simdist.search.question import Hit

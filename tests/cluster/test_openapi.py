@@ -14,12 +14,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from cluster.service.http.models import (
-    AddRequest,
-    BatchRequest,
-    SearchRequest,
-    image_id,
-)
+from cluster.service.http.answers import image_id
+from cluster.service.http.models import AddRequest, BatchRequest, SearchRequest
 from simdist.sources import ImageRef, list_folder
 from tests.cluster.conftest import without_servers
 from tests.conftest import LONG, PHOTOS, ROOT

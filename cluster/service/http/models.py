@@ -1,10 +1,9 @@
-"""What the HTTP API takes and answers."""
+"""What the HTTP API takes."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 import numpy as np
 from pydantic import (
@@ -17,13 +16,9 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import to_json
 
-from simdist.index.images import Added
-from simdist.joining.arrival import Copy
-from simdist.search.question import WAYS, Hit, Question
+from simdist.search.question import WAYS, Question
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
-from simdist.store import layout
 
 MAX_BATCH = 64
 _MAX_DIM = 65_536
@@ -149,55 +144,6 @@ class BatchRequest(Model):
     queries: list[SearchRequest] = Field(min_length=1, max_length=MAX_BATCH)
 
 
-class HitAnswer(BaseModel):
-    """A similar image; `score` is the cosine similarity."""
-
-    id: ImageId
-    uri: str
-    score: float
-    label: str | None
-    metadata: dict[str, Any]
-
-
-class SearchAnswer(BaseModel):
-    """What was found, the most similar image first."""
-
-    collection: str
-    hits: list[HitAnswer]
-
-
-class ProblemAnswer(BaseModel):
-    """What is wrong (RFC 9457)."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[dict[str, str]] | None = None
-
-
-class BatchError(BaseModel):
-    """What is wrong with one search of a batch."""
-
-    error: ProblemAnswer
-
-
-class BatchAnswer(BaseModel):
-    """An answer for each search, in their order."""
-
-    results: list[SearchAnswer | BatchError]
-
-
-class ImageAnswer(BaseModel):
-    """What is stored of an image."""
-
-    id: ImageId
-    uri: str
-    label: str | None
-    metadata: dict[str, Any]
-    collection: str
-
-
 class AddOptions(Model):
     """Where an image goes."""
 
@@ -252,85 +198,3 @@ class AddRequest(AddOptions):
         if len(json.dumps(metadata, allow_nan=False)) > _MAX_METADATA:
             raise ValueError(f"more than {_MAX_METADATA:,} bytes of JSON")
         return metadata
-
-
-class CopyAnswer(BaseModel):
-    """An image that was there already, and that a new one is a copy of."""
-
-    id: ImageId
-    uri: str
-    score: float = Field(description="How much they agree, where one shows the other.")
-    kind: Literal["same", "similar"] = Field(
-        description="The same picture in another form, or one that is a part of the other."
-    )
-
-
-class AddAnswer(BaseModel):
-    """What became of an image."""
-
-    id: ImageId
-    uri: str
-    outcome: Literal["added", "replaced", "unchanged"]
-    duplicates: list[CopyAnswer]
-
-    @classmethod
-    def of(cls, uri: str, added: Added, copies: Sequence[Copy]) -> AddAnswer:
-        """As it is answered; the copies are those that were there before."""
-        return cls(
-            id=image_id(uri),
-            uri=uri,
-            outcome="added" if added.added else "replaced" if added.replaced else "unchanged",
-            duplicates=[
-                CopyAnswer(id=image_id(copy.uri), uri=copy.uri, score=copy.score, kind=copy.kind)
-                for copy in copies
-            ],
-        )
-
-
-class DeleteAnswer(BaseModel):
-    """How many images were deleted."""
-
-    deleted: int
-
-
-class CollectionAnswer(BaseModel):
-    """A collection that is served; `recalls` can be asked for."""
-
-    name: str
-    images: int
-    dim: int
-    model: str
-    recalls: list[float]
-
-
-class CollectionsAnswer(BaseModel):
-    """The collections that are served, the one taken by default first."""
-
-    collections: list[CollectionAnswer]
-
-
-class StatusAnswer(BaseModel):
-    """How the service is."""
-
-    status: Literal["ok", "ready"]
-
-
-def image_id(uri: str) -> str:
-    """The id of the image with this URI: 28 hex digits."""
-    return layout.uri_digest(uri).hex()
-
-
-def hit_answer(hit: Hit) -> dict[str, Any]:
-    """A `HitAnswer`, not as a model: that takes four times as long to become JSON."""
-    return {
-        "id": image_id(hit.uri),
-        "uri": hit.uri,
-        "score": hit.score,
-        "label": hit.label,
-        "metadata": dict(hit.metadata),
-    }
-
-
-def as_json(answer: dict[str, Any]) -> bytes:
-    """An answer's body, as models write it."""
-    return to_json(answer, inf_nan_mode="null")

@@ -10,14 +10,10 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from cluster.service.http.answers import ProblemAnswer
 from cluster.service.http.bodies import BYTES, IMAGE_TYPES
 from cluster.service.http.guard import is_open
-from cluster.service.http.models import (
-    AddRequest,
-    BatchRequest,
-    ProblemAnswer,
-    SearchRequest,
-)
+from cluster.service.http.models import AddRequest, BatchRequest, SearchRequest
 from cluster.service.http.problems import MEDIA_TYPE
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}

@@ -11,24 +11,26 @@ from starlette.types import ASGIApp
 
 import simdist
 from cluster.service import metrics as service_metrics
+from cluster.service.http.answers import (
+    AddAnswer,
+    BatchAnswer,
+    CollectionAnswer,
+    CollectionsAnswer,
+    DeleteAnswer,
+    ImageAnswer,
+    SearchAnswer,
+    StatusAnswer,
+)
 from cluster.service.http.bearers import IMAGE_COST, charge
 from cluster.service.http.bodies import binary, is_json, parsed
 from cluster.service.http.errors import answer_errors
 from cluster.service.http.guard import Guard, require_write
 from cluster.service.http.models import (
     MAX_BATCH,
-    AddAnswer,
     AddRequest,
-    BatchAnswer,
     BatchRequest,
-    CollectionAnswer,
-    CollectionsAnswer,
-    DeleteAnswer,
-    ImageAnswer,
-    SearchAnswer,
     SearchOptions,
     SearchRequest,
-    StatusAnswer,
     UploadOptions,
 )
 from cluster.service.http.models import Collection as CollectionName
