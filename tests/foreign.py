@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import io
 import json
+import lzma
 import tarfile
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -218,6 +222,25 @@ def _checked(data: bytes) -> bytes:
     return bytes(tar)
 
 
+def _archive_seeds() -> list[Parts]:
+    members = {"a/1.jpg": _photo(0), "a/1.cls": b"fish", "b.jpg": _photo(1), "b.txt": b"text"}
+    seeds: list[Parts] = [
+        (pack(tar_of(members)),) for pack in (gzip.compress, bz2.compress, lzma.compress)
+    ]
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w", method) as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        seeds.append((data.getvalue(),))
+    return seeds
+
+
+def _read_archives(parts: Parts, folder: Path) -> None:
+    for name in ("archive.zip", "archive.tgz"):
+        _read_images(_list(parts[0], folder / name), folder / name)
+
+
 def _list_seeds() -> list[Parts]:
     return [
         (b"url,label,title\r\nhttps://a.example/1.jpg,fish,One\r\nhttps://a.example/2.jpg,,\r\n",),
@@ -392,6 +415,7 @@ KINDS = {
     "reading": Kind(_reading_seeds, _read_reading, (StoreError,)),
     "family": Kind(_family_seeds, _read_family, (StoreError, CollectionError)),
     "tar": Kind(_tar_seeds, _read_tar, (SourceError,)),
+    "archives": Kind(_archive_seeds, _read_archives, (SourceError,)),
     "lists": Kind(_list_seeds, _read_lists, (SourceError,)),
     "parquet": Kind(_table_seeds, _read_table, (SourceError,)),
     "saved": Kind(_saved_seeds, _read_saved, (SourceError,)),

@@ -20,6 +20,8 @@ from simdist.settings import (
     MAX_PARTITIONS,
 )
 
+_SLOWER = ", which is packed as a whole: a plain tar would be read faster"
+
 
 def ingest(
     source: Annotated[
@@ -107,12 +109,14 @@ def ingest(
     The exit code is 3 if some images could not be indexed, and 1 if none could.
     """
     import simdist
+    from simdist.sources.reference import PACKED
 
     as_json = progress is options.ProgressAs.json
     if prune and not yes and not sys.stdin.isatty():
         raise UsageError("--prune asks before it deletes, and nobody can answer here: add --yes")
     with Monitor(as_json=as_json) as monitor:
-        monitor.say(f"opening {source}")
+        slower = source.lower().endswith(PACKED)
+        monitor.say(f"opening {source}{_SLOWER if slower else ''}")
         summary = simdist.ingest(
             source,
             collection=collection,

@@ -33,7 +33,7 @@ _BRANDS = {
     "RAW": {b"crx "},
 }
 _NOT_READ = {
-    "an SVG drawing, which has no pixels": re.compile(
+    "an SVG drawing": re.compile(
         rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml.*?)?(?:<!.*?)?<svg[\s>]", re.DOTALL
     ),
     "a PDF document": re.compile(rb"%PDF-"),

@@ -78,7 +78,7 @@ def open_file(data: bytes, max_pixels: int = MAX_PIXELS) -> ImageFile:
         if found is not None:
             return ImageFile(found, data, "RAW", max_pixels, len(data), raw=True)
     if form == "JXL":
-        picture = open_jxl(data, max_pixels=max_pixels // 2)
+        picture = open_jxl(data, max_pixels=max_pixels // COSTLY[form])
     else:
         picture = _opened(data, form)
         _check(picture, data, form, max_pixels)
@@ -123,8 +123,7 @@ def _opened(data: bytes, form: str) -> Image.Image:
 
 
 def _check(picture: Image.Image, data: bytes, form: str, max_pixels: int) -> None:
-    if form in COSTLY:
-        max_pixels //= 2
+    max_pixels //= COSTLY.get(form, 1)
     if isinstance(picture, JpegImageFile):
         check_scans(data)
         if picture.width * picture.height > max_pixels:

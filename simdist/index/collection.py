@@ -199,20 +199,12 @@ class Collection:
         self.partitions[0].codec.turned(np.zeros((1, self.dim), np.float32))
 
     def known(self, refs: Sequence[ImageRef]) -> NDArray[np.bool_]:
-        """Which images are indexed with the content that their fingerprints stand for.
-
-        Returns:
-            (len(refs),) bool; one round trip a partition.
-        """
+        """(len(refs),) bool: which are indexed with the content of their fingerprints."""
         same: NDArray[np.bool_] = self.versions(refs) == Version.SAME
         return same
 
     def versions(self, refs: Sequence[ImageRef]) -> NDArray[np.uint8]:
-        """Which images are indexed, and whether with the content of their fingerprints.
-
-        Returns:
-            (len(refs),) `Version`; one round trip a partition.
-        """
+        """(len(refs),) `Version`: what there is of each; one round trip a partition."""
         flags = np.zeros(len(refs), np.uint8)
         for partition, members in self._spread([ref.uri for ref in refs]):
             there = [refs[i] for i in members]

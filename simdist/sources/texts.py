@@ -18,7 +18,7 @@ MAX_LINE = 1024 * 1024  # characters
 MAX_RECORD = 64 * 1024
 SEPARATORS = ",;\t|"
 
-_SAMPLE = 64 * 1024  # bytes that say in which encoding a file is
+_SAMPLE = 1024 * 1024  # bytes that say in which encoding a file is
 _MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF16_LE: "utf-16",

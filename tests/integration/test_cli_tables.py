@@ -166,8 +166,7 @@ def test_a_new_collection_is_made_as_ingest_is_told(
     cli: CommandLine, valkey_url: str, tmp_path: Path
 ) -> None:
     ingest = ("ingest", str(tmp_path), "--model", "efficientnet-lite0", "-c", "many")
-    # There is nothing to index.
-    assert cli.run(*ingest, "--expect", "10_000_000", "--partitions", "4").code == 1
+    assert cli.run(*ingest, "--expect", "10_000_000", "--partitions", "4").code == 1  # no images
     with closing(connect(valkey_url)) as store:
         collection = Collection.open(store, "many")
     assert (collection.expect, len(collection.partitions)) == (10_000_000, 4)

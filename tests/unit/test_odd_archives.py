@@ -216,3 +216,14 @@ def test_what_is_no_zip_is_one_failure(tmp_path: Path, content: bytes) -> None:
     assert len(refs) == 1
     [reason] = failures.values()
     assert "is not a zip archive" in reason
+
+
+def test_a_pattern_matches_packed_archives(tmp_path: Path) -> None:
+    packed = ("a.tar.gz", "a.tar.gz")
+    for name, kind in (packed, ("b.tgz", "a.tgz"), ("c.zip", "a.zip"), ("d.tar", "a.tar")):
+        (tmp_path / name).write_bytes(ARCHIVES[kind](shuffled()))
+    assert len(listed(f"{tmp_path}/*.tar.gz")[0]) == 10
+    assert len(listed(f"{tmp_path}/*")[0]) == 40
+    # In a folder they are told, not opened.
+    refs, _, passed = listed(str(tmp_path))
+    assert (refs, passed.counts) == ([], {".gz": 1, ".tgz": 1, ".zip": 1, ".tar": 1})
