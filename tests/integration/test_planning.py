@@ -17,6 +17,7 @@ from simdist.planning import (
     plan,
     rows_a_query,
 )
+from simdist.prints.prints import BYTES
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
@@ -44,7 +45,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def filled(store: Store, images: int, dim: int = 512, uri_bytes: int = 60) -> Collection:
     vectors = embeddings(images, dim)
-    refs = [ImageRef(f"s3://b/{i:0{uri_bytes - 7}d}", f"{i:016x}", 1, None) for i in range(images)]
+    look = bytes(BYTES)
+    refs = [
+        ImageRef(f"s3://b/{i:0{uri_bytes - 7}d}", f"{i:016x}", 1, None, look=look)
+        for i in range(images)
+    ]
     collection = Collection.create(
         store, "planned", model="m", model_id="m", dim=dim, expect=images
     )
