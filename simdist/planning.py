@@ -17,7 +17,7 @@ from simdist.vectors.codec import Int8Codec
 
 # Bytes of an image beside its vector and its URI, and of a bucket beside the rows in it: fitted to
 # what an embedded server used for 10,000 and 100,000 images (tests/integration/test_planning.py).
-RECORD_BYTES = 9
+RECORD_BYTES, PRINT_BYTES = 9, 290
 URI_ENTRY_BYTES = 55
 ROW_BYTES = 8
 OTHER_BYTES = 6
@@ -27,8 +27,8 @@ FRAGMENTATION = 1.15
 # Of a server's memory: the rest is for pages that are copied while it rewrites its file, and for
 # connections.
 USABLE = 0.65
-# So that nodes can be added, and partitions moved to them.
-PARTITIONS_A_NODE = 4
+# So that as many nodes can be added, and partitions moved to them; each is asked for every query.
+PARTITIONS_A_NODE = 2
 # Client and server together, hashing included: `make bench-index`.
 WRITE_CORE_US = 13.0
 # `make bench-index`: 24 probes reach recall .95 on real embeddings. Buckets that are probed are a
@@ -160,7 +160,7 @@ def bytes_an_image(images: int, *, dim: int, uri_bytes: int, partitions: int = 1
     family = 2 * COMPONENTS * (buckets + dim)
     return (
         Int8Codec(dim).width
-        + (uri_bytes + RECORD_BYTES)
+        + (uri_bytes + RECORD_BYTES + PRINT_BYTES)
         + URI_ENTRY_BYTES
         + ROW_BYTES
         + OTHER_BYTES

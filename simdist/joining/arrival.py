@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from simdist.index.collection import Collection
-from simdist.joining.judging import COPY, PART_COSINE, SAME_AREA
+from simdist.joining.judging import PART_COSINE, SAME_AREA, are_copies
 from simdist.prints.prints import BYTES, packed_prints, pictures
 from simdist.prints.windows import Match, Windows, whole_agreements
 from simdist.store import layout
@@ -50,7 +50,7 @@ def copies_among(
         if len(its_look) != BYTES:
             continue
         match = _match(look, its_look)
-        if match.agreement >= COPY:
+        if are_copies(match.agreement, match.area):
             kind: Literal["same", "similar"] = "same" if match.area >= SAME_AREA else "similar"
             copies.append(Copy(other, round(match.agreement, 4), kind))
     return sorted(copies, key=lambda copy: (-copy.score, copy.uri))
@@ -59,7 +59,5 @@ def copies_among(
 def _match(look: bytes, other: bytes) -> Match:
     one, two = pictures(packed_prints([look, other]))
     whole = Match(float(whole_agreements(one[None], two[None])[0]), 1.0)
-    if whole.agreement >= COPY:
-        return whole
     parts = Windows(one).find(two[None]) + Windows(two).find(one[None])
     return max([whole, *parts], key=lambda match: match.agreement)

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,9 @@ from simdist.joining.neighbours import Known, Part, Plan
 from simdist.joining.whole import Whole
 from simdist.joining.writing import whole_file
 from simdist.sources import local_path
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 NOTE = "neighbours.json"
 _WORK, _PLAN = "unfinished", "plan.json"
@@ -87,14 +90,19 @@ class Folder:
         Raises:
             OutputError: they cannot be written.
         """
+        import pyarrow as pa
+
         best, scores = self._together(len(whole), plan.wanted.k)
+        names = (whole.uri(number) for number in range(len(whole)))
+        uris = pa.array(names, pa.string(), size=len(whole))
         # From here on until the note is there again, they are not whole.
         (self.path / NOTE).unlink(missing_ok=True)
         written = set()
         for start in range(0, len(whole), _IMAGES):
             name = f"part-{start // _IMAGES:05}.parquet"
             with whole_file(self.path / name) as target:
-                _write(target, whole, best, scores, slice(start, start + _IMAGES))
+                part = slice(start, start + _IMAGES)
+                _write(target, uris, best[part], scores[part], start)
             written.add(name)
         for old in self.path.glob("part-*.parquet"):
             if old.name not in written:
@@ -114,9 +122,10 @@ class Folder:
         best = np.full((len(whole), earlier.wanted.k), -1, np.int32)
         scores = np.full(best.shape, -np.inf, np.float32)
         stale = new.copy()
+        numbers = {whole.uri(number): number for number in range(len(whole))}
         for uris, others, found, ranks in self._lines():
-            own = _numbers(whole, uris)
-            theirs = _numbers(whole, others)
+            own = np.array([numbers.get(uri, -1) for uri in uris], np.int64)
+            theirs = np.array([numbers.get(uri, -1) for uri in others], np.int64)
             # A neighbour that is gone, or is another by now, leaves a gap.
             gone = (theirs < 0) | new[theirs]
             there = own >= 0
@@ -156,37 +165,22 @@ def _is_ours(path: Path) -> bool:
     return path.name in (NOTE, _WORK) or path.match("part-*.parquet") or path.match(".*.part")
 
 
-def _numbers(whole: Whole, uris: list[str]) -> NDArray[np.int64]:
-    numbers = []
-    last: tuple[str, int] = ("", -1)
-    for uri in uris:
-        # Lines of an image follow each other.
-        if uri != last[0]:
-            found = whole.find(uri)
-            last = uri, -1 if found is None else found
-        numbers.append(last[1])
-    return np.array(numbers, np.int64)
-
-
 def _write(
     path: Path,
-    whole: Whole,
+    uris: pa.Array,
     best: NDArray[np.int32],
     scores: NDArray[np.float32],
-    images: slice,
+    start: int,
 ) -> None:
+    """Write the neighbours of some images, of which the first has the number `start`."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    own, place = np.nonzero(best[images] >= 0)
-    own += images.start
-    uris = pa.array([whole.uri(number) for number in range(*images.indices(len(whole)))])
-    others, where = np.unique(best[own, place], return_inverse=True)
-    names = pa.array([whole.uri(number) for number in others.tolist()], pa.string())
+    own, place = np.nonzero(best >= 0)
     table = pa.table(
         {
-            "uri": pa.DictionaryArray.from_arrays(own - images.start, uris).cast(pa.string()),
-            "neighbour": pa.DictionaryArray.from_arrays(where, names).cast(pa.string()),
+            "uri": uris.take(pa.array(own + start)),
+            "neighbour": uris.take(pa.array(best[own, place])),
             "score": pa.array(scores[own, place], pa.float32()),
             "rank": pa.array(place + 1, pa.int32()),
         }

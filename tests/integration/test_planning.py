@@ -18,6 +18,7 @@ from simdist.planning import (
     plan,
     rows_a_query,
 )
+from simdist.prints.prints import BYTES
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
@@ -45,7 +46,11 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 def filled(store: Store, images: int, dim: int = 512, uri_bytes: int = 60) -> Collection:
     vectors = embeddings(images, dim)
-    refs = [ImageRef(f"s3://b/{i:0{uri_bytes - 7}d}", f"{i:016x}", 1, None) for i in range(images)]
+    look = bytes(BYTES)
+    refs = [
+        ImageRef(f"s3://b/{i:0{uri_bytes - 7}d}", f"{i:016x}", 1, None, look=look)
+        for i in range(images)
+    ]
     collection = Collection.create(
         store, "planned", model="m", model_id="m", dim=dim, expect=images
     )
@@ -82,7 +87,7 @@ def test_more_of_everything_asks_for_more() -> None:
     large = plan(Workload(10**9, queries_per_s=100, gpus=1))
     assert (small.nodes, small.partitions) == (1, 1)
     assert large.nodes > 10
-    assert large.partitions == 4 * large.nodes
+    assert large.partitions == 2 * large.nodes
     assert large.query_workers > small.query_workers
     assert large.ingest_hours == pytest.approx(1000 * (small.ingest_hours or 0))
     assert plan(Workload(10**6)).ingest_hours is None
@@ -99,7 +104,7 @@ def test_buckets_grow_with_the_images() -> None:
 
 def test_the_command(cli: CommandLine) -> None:
     printed = cli.run("plan", "--images", "100M", "--gpus", "8", "--qps", "500").out
-    assert "--expect 100000000 --partitions 8" in printed
+    assert "--expect 100000000 --partitions 6" in printed
     assert "27.8 hours of a GPU: 3.5 hours in all" in printed
     made = json.loads(cli.run("plan", "--images", "1.5K", "--json").out)
     assert made["workload"]["images"] == 1500
