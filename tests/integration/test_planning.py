@@ -96,7 +96,7 @@ def test_more_of_everything_asks_for_more() -> None:
 
 def test_the_command(cli: CommandLine) -> None:
     printed = cli.run("plan", "--images", "100M", "--gpus", "8", "--qps", "500").out
-    assert "--expect 100000000 --partitions 8" in printed
+    assert "--expect 100000000 --partitions 12" in printed
     assert "27.8 hours of a GPU: 3.5 hours in all" in printed
     made = json.loads(cli.run("plan", "--images", "1.5K", "--json").out)
     assert made["workload"]["images"] == 1500
