@@ -21,6 +21,7 @@ from PIL import Image
 from threadpoolctl import threadpool_limits
 
 from bench import copies
+from bench.peers.in_process import library
 from simdist.embedding import Embedder
 from simdist.embedding.memory import tune_process
 from simdist.index.collection import Collection
@@ -272,8 +273,7 @@ def _recalls(
 
 
 def _peers(vectors: NDArray[np.float32]) -> None:
-    import faiss
-
+    faiss = library("faiss")
     faiss.omp_set_num_threads(1)
     lists = max(1, round(4 * len(vectors) ** 0.5))
     quantizer = faiss.IndexFlatIP(vectors.shape[1])
