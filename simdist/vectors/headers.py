@@ -52,7 +52,7 @@ def _fetch(_: Any, __: Any, ___: Any) -> Any:
         pointer = ir.IntType(8).as_pointer()
         flags = [ir.IntType(32)(flag) for flag in (0, _SECOND_CACHE, 1)]
         kind = ir.FunctionType(ir.VoidType(), [pointer] + [flag.type for flag in flags])
-        prefetch = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        prefetch = builder.module.declare_intrinsic("llvm.prefetch", (pointer,), kind)
         lines = builder.udiv(builder.add(size, size.type(_LINE - 1)), size.type(_LINE))
         with cgutils.for_range(builder, lines) as loop:
             line = builder.add(start, builder.mul(loop.index, size.type(_LINE)))
