@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from functools import partial
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated
@@ -118,8 +117,9 @@ def _sources(found: Sequence[KeptFailure], access: Callable[[Access], Access]) -
 
 def _render(found: Sequence[KeptFailure], *, as_json: bool) -> None:
     if as_json:
-        objects = [asdict(kept.failure) | {"source": kept.source, "at": kept.at} for kept in found]
-        print_json(objects)
+        more = [{"source": kept.source, "at": kept.at} for kept in found]
+        failures = [kept.failure.as_object() for kept in found]
+        print_json([one | other for one, other in zip(failures, more, strict=True)])
         return
     out = console()
     if not found:

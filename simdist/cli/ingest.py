@@ -145,7 +145,8 @@ def ingest(
             on_progress=progress_shower(monitor, as_json=as_json),
         )
     if as_json:
-        monitor.show_object({"summary": asdict(summary)}, last=True)
+        failures = [failure.as_object() for failure in summary.failures]
+        monitor.show_object({"summary": asdict(summary) | {"failures": failures}}, last=True)
     else:
         show_summary(summary, collection)
     end_with_code([summary])

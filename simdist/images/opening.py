@@ -118,7 +118,8 @@ def _opened(data: bytes, form: str) -> Image.Image:
         if part is not None:
             raise ImageError(f"truncated: only {part:.0%} of the image is there") from error
         raise ImageError(
-            f"it begins as {form} and goes on otherwise: not an image of a known format"
+            f"it begins as {form} and goes on otherwise: it is cut, or "
+            "not an image of a known format"
         ) from error
 
 

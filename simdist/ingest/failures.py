@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 from simdist.errors import StoreError
 from simdist.index.collection import Collection
@@ -50,6 +50,13 @@ class Failure:
         if isinstance(image, str):
             return cls(image, stage, line)
         return cls(image.uri, stage, line, image)
+
+    def as_object(self) -> dict[str, Any]:
+        """As a JSON object. A print is none, and is taken anew."""
+        fields = asdict(self)
+        if self.ref:
+            del fields["ref"]["look"]
+        return fields
 
 
 @dataclass(frozen=True)
@@ -164,10 +171,9 @@ def _stored(collection: Collection) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _pack(failure: Failure, source: str, access: Access) -> bytes:
-    ref = asdict(failure.ref) if failure.ref else None
+    ref = failure.as_object()["ref"]
     if ref:
-        # A print is not for JSON, and is taken anew.
-        del ref["uri"], ref["look"]
+        del ref["uri"]
     settings = access.of(failure.uri).settings
     fields = [failure.stage, failure.reason, source, time.time(), ref, settings]
     return json.dumps(fields, separators=(",", ":")).encode()

@@ -43,7 +43,7 @@ def prints_of(pixels: Pixels) -> list[bytes]:
     """
     from simdist.prints.shrink_loops import shrink
 
-    small = shrink(np.ascontiguousarray(pixels), SIDE).reshape(len(pixels), -1)
+    small = shrink(np.ascontiguousarray(pixels), SIDE).reshape(len(pixels), SIDE * SIDE)
     flat = _roughness(small) < _FLAT
     centred = small - small.mean(axis=1, keepdims=True)
     spread = np.maximum(centred.std(axis=1, keepdims=True), 1e-3)

@@ -48,6 +48,10 @@ def test_a_print_changes_little_when_a_picture_is_resized_or_compressed() -> Non
         assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.98
 
 
+def test_of_no_image_there_is_no_print() -> None:
+    assert prints_of(np.empty((0, SIZE, SIZE, 3), np.uint8)) == []
+
+
 @pytest.mark.parametrize("shape", ["blank", "falling", "round"])
 def test_what_is_blank_or_shades_off_is_flat(shape: str) -> None:
     y, x = np.mgrid[0:SIZE, 0:SIZE] / SIZE

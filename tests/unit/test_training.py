@@ -248,7 +248,7 @@ def test_a_corrupt_file_is_left_out_and_named(few: Path, tmp_path: Path) -> None
     path.write_bytes(path.read_bytes()[:100])
     trained = run(few, tmp_path / "bundle", QUICK)
     assert list(trained.left_out) == [bad]
-    assert "damaged image" in trained.left_out[bad]
+    assert "it is cut" in trained.left_out[bad]
     assert path.name in (tmp_path / "bundle" / "report.md").read_text()
     card = json.loads((tmp_path / "bundle" / "card.json").read_text())
     assert list(card["about"]["data"]["left_out"]) == [bad]
