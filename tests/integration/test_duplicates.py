@@ -27,6 +27,8 @@ from tests.collections import create, ref, vectors
 from tests.command_line import CommandLine
 from tests.copies import COPIED, SAME, index, make_copies
 
+pytestmark = pytest.mark.slow
+
 STEMS = [name.partition("/")[2] for name in COPIED]
 
 

@@ -24,6 +24,8 @@ from tests.collections import DIM, create, ref
 from tests.command_line import CommandLine
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 # More than are all compared with each other.
 MANY = 17_000
 
