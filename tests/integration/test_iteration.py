@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from simdist.index.collection import Collection
+from simdist.index.rehash import rehash
 from simdist.store import Store, layout
 from tests.collections import create, ref, vectors
-from tests.servers import on_every_server
+from tests.servers import keys, on_every_server
 
 # More than the blocks that one round trip reads.
 COUNT = 3000
@@ -78,6 +79,27 @@ def test_rows_vectors_and_records_belong_together(store: Store) -> None:
     of_records = [row for some, _ in partition.blocks.records(0, end) for row in some.tolist()]
     of_vectors = [row for some, _ in partition.blocks.vectors(0, end) for row in some.tolist()]
     assert of_records == of_vectors == sorted(rows.tolist())
+
+
+@pytest.mark.parametrize(("kind", "tables"), [("kmeans", None), ("hyperplanes", 3)])
+def test_each_table_has_every_image_in_its_bucket(
+    store: Store, kind: str, tables: int | None
+) -> None:
+    collection = filled(store)
+    rehash(collection, kind=kind, size=None if tables is None else 4, tables=tables)
+    [partition] = collection.partitions
+    family = partition.hashing().family
+    by_table: dict[int, list[int]] = {table: [] for table in range(family.tables)}
+    stored = partition.rows(np.arange(COUNT, dtype=np.uint32))
+    alive = [row for row, pair in enumerate(stored) if pair is not None]
+    for key in keys(store, partition.keys.pattern("bucket")):
+        table, number = map(int, key.split(b":")[-2:])
+        posted = np.frombuffer(store.call("GET", key), layout.ROW_DTYPE).tolist()
+        pairs = [pair for row in posted if (pair := stored[row]) is not None]
+        vectors_here = partition.codec.restore(np.stack([vector for vector, *_ in pairs]))
+        assert (family.buckets(vectors_here)[:, table] == number).all()
+        by_table[table] += [row for row in posted if stored[row] is not None]
+    assert [sorted(rows) for rows in by_table.values()] == [alive] * family.tables
 
 
 def test_iterating_during_writes_misses_nothing(store: Store) -> None:
