@@ -54,7 +54,6 @@ class Result:
     ingest_peak_gb: float = 0.0
     buckets: int = 0
     redis_bytes_each: float = 0.0
-    worker_bytes_each: float = 0.0
     searches: list[dict[str, float]] = field(default_factory=list)
 
 
