@@ -87,9 +87,11 @@ class Plan:
         fetch_decode_hours, write_hours: of a core.
         rows_a_query: vectors that a query scores for recall .95.
         query_ms: processor time of a query on a warm worker.
-        query_workers: one core each.
+        query_workers: of each part, one core each; with several parts as many again speak HTTP.
         embed_cores: that embed the queries' images.
-        cache_bytes: of a worker that keeps all vectors.
+        parts: among which query workers divide the partitions, so that a machine as large as a Redis
+            server holds one; 1: each worker has all.
+        cache_bytes: of a worker that keeps all vectors of its part.
         cold_bytes: that a query reads from Redis where nothing is kept.
     """
 
@@ -107,6 +109,7 @@ class Plan:
     query_ms: float
     query_workers: int
     embed_cores: int
+    parts: int
     cache_bytes: float
     cold_bytes: float
 
@@ -132,6 +135,8 @@ def plan(workload: Workload) -> Plan:
     rate = workload.gpus * workload.images_per_gpu_s
     embed_s = 1 / workload.images_per_gpu_s if workload.gpus else EMBED_CORE_MS / 1e3
     busy_cores = workload.queries_per_s / BUSY / 1e3
+    cache_bytes = workload.images * (width + CACHED_BYTES)
+    parts = min(partitions, math.ceil(cache_bytes / (USABLE * workload.node_bytes)))
     return Plan(
         bytes_an_image=each,
         redis_bytes=redis_bytes,
@@ -145,9 +150,10 @@ def plan(workload: Workload) -> Plan:
         write_hours=workload.images * WRITE_CORE_US / 3.6e9,
         rows_a_query=rows,
         query_ms=query_ms,
-        query_workers=math.ceil(busy_cores * query_ms),
+        query_workers=math.ceil(busy_cores * query_ms / parts),
         embed_cores=math.ceil(busy_cores * EMBED_CORE_MS),
-        cache_bytes=workload.images * (width + CACHED_BYTES),
+        parts=parts,
+        cache_bytes=cache_bytes / parts,
         cold_bytes=rows * width,
     )
 

@@ -12,8 +12,9 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ from cluster.service.config import (
     Tokens,
     require_tokens,
 )
+from cluster.service.parts import PartWorker
 from cluster.service.ray_serve import haproxy_for_serve, keep_replica_private
 from cluster.service.worker import QueryWorker
 from simdist.errors import ClusterError, Remedy, UsageError
@@ -58,7 +60,12 @@ REPLICA_LOGGING = {"log_level": "WARNING"}
 class QueryService(QueryWorker):
     """A query worker as a replica of the Serve application."""
 
-    def __init__(self, config: ServiceConfig, embedder: DeploymentHandle[Any]) -> None:
+    def __init__(
+        self,
+        config: ServiceConfig,
+        embedder: DeploymentHandle[Any],
+        parts: Sequence[DeploymentHandle[Any]],
+    ) -> None:
         from ray import serve
 
         keep_replica_private()
@@ -68,15 +75,16 @@ class QueryService(QueryWorker):
         self._own = context.deployment, context.app_name
         # By gRPC, which the handle as it was pickled does not do, whatever the variables say here:
         # else pixels go through the object store, and take 5.5 ms there and back, not 1.7.
-        direct = embedder.options(_by_reference=False)
-        super().__init__(config, direct, name=context.replica_id.unique_id)
+        direct, *self._parts = (one.options(_by_reference=False) for one in (embedder, *parts))
+        super().__init__(config, direct, self._parts, name=context.replica_id.unique_id)
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         from ray import serve
 
         from cluster.service.http.routes import build_app
 
-        return build_app(self, serve.get_deployment_handle(*self._own))
+        own = serve.get_deployment_handle(*self._own)
+        return build_app(self, [own, *self._parts])
 
     async def collect_metrics(self) -> list[Metric]:
         """This worker's metrics."""
@@ -111,17 +119,28 @@ def application(config: ServiceConfig) -> Application:
         upscale_delay_s=_UPSCALE_SECONDS,
         downscale_delay_s=_DOWNSCALE_SECONDS,
     )
-    workers = serve.deployment(
-        name="QueryWorker",
+    searches = partial(
+        serve.deployment,
         ray_actor_options={"num_cpus": 1, "runtime_env": environment},
-        max_ongoing_requests=config.queue + _SPARE_REQUESTS,
         max_queued_requests=_SPARE_REQUESTS,
-        backpressure_config=BackpressureConfig(retry_after_s=1),
         health_check_period_s=_HEALTH_SECONDS,
         autoscaling_config=autoscaling,
         logging_config=REPLICA_LOGGING,
+    )
+    # All that a worker of the service has at once may come to one of a part.
+    each = config.queue * most
+    parts = [
+        searches(name=f"Part{part + 1}", max_ongoing_requests=each, max_queued_requests=each)(
+            PartWorker
+        ).bind(config, part)
+        for part in range(config.parts if config.parts > 1 else 0)
+    ]
+    workers = searches(
+        name="QueryWorker",
+        max_ongoing_requests=config.queue + _SPARE_REQUESTS,
+        backpressure_config=BackpressureConfig(retry_after_s=1),
     )(serve.ingress()(QueryService))
-    bound: Application = workers.bind(config, embedder.bind(config.model, config.weights))
+    bound: Application = workers.bind(config, embedder.bind(config.model, config.weights), parts)
     return bound
 
 
@@ -199,7 +218,8 @@ def run(
     """
     stop = threading.Event()
     # A logical CPU for each worker and the embedder, however many there are.
-    cpus = max(os.cpu_count() or 1, config.workers[1] + 1)
+    kinds = 1 + (config.parts if config.parts > 1 else 0)
+    cpus = max(os.cpu_count() or 1, config.workers[1] * kinds + 1)
     with haproxy_for_serve(seconds=config.deadline), ray_session(settings, cpus=cpus):
         from ray import serve
         from ray.exceptions import RayError

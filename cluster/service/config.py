@@ -110,6 +110,8 @@ class ServiceConfig:
         model: name or bundle, where the first collection does not say it itself.
         weights: a file in place of the model's published weights.
         workers: the least and the most query workers.
+        parts: each collection's partitions are divided among workers of so many kinds, of which
+            there are as many each; 1: every worker searches all.
         gpu: whether the embedder holds a GPU; by default, if the cluster has one at that moment.
         cache_memory: bytes of buckets and vectors that a worker may keep.
         max_staleness: seconds that an answer may be behind the collection.
@@ -129,6 +131,7 @@ class ServiceConfig:
     model: str | None = None
     weights: str | None = None
     workers: tuple[int, int] = (1, 1)
+    parts: int = 1
     gpu: bool | None = None
     cache_memory: int = CACHE_MEMORY
     max_staleness: float = MAX_STALENESS
@@ -145,6 +148,8 @@ class ServiceConfig:
         least, most = self.workers
         if not 1 <= least <= most:
             raise UsageError("workers are a number, or the least and the most: 2:16")
+        if self.parts < 1:
+            raise UsageError("a service has one part or several")
         if not self.collections:
             raise UsageError("name a collection to serve")
         for place in self.thumbnails_from:

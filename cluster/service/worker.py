@@ -17,6 +17,8 @@ from PIL import Image
 
 from cluster.service.config import ServiceConfig
 from cluster.service.metrics import ServiceMetrics
+from cluster.service.opened import Opened
+from cluster.service.parts import Parts
 from cluster.service.searching import Searching
 from cluster.service.turns import Turns
 from simdist.embedding import Preprocessing
@@ -24,7 +26,6 @@ from simdist.errors import (
     BusyError,
     CollectionError,
     SimdistError,
-    UnknownCollectionError,
     UnknownImageError,
 )
 from simdist.images.decoding import decode
@@ -36,11 +37,12 @@ from simdist.joining.arrival import NEAREST, Copy, copies_among
 from simdist.joining.judging import PART_COSINE
 from simdist.prints.prints import TINY, is_tiny, prints_of
 from simdist.search.question import Hit, Question
-from simdist.search.searcher import Searcher
+from simdist.search.searcher import asked_vector
 from simdist.sources import Access, ImageRef, is_web_address
 from simdist.sources.originals import Original, read_original, root_uri
 from simdist.sources.web import fetch
 from simdist.store import connect
+from simdist.vectors.checks import shaped
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -69,12 +71,17 @@ class QueryWorker:
     """
 
     def __init__(
-        self, config: ServiceConfig, embedder: DeploymentHandle[Any], *, name: str
+        self,
+        config: ServiceConfig,
+        embedder: DeploymentHandle[Any],
+        parts: Sequence[DeploymentHandle[Any]] = (),
+        *,
+        name: str,
     ) -> None:
         """Open the collections, search once in each that has images, decode once.
 
-        One that is not there yet is opened when it is asked for: Serve gives an application up
-        whose workers do not start, and its first ingest may need this very cluster.
+        Args:
+            parts: the workers that search in this one's place, see `parts.Parts`.
         """
         self.config = config
         self.metrics = ServiceMetrics(name)
@@ -84,19 +91,17 @@ class QueryWorker:
         self._store = connect(config.redis_url)
         self._check: asyncio.Future[object] | None = None
         self._checked = 0.0
-        self._searchers: dict[str, Searcher] = {}
-        self._searching = Searching(self._searcher, self._forget, self.metrics)
+        self._opened = Opened(config, self._store)
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="simdist-read")
         self._fetching = Turns(_FETCHERS, each=_FETCHERS_EACH, name="simdist-fetch")
         self._files = ThreadPoolExecutor(_FILES, thread_name_prefix="simdist-files")
         self._decoding = Turns(_DECODERS, each=_DECODERS_EACH, name="simdist-decode")
-        for collection in config.collections:
-            try:
-                searcher = self._searcher(collection)
-            except CollectionError:
-                continue
-            if searcher.collection.is_fitted():
-                searcher.search(np.ones(searcher.collection.dim, np.float32), n=1)
+        self._searching: Searching | Parts
+        if parts:
+            self._searching = Parts(parts, self._by_vector)
+        else:
+            self._searching = Searching(self._opened.searcher, self._opened.forget, self.metrics)
+            self._opened.warm_up()
         # What decodes is loaded now: the first image would wait for it, two seconds.
         blank = io.BytesIO()
         Image.new("RGB", (64, 64)).save(blank, "JPEG")
@@ -249,22 +254,23 @@ class QueryWorker:
         Raises:
             UnknownCollectionError: that one is not.
         """
-        return self._searcher(name).collection
+        return self._opened.collection(name)
 
-    def _searcher(self, name: str | None) -> Searcher:
-        name = name or self.config.collections[0]
-        if name not in self.config.collections:
-            raise UnknownCollectionError(
-                f"the collection {name!r} is not served here, only: "
-                + ", ".join(self.config.collections)
-            )
-        if name not in self._searchers:
-            self._searchers[name] = Searcher(
-                Collection.open(self._store, name),
-                cache_memory=self.config.cache_memory // len(self.config.collections),
-                max_staleness=self.config.max_staleness,
-            )
-        return self._searchers[name]
+    async def _by_vector(self, question: Question) -> Question:
+        """The same question by a vector, as others are sent it."""
+        searcher = self._opened.searcher(question.collection)
+        opened = searcher.collection
+        try:
+            vector: Any = question.vector
+            if vector is None:
+                find = partial(asked_vector, opened, question)
+                vector = await self._in(self._reading, find, stage="look up")
+            return question.by_vector(shaped([vector], dim=opened.dim)[0])
+        except UnknownImageError:
+            raise
+        except CollectionError:
+            self._opened.forget(searcher)
+            raise
 
     async def _embed(self, data: bytes, opened: Collection) -> tuple[NDArray[np.float32], Pixels]:
         """An image's vector, and the pixels that it is made of."""
@@ -289,10 +295,6 @@ class QueryWorker:
             # It died, and is being replaced.
             except (RayActorError, DeploymentUnavailableError):
                 await asyncio.sleep(_PAUSE)
-
-    def _forget(self, searcher: Searcher) -> None:
-        """Open a collection anew for the next request: perhaps it was dropped and made again."""
-        self._searchers.pop(searcher.collection.name, None)
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         """Await work as long as a request may take."""

@@ -148,7 +148,10 @@ def _queries(workload: Workload, made: Plan) -> list[tuple[str, str, str]]:
     cache = (
         "a warm worker",
         f"{memory(round(made.cache_bytes))} (--cache-memory)",
-        f"it keeps all vectors; a query of a cold one reads {memory(round(made.cold_bytes))}",
+        f"it keeps all vectors; a query of a cold one reads {memory(round(made.cold_bytes))}"
+        if made.parts == 1
+        else f"one of {made.parts} parts (--parts); cold ones read "
+        f"{memory(round(made.cold_bytes))} for a query",
     )
     if not workload.queries_per_s:
         return [query, cache]
@@ -157,8 +160,11 @@ def _queries(workload: Workload, made: Plan) -> list[tuple[str, str, str]]:
         cache,
         (
             f"{workload.queries_per_s:g} queries/s",
-            f"{_many(made.query_workers, 'query worker')}, a core each",
-            "each busy for three fifths of the time",
+            f"{_many(made.query_workers, 'query worker')}"
+            + (" of each part" if made.parts > 1 else "")
+            + ", a core each",
+            "each busy for three fifths of the time"
+            + ("; as many again answer HTTP" if made.parts > 1 else ""),
         ),
         (
             "their images",

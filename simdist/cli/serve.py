@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from simdist.cli import options
 from simdist.errors import UsageError
 from simdist.settings import DEFAULT_COLLECTION, Settings
+
+if TYPE_CHECKING:
+    from simdist.index.collection import Collection
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -45,6 +49,15 @@ def serve(
             metavar="N|MIN:MAX", help="Number of query workers, or its bounds, to follow the load."
         ),
     ] = "1",
+    parts: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Divide each collection's partitions among so many times as many workers, which "
+            "keep a part each; every search asks all parts.",
+        ),
+    ] = 1,
     cache_memory: Annotated[
         str,
         typer.Option(metavar="SIZE", help="Memory of each worker's cache, such as 512MB or 4GB."),
@@ -89,12 +102,14 @@ def serve(
     check_address(address, tokens=known)
     with open_store(settings) as store:
         opened = [Collection.open(store, name) for name in names]
+        _check_parts(opened, parts)
         config = ServiceConfig(
             redis_url=store.url,
             collections=names,
             model=model or opened[0].model,
             weights=str(weights.absolute()) if weights else None,
             workers=least_and_most,
+            parts=parts,
             cache_memory=memory,
             tokens=known,
             loopback=address.loopback,
@@ -107,6 +122,15 @@ def serve(
 
 def _say_ready(address: object, collections: tuple[str, ...]) -> None:
     typer.echo(f"Serving {', '.join(collections)} at {address} (Ctrl-C stops it)")
+
+
+def _check_parts(collections: Sequence[Collection], parts: int) -> None:
+    for collection in collections:
+        if len(collection.partitions) < parts:
+            raise UsageError(
+                f"the collection {collection.name!r} has partitions for at most "
+                f"{len(collection.partitions)} parts; it has as many as its first ingest was told"
+            )
 
 
 def _workers(text: str) -> tuple[int, int]:

@@ -40,7 +40,7 @@ def app(collection: Collection, valkey_url: str) -> ASGIApp:
     """The application of a worker, whose embedder is never asked."""
     config = ServiceConfig(valkey_url, collections=(collection.name,), tokens=TOKENS, rate=1e9)
     embedder: Any = object()
-    return build_app(QueryWorker(config, embedder, name="one"), peers=None)
+    return build_app(QueryWorker(config, embedder, name="one"), peers=[])
 
 
 async def ask(app: ASGIApp, method: str, path: str, token: str | None) -> tuple[int, bytes]:

@@ -142,7 +142,7 @@ def test_a_serve_config_file_says_it_all(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_embedder_may_be_promised_a_gpu(gpu: bool) -> None:
     """Before there is one: nobody asks a cluster."""
     bound: Any = application(ServiceConfig("redis://x", model="resnet34", loopback=True, gpu=gpu))
-    _, embedder = bound._bound_deployment.init_args
+    _, embedder, _ = bound._bound_deployment.init_args
     options = embedder._bound_deployment.ray_actor_options
     assert options is not None
     assert options["num_gpus"] == int(gpu)
@@ -167,6 +167,7 @@ def test_the_redis_url_may_come_from_the_environment(monkeypatch: pytest.MonkeyP
         ({"redis_url": "redis://x", "gpu": "perhaps"}, "the setting gpu of the service"),
         ({"redis_url": "redis://x", "deadline": "soon"}, "the setting deadline of the service"),
         ({"redis_url": "redis://x", "collections": []}, "name a collection"),
+        ({"redis_url": "redis://x", "parts": 0}, "one part or several"),
         ({"redis_url": "redis://x", "workers": [3, 2]}, "2:16"),
     ],
 )

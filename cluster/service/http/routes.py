@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Sequence
+from itertools import chain
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -70,11 +73,11 @@ _VECTORS = f"Up to {MAX_BATCH} vectors: float32 numbers, or a NumPy file, as a s
 _RECALLS = (0.8, 0.9, 0.95, 0.98, 0.99)
 
 
-def build_app(worker: QueryWorker, peers: Any) -> ASGIApp:
+def build_app(worker: QueryWorker, peers: Sequence[Any]) -> ASGIApp:
     """The whole application of a worker.
 
     Args:
-        peers: the handle by which all workers are reached, for `/metrics`.
+        peers: the handles by which all workers are reached, for `/metrics`.
     """
     app = FastAPI(
         title="simdist",
@@ -243,7 +246,7 @@ def _writing_routes(worker: QueryWorker) -> APIRouter:
     return routes
 
 
-def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
+def _service_routes(worker: QueryWorker, peers: Sequence[Any]) -> APIRouter:
     routes = APIRouter(tags=["service"])
 
     @routes.get("/v1/collections", response_model=CollectionsAnswer, responses=problems(409, 503))
@@ -272,7 +275,8 @@ def _service_routes(worker: QueryWorker, peers: Any) -> APIRouter:
     )
     async def metrics() -> Response:
         """The metrics of all workers, for Prometheus."""
-        collected = await peers.broadcast("collect_metrics").results_async()
+        asked = [peer.broadcast("collect_metrics").results_async() for peer in peers]
+        collected = chain.from_iterable(await asyncio.gather(*asked))
         return Response(
             service_metrics.exposition(collected), media_type=service_metrics.MEDIA_TYPE
         )

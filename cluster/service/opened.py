@@ -1,0 +1,82 @@
+"""The collections that a worker of the service has opened, each with a searcher."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from cluster.service.config import ServiceConfig
+from simdist.errors import CollectionError, UnknownCollectionError
+from simdist.index.collection import Collection
+from simdist.search.searcher import Searcher
+from simdist.store import Store
+
+
+class Opened:
+    """A searcher for each collection that is served, of all its partitions or of a part of them.
+
+    One that is not there yet is opened when it is asked for: Serve gives an application up whose
+    workers do not start, and its first ingest may need this very cluster.
+    """
+
+    def __init__(self, config: ServiceConfig, store: Store, *, part: int | None = None) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            part: of the `config.parts`, which is searched; by default all.
+        """
+        self._config = config
+        self._store = store
+        self._part = part
+        self._searchers: dict[str, Searcher] = {}
+
+    def warm_up(self) -> None:
+        """Open the collections, and search once in each that has images."""
+        for collection in self._config.collections:
+            try:
+                searcher = self.searcher(collection)
+            except CollectionError:
+                continue
+            if searcher.collection.is_fitted():
+                searcher.search(np.ones(searcher.collection.dim, np.float32), n=1)
+
+    def collection(self, name: str | None) -> Collection:
+        """A collection that is served; by default the first.
+
+        Raises:
+            UnknownCollectionError: that one is not.
+        """
+        return self.searcher(name).collection
+
+    def searcher(self, name: str | None) -> Searcher:
+        """The searcher of a collection.
+
+        Raises:
+            UnknownCollectionError: as `collection`.
+        """
+        config = self._config
+        name = name or config.collections[0]
+        if name not in config.collections:
+            raise UnknownCollectionError(
+                f"the collection {name!r} is not served here, only: "
+                + ", ".join(config.collections)
+            )
+        if name not in self._searchers:
+            collection = Collection.open(self._store, name)
+            self._searchers[name] = Searcher(
+                collection,
+                partitions=self._partitions(len(collection.partitions)),
+                cache_memory=config.cache_memory // len(config.collections),
+                max_staleness=config.max_staleness,
+            )
+        return self._searchers[name]
+
+    def forget(self, searcher: Searcher) -> None:
+        """Open a collection anew for the next request: perhaps it was dropped and made again."""
+        self._searchers.pop(searcher.collection.name, None)
+
+    def _partitions(self, count: int) -> range | None:
+        """Those that are searched here: neighbours, so that equal scores keep their order."""
+        if self._part is None:
+            return None
+        parts = self._config.parts
+        return range(self._part * count // parts, (self._part + 1) * count // parts)

@@ -1,0 +1,97 @@
+"""Query workers that hold a part of the partitions each, and how all of them answer a question."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cluster.service.config import ServiceConfig
+from cluster.service.metrics import ServiceMetrics
+from cluster.service.opened import Opened
+from cluster.service.ray_serve import keep_replica_private
+from cluster.service.searching import Searching
+from simdist.errors import BusyError, SimdistError
+from simdist.search.question import Hit, Question
+from simdist.search.searcher import best_of
+from simdist.store import connect
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric
+    from ray.serve.handle import DeploymentHandle
+
+# Seconds between two attempts to reach a part none of whose workers is there.
+_PAUSE = 0.1
+
+
+class PartWorker:
+    """Searches the partitions of one part of each collection, as a replica of Serve."""
+
+    def __init__(self, config: ServiceConfig, part: int) -> None:
+        """Open what is there, and search it once."""
+        from ray import serve
+
+        keep_replica_private()
+        opened = Opened(config, connect(config.redis_url), part=part)
+        self._metrics = ServiceMetrics(serve.get_replica_context().replica_id.unique_id)
+        self._searching = Searching(opened.searcher, opened.forget, self._metrics)
+        opened.warm_up()
+
+    async def search(self, question: Question) -> list[Hit] | SimdistError:
+        """As `Searching.ask`; what cannot be answered is the answer, for Serve would wrap it."""
+        try:
+            return await self._searching.ask(question)
+        except SimdistError as error:
+            return error
+
+    async def collect_metrics(self) -> list[Metric]:
+        """This worker's metrics."""
+        return self._metrics.collect()
+
+
+class Parts:
+    """Asks a worker of each part, and merges what they find.
+
+    All parts answer, or there is no answer: one that is a part of the truth looks like the whole.
+    A part whose worker dies is asked again until another answers, or the caller's time is up.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[DeploymentHandle[Any]],
+        by_vector: Callable[[Question], Awaitable[Question]],
+    ) -> None:
+        """Nobody is asked yet.
+
+        Args:
+            by_vector: the same question, by a float32 vector, that of the image that it names.
+        """
+        self._parts = parts
+        self._by_vector = by_vector
+
+    async def ask(self, question: Question) -> list[Hit]:
+        """The images most similar to what a question asks by, the best first.
+
+        Raises:
+            SimdistError: as `Searcher.ask`; BusyError where a part has too much to do.
+        """
+        question = await self._by_vector(question)
+        found = await asyncio.gather(*(self._ask(part, question) for part in self._parts))
+        return best_of(found, question.n)
+
+    async def _ask(self, part: DeploymentHandle[Any], question: Question) -> list[Hit]:
+        from ray.exceptions import RayActorError
+        from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+
+        while True:
+            try:
+                found: list[Hit] | SimdistError = await part.search.remote(question)
+            except BackPressureError as error:
+                raise BusyError("more searches wait than can be answered; try again") from error
+            # It died; another has the part, or soon will.
+            except (RayActorError, DeploymentUnavailableError):
+                await asyncio.sleep(_PAUSE)
+                continue
+            if isinstance(found, SimdistError):
+                raise found
+            return found

@@ -1,0 +1,147 @@
+"""The search in one partition, and what is kept of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.errors import CollectionError
+from simdist.index.buckets import OutdatedError
+from simdist.index.partition import Partition
+from simdist.index.tuning import ProbeChooser
+from simdist.search.cache import BucketCache
+from simdist.search.question import Hit
+from simdist.settings import MAX_RESULTS
+from simdist.store import layout
+
+if TYPE_CHECKING:
+    from simdist.search.query_loops import Batch
+
+# Of what a searcher may keep, the share for records (URIs, labels): some hundred bytes each.
+_RECORDS_SHARE = 16
+_RECORD_BYTES = 512
+_HIT = partial(tuple.__new__, Hit)
+# Of all records, what is forgotten at once when there are too many.
+_FORGOTTEN = 16
+
+
+class PartitionSearcher:
+    """The search in one partition, and what is kept of it."""
+
+    def __init__(
+        self, partition: Partition, chooser: ProbeChooser, *, memory: int, max_staleness: float
+    ) -> None:
+        self._partition = partition
+        self._chooser = chooser
+        self._memory = memory
+        self._max_staleness = max_staleness
+        self._max_records = max(MAX_RESULTS, memory // _RECORDS_SHARE // _RECORD_BYTES)
+        # Row -> URI, label, metadata.
+        self._records: dict[int, tuple[str, str | None, Mapping[str, Any]]] = {}
+        self._cache: BucketCache | None = None
+        self._checked_at = 0.0
+        self.rows_read = 0
+        self.cache_misses = 0
+
+    def is_fitted(self) -> bool:
+        """Whether there is anything to search in."""
+        try:
+            return (self._cache and self._synced()) is not None or self._partition.is_fitted()
+        except OutdatedError:
+            self._forget()
+            return self._partition.is_fitted()
+
+    def search(
+        self, queries: NDArray[np.float32], *, n: int, probes: int, recall: float | None
+    ) -> list[list[Hit]]:
+        """For each query its n best; a recall, if one is given, chooses the probes."""
+        while True:
+            try:
+                cache = self._synced()
+                before = cache.readings
+                count = self._probes(cache, recall) if recall else probes
+                found = self._search(cache, queries, n, count)
+            except OutdatedError:
+                self._forget()
+            else:
+                self.cache_misses += cache.readings - before
+                return found
+
+    def _forget(self) -> None:
+        """Nothing that was read holds any more: the rows may be those of other images."""
+        self._cache = None
+        self._records.clear()
+        self._partition.forget()
+
+    def _synced(self) -> BucketCache:
+        """The cache, as new as it must be."""
+        now = time.monotonic()
+        if self._cache is None:
+            # The rest of the memory is for its values.
+            memory = self._memory - self._memory // _RECORDS_SHARE
+            generation = self._partition.hashing().generation
+            self._cache = BucketCache(self._partition, generation=generation, memory=memory)
+        elif now - self._checked_at < self._max_staleness:
+            return self._cache
+        self._cache.sync()
+        self._checked_at = now
+        return self._cache
+
+    def _probes(self, cache: BucketCache, recall: float) -> int:
+        """The number of probes; if these tables turn out to be replaced, it is chosen anew."""
+        try:
+            return self._chooser.probes(recall, self._partition, cache.generation)
+        except CollectionError:
+            cache.sync()
+            raise
+
+    def _search(
+        self, cache: BucketCache, queries: NDArray[np.float32], n: int, probes: int
+    ) -> list[list[Hit]]:
+        best, scored = cache.rank(queries, n, probes)
+        self.rows_read += scored
+        return [self._hits(cache, queries, probes, best, i) for i in range(len(queries))]
+
+    def _hits(
+        self, cache: BucketCache, queries: NDArray[np.float32], probes: int, best: Batch, i: int
+    ) -> list[Hit]:
+        """What is found for the i-th query."""
+        found, n = int(best.found[i]), best.rows.shape[1]
+        rows, scores = best.rows[i, :found].tolist(), best.scores[i, :found].tolist()
+        if not rows:
+            return []
+        try:
+            records = [self._records[row] for row in rows]
+        except KeyError:
+            if self._know(cache, rows):
+                return self._hits(cache, queries, probes, best, i)
+            # One has been deleted meanwhile.
+            again, scored = cache.rank(queries[i : i + 1], n, probes)
+            self.rows_read += scored
+            return self._hits(cache, queries[i : i + 1], probes, again, 0)
+        uris, labels, metadata = zip(*records, strict=True)
+        # As `Hit._make` does it, without a call in Python for each.
+        return list(map(_HIT, zip(uris, scores, labels, metadata, strict=True)))
+
+    def _know(self, cache: BucketCache, rows: Sequence[int]) -> bool:
+        """Have the records of these rows; False if one has been deleted meanwhile."""
+        if len(self._records) + len(rows) > self._max_records:
+            # The oldest go, and some at once: not all, or every query would wait for its own anew.
+            oldest = islice(self._records, max(len(rows), self._max_records // _FORGOTTEN))
+            for row in list(oldest):
+                del self._records[row]
+        missing = [row for row in rows if row not in self._records]
+        stored = self._partition.rows(np.array(missing, np.uint32), moment=cache.moment)
+        gone = [row for row, pair in zip(missing, stored, strict=True) if pair is None]
+        for row, pair in zip(missing, stored, strict=True):
+            if pair is not None:
+                record = layout.unpack_record(pair[1])
+                self._records[row] = record.uri, record.label, record.metadata
+        cache.bury(np.array(gone, np.uint32))
+        return not gone

@@ -1,0 +1,159 @@
+"""A service whose workers hold a part of the partitions each: it answers as one that holds all."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pytest
+
+import simdist
+from simdist.embedding import Embedder
+from simdist.errors import CollectionError, ServiceError, UnknownImageError
+from simdist.search.searcher import Searcher
+from simdist.sources import ImageRef, list_folder, uri_path
+from simdist.store import connect
+from tests.command_line import CommandLine
+from tests.conftest import PHOTOS, QUERIES
+from tests.load import Ask, Load
+from tests.servers import Server, running, valkey
+from tests.service import COLLECTION, Service, embedded_once, running_service
+
+PARTITIONS, PARTS, NUMBER = 5, 2, 3
+PART = "ServeReplica:simdist:Part{}"
+CLIENTS = 16
+BACK_SECONDS = 120
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def redis(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Iterator[Server]:
+    with running(valkey(), tmp_path_factory.mktemp("parts")) as server:
+        refs = [ref for ref in list_folder(PHOTOS) if isinstance(ref, ImageRef)]
+        collection = simdist.Collection.ensure(
+            connect(server.url), COLLECTION, model=embedder.model, partitions=PARTITIONS
+        )
+        collection.add(embedded_once(embedder, [uri_path(ref.uri) for ref in refs]), refs)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def service(redis: Server) -> Iterator[Service]:
+    with running_service(redis.url, "--parts", str(PARTS)) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def searcher(redis: Server) -> Searcher:
+    return Searcher(simdist.Collection.open(connect(redis.url), COLLECTION))
+
+
+def test_every_way_finds_what_one_searcher_finds(
+    service: Service, searcher: Searcher, embedder: Embedder
+) -> None:
+    fish = QUERIES / "fish.jpg"
+    [vector] = embedder.embed_files([fish])
+    with simdist.Client(service.url) as client:
+        for n in (1, 10, 50):
+            assert client.search(vector=vector, n=n) == searcher.search(vector, n=n)
+        assert client.search(vector=vector, recall=1) == searcher.search(vector, recall=1)
+        found = client.search(image=fish)
+        assert [hit.uri for hit in found] == [hit.uri for hit in searcher.search(vector)]
+        first = found[0]
+        stored = searcher.collection.get(first.uri)
+        assert stored is not None
+        assert client.search(uri=first.uri) == searcher.search(stored.vector)
+        alike = client.search(vector=vector, label=first.label)
+        assert alike
+        assert {hit.label for hit in alike} == {first.label}
+        with pytest.raises(UnknownImageError):
+            client.search(uri="file:///nowhere.jpg")
+        with pytest.raises(ServiceError, match="vector"):
+            client.search(vector=vector[:-1])
+
+
+def test_batches_are_answered_alike(service: Service, searcher: Searcher) -> None:
+    vectors = np.random.default_rng(1).normal(size=(40, searcher.collection.dim))
+    queries = [{"vector": vector.tolist(), "n": 5} for vector in vectors]
+    answer = service.post("/v1/search/batch", json={"queries": queries}).json()
+    found = [[hit["uri"] for hit in result["hits"]] for result in answer["results"]]
+    assert found == [[hit.uri for hit in hits] for hits in searcher.search_many(vectors, n=5)]
+
+
+def test_each_part_reads_its_own(service: Service, searcher: Searcher) -> None:
+    """So that a worker of a part needs a part of the memory."""
+    vector = np.ones(searcher.collection.dim, np.float32)
+    with simdist.Client(service.url) as client:
+        client.search(vector=vector, recall=1)
+    searcher.search(vector, recall=1)
+    read = [
+        float(line.split()[-1])
+        for line in service.get("/metrics").text.splitlines()
+        if line.startswith("simdist_rows_read{")
+    ]
+    assert len(read) == PARTS
+    assert all(read)
+
+
+def test_new_images_are_found(service: Service, embedder: Embedder) -> None:
+    fish = QUERIES / "fish.jpg"
+    with simdist.Client(service.url) as client:
+        client.add("urn:here:fish", fish)
+        deadline = time.monotonic() + 10
+        while client.search(image=fish, n=1)[0].uri != "urn:here:fish":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        client.delete("urn:here:fish")
+
+
+def test_no_search_fails_where_a_part_dies(
+    service: Service, searcher: Searcher, embedder: Embedder
+) -> None:
+    [vector] = embedder.embed_files([QUERIES / "fish.jpg"])
+    uris = [hit.uri for hit in searcher.search(vector)]
+    body = json.dumps({"vector": vector.tolist()}).encode()
+    load = Load(service.url, [Ask("/v1/search", "application/json", body, uris)])
+    load.add(CLIENTS)
+    try:
+        for part in range(1, PARTS + 1):
+            [worker] = service.processes(PART.format(part))
+            moment = time.monotonic()
+            worker.kill()
+            there = partial(service.processes, PART.format(part))
+            wait_until_answered(load, moment)
+            assert [process.pid for process in there()] != [worker.pid]
+    finally:
+        load.stop()
+    assert [answer for answer in load.answers if (answer.status, answer.fault) != (200, "")] == []
+
+
+def wait_until_answered(load: Load, moment: float) -> None:
+    """Wait until more was answered since then than was under way."""
+    while len(load.since(moment)) <= 2 * CLIENTS:
+        assert time.monotonic() < moment + BACK_SECONDS
+        time.sleep(0.1)
+
+
+def test_a_collection_of_fewer_partitions_is_refused(redis: Server, cli: CommandLine) -> None:
+    """It says how many parts there can be."""
+    words = ("serve", "-c", COLLECTION, "--parts", "6", "--redis", redis.url)
+    assert "at most 5 parts" in cli.fail(*words, code=2)
+
+
+def test_nothing_is_found_in_a_part_without_images(redis: Server) -> None:
+    """A collection of one image in five partitions: four of them are empty."""
+    store = connect(redis.url)
+    made = simdist.Collection.create(
+        store, "one", model="m", model_id="m", dim=8, partitions=PARTITIONS
+    )
+    vector = np.ones(8, np.float32)
+    parts = [Searcher(made, partitions=[number]) for number in range(PARTITIONS)]
+    with pytest.raises(CollectionError, match="empty"):
+        parts[0].search(vector)
+    made.add(vector[None], [ImageRef("here:one", "f", 1, None)])
+    assert sorted(len(part.search(vector)) for part in parts) == [0, 0, 0, 0, 1]
+    assert Searcher(made, partitions=[]).search(vector) == []
