@@ -89,8 +89,8 @@ class Plan:
         query_ms: processor time of a query on a warm worker.
         query_workers: of each part, one core each; with several parts as many again speak HTTP.
         embed_cores: that embed the queries' images.
-        parts: among which query workers divide the partitions, so that a machine as large as a Redis
-            server holds one; 1: each worker has all.
+        parts: among which query workers divide the partitions, so that a machine as large as a
+            Redis server holds one; 1: each worker has all.
         cache_bytes: of a worker that keeps all vectors of its part.
         cold_bytes: that a query reads from Redis where nothing is kept.
     """
