@@ -166,6 +166,14 @@ class TestKMeansInCells:
         again = KMeansFamily.fit(stored, centroids=SIZE)
         assert dump_family(again) == dump_family(in_cells)
 
+    def test_centroids_are_directions(
+        self, in_cells: KMeansFamily, stored: NDArray[np.float32]
+    ) -> None:
+        """A short mean, of images that differ much, is as near as a long one in its direction."""
+        for family in (in_cells, KMeansFamily.fit(stored, centroids=40)):
+            lengths = np.linalg.norm(family.centroids, axis=1)
+            np.testing.assert_allclose(lengths, 1, atol=1e-3)
+
     @pytest.mark.parametrize("count", [1, 7, 64, 799, 800])
     def test_probes_are_distinct_and_start_at_home(
         self, in_cells: KMeansFamily, count: int
