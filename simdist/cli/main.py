@@ -12,6 +12,7 @@ from rich.console import Console
 
 import simdist
 from simdist.cli.check import check
+from simdist.cli.collections import collections
 from simdist.cli.convert import convert
 from simdist.cli.duplicates import duplicates
 from simdist.cli.eval import evaluate
@@ -49,6 +50,7 @@ app.command(cls=Command)(neighbours)
 app.command(cls=Command)(serve)
 app.command(cls=Command)(failures)
 app.command(cls=Command)(status)
+app.add_typer(collections, name="collections")
 app.command(cls=Command)(check)
 app.command(cls=Command)(tune)
 app.command(cls=Command)(rehash)

@@ -44,12 +44,13 @@ class Collection:
     3 3
 
     Attributes:
-        name: letters, digits, '.', '_' and '-', at most 64.
+        name: letters, digits, '.', '_' and '-', at most 64; or an alias.
         model_id: which model made the embeddings; others are refused.
         dim: length of an embedding.
         expect: images that it is to hold, roughly.
         partitions: its hash tables; an image belongs to the partition of its URI's digest.
         version: of its layout in Redis.
+        home_name: what its keys are called by, whatever it is called itself (`names`).
     """
 
     store: Store
@@ -60,6 +61,7 @@ class Collection:
     expect: int
     partitions: tuple[Partition, ...]
     version: int = layout.VERSION
+    home_name: str = ""
 
     @classmethod
     def open(cls, store: Store, name: str) -> Collection:
@@ -68,7 +70,7 @@ class Collection:
         Raises:
             CollectionError: there is none of that name, or a newer simdist made it.
         """
-        return cls._of(store, name, catalogue.find(store, name))
+        return cls.of(store, name, *catalogue.find(store, name))
 
     @classmethod
     def ensure(
@@ -129,10 +131,11 @@ class Collection:
             partitions=partitions,
             uri_bits=layout.uri_bits(expect // max(1, partitions)),
         )
-        return cls._of(store, name, catalogue.ensure(store, name, entry))
+        return cls.of(store, name, *catalogue.ensure(store, name, entry))
 
     @classmethod
-    def _of(cls, store: Store, name: str, entry: catalogue.Entry) -> Collection:
+    def of(cls, store: Store, name: str, home: str, entry: catalogue.Entry) -> Collection:
+        """The collection at a home, for which `entry` says what it is made for."""
         codec = Codec.of(entry.dtype, entry.dim)
         return cls(
             store=store,
@@ -142,10 +145,11 @@ class Collection:
             dim=entry.dim,
             expect=entry.expect,
             partitions=tuple(
-                Partition(store, name, number, codec=codec, uri_bits=entry.uri_bits)
+                Partition(store, name, number, codec=codec, uri_bits=entry.uri_bits, home=home)
                 for number in range(entry.partitions)
             ),
             version=entry.version,
+            home_name=home,
         )
 
     def require_model(self, model_id: str) -> None:
@@ -248,7 +252,7 @@ class Collection:
             if flaw := ref.flaw():
                 raise UsageError(f"{ref.uri[:100]} cannot be stored: {flaw}")
         if self.version < layout.VERSION:
-            catalogue.renew(self.store, self.name)
+            catalogue.renew(self.store, self.home_name, self.partitions[0].history.born)
         results = b""
         for partition, members in self._spread([ref.uri for ref in refs]):
             its_vectors, its_refs = vectors, refs
