@@ -60,6 +60,19 @@ EXAMPLES = {
         "simdist collections alias live --remove",
     ),
     "collections drop": ("simdist collections drop shop-1 --yes",),
+    "images list": (
+        "simdist images list --collection shop -n 20",
+        "simdist images list --prefix s3://bucket/shoes/ --json",
+    ),
+    "images get": ("simdist images get photos/a.jpg", "simdist images get urn:shop:4711 --vector"),
+    "images set": (
+        "simdist images set photos/a.jpg --label shoes",
+        """simdist images set --labelled shoes --metadata '{"price": 30}'""",
+    ),
+    "images delete": (
+        "simdist images delete photos/a.jpg",
+        "simdist images delete --prefix s3://bucket/old/ --yes",
+    ),
     "check": ("simdist check --collection shop", "simdist check --collection shop --repair"),
     "tune": ("simdist tune --collection shop --plot recall.png",),
     "rehash": ("simdist rehash --collection shop", "simdist rehash --family hyperplanes --size 12"),

@@ -18,6 +18,7 @@ from simdist.cli.duplicates import duplicates
 from simdist.cli.eval import evaluate
 from simdist.cli.failures import failures
 from simdist.cli.help import Command
+from simdist.cli.images import images
 from simdist.cli.ingest import ingest
 from simdist.cli.interrupts import Interrupts, noted_interrupts
 from simdist.cli.neighbours import neighbours
@@ -51,6 +52,7 @@ app.command(cls=Command)(serve)
 app.command(cls=Command)(failures)
 app.command(cls=Command)(status)
 app.add_typer(collections, name="collections")
+app.add_typer(images, name="images")
 app.command(cls=Command)(check)
 app.command(cls=Command)(tune)
 app.command(cls=Command)(rehash)

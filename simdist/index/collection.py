@@ -210,7 +210,7 @@ class Collection:
     def versions(self, refs: Sequence[ImageRef]) -> NDArray[np.uint8]:
         """(len(refs),) `Version`: what there is of each; one round trip a partition."""
         flags = np.zeros(len(refs), np.uint8)
-        for partition, members in self._spread([ref.uri for ref in refs]):
+        for partition, members in self.spread([ref.uri for ref in refs]):
             there = [refs[i] for i in members]
             uris = [ref.uri.encode() for ref in there]
             fingerprints = [ref.fingerprint for ref in there]
@@ -254,7 +254,7 @@ class Collection:
         if self.version < layout.VERSION:
             catalogue.renew(self.store, self.home_name, self.partitions[0].history.born)
         results = b""
-        for partition, members in self._spread([ref.uri for ref in refs]):
+        for partition, members in self.spread([ref.uri for ref in refs]):
             its_vectors, its_refs = vectors, refs
             if len(members) < len(refs):
                 its_vectors, its_refs = vectors[members], [refs[i] for i in members]
@@ -286,7 +286,7 @@ class Collection:
         given = list(uris)
         return sum(
             partition.delete([layout.uri_digest(given[i]) for i in members])
-            for partition, members in self._spread(given)
+            for partition, members in self.spread(given)
         )
 
     def get(self, uri: str) -> IndexedImage | None:
@@ -306,7 +306,7 @@ class Collection:
         """The partition of an image by `layout.uri_digest`."""
         return self.partitions[layout.partition_of(digest, len(self.partitions))]
 
-    def _spread(self, uris: Sequence[str]) -> Iterator[tuple[Partition, NDArray[np.intp]]]:
+    def spread(self, uris: Sequence[str]) -> Iterator[tuple[Partition, NDArray[np.intp]]]:
         """The partitions that URIs belong to, each with the indices of its own, in order."""
         numbers, count = np.zeros(len(uris), np.intp), len(self.partitions)
         if count > 1:
