@@ -36,6 +36,7 @@ class Remedy(Enum):
     BUNDLED_MODEL = auto()
     CHECK = auto()
     COLLECTION = auto()
+    COLLECTIONS = auto()
     ENDPOINT = auto()
     EXCLUDE = auto()
     HOST_AND_PORT = auto()

@@ -7,6 +7,7 @@ import numpy as np
 from cluster.service.config import ServiceConfig
 from simdist.errors import CollectionError, UnknownCollectionError
 from simdist.index.collection import Collection
+from simdist.index.following import Following
 from simdist.search.searcher import Searcher
 from simdist.store import Store
 
@@ -28,6 +29,7 @@ class Opened:
         self._store = store
         self._part = part
         self._searchers: dict[str, Searcher] = {}
+        self._following: dict[str, Following] = {}
 
     def warm_up(self) -> None:
         """Open the collections, and search once in each that has images."""
@@ -40,12 +42,30 @@ class Opened:
                 searcher.search(np.ones(searcher.collection.dim, np.float32), n=1)
 
     def collection(self, name: str | None) -> Collection:
-        """A collection that is served; by default the first.
+        """A collection that is served, as it was last searched; by default the first.
 
         Raises:
             UnknownCollectionError: that one is not.
         """
         return self.searcher(name).collection
+
+    def now(self, name: str | None) -> Collection:
+        """A collection that is served, wherever its name leads by now; a round trip at times.
+
+        Raises:
+            UnknownCollectionError: as `collection`.
+        """
+        name = self._served(name)
+        following = self._following.get(name)
+        if following is None:
+            opened = Collection.open(self._store, name)
+            following = Following(opened, max_staleness=self._config.max_staleness)
+            self._following[name] = following
+        try:
+            return following.now()
+        except CollectionError:
+            self._following.pop(name, None)
+            raise
 
     def searcher(self, name: str | None) -> Searcher:
         """The searcher of a collection.
@@ -53,18 +73,11 @@ class Opened:
         Raises:
             UnknownCollectionError: as `collection`.
         """
-        config = self._config
-        name = name or config.collections[0]
-        if name not in config.collections:
-            raise UnknownCollectionError(
-                f"the collection {name!r} is not served here, only: "
-                + ", ".join(config.collections)
-            )
+        config, name = self._config, self._served(name)
         if name not in self._searchers:
-            collection = Collection.open(self._store, name)
             self._searchers[name] = Searcher(
-                collection,
-                partitions=self._partitions(len(collection.partitions)),
+                Collection.open(self._store, name),
+                partitions=None if self._part is None else self._partitions,
                 cache_memory=config.cache_memory // len(config.collections),
                 max_staleness=config.max_staleness,
             )
@@ -73,10 +86,19 @@ class Opened:
     def forget(self, searcher: Searcher) -> None:
         """Open a collection anew for the next request: perhaps it was dropped and made again."""
         self._searchers.pop(searcher.collection.name, None)
+        self._following.pop(searcher.collection.name, None)
 
-    def _partitions(self, count: int) -> range | None:
+    def _served(self, name: str | None) -> str:
+        config = self._config
+        name = name or config.collections[0]
+        if name not in config.collections:
+            raise UnknownCollectionError(
+                f"the collection {name!r} is not served here, only: "
+                + ", ".join(config.collections)
+            )
+        return name
+
+    def _partitions(self, count: int) -> range:
         """Those that are searched here: neighbours, so that equal scores keep their order."""
-        if self._part is None:
-            return None
-        parts = self._config.parts
-        return range(self._part * count // parts, (self._part + 1) * count // parts)
+        part, parts = self._part or 0, self._config.parts
+        return range(part * count // parts, (part + 1) * count // parts)

@@ -147,7 +147,7 @@ class QueryWorker:
         if question.url is not None:
             data = await self.fetch(question.url)
         if data is not None:
-            vector, _ = await self._embed(data, self.collection(question.collection))
+            vector, _ = await self._embed(data, await self._now(question.collection))
             question = question.by_vector(vector)
         return await self._searching.ask(question)
 
@@ -157,7 +157,7 @@ class QueryWorker:
         Raises:
             UnknownImageError: it is not indexed.
         """
-        opened = self.collection(collection)
+        opened = await self._now(collection)
         found = await self._in(self._reading, lambda: opened.get_by_digest(digest), stage="look up")
         if found is None:
             raise UnknownImageError(f"no such image is indexed in {opened.name!r}")
@@ -170,7 +170,7 @@ class QueryWorker:
             UnknownImageError: it is not indexed.
             SourceError, ImageError, UsageError: it cannot be read from there, or may not be.
         """
-        opened = self.collection(collection)
+        opened = await self._now(collection)
         origin = await self._in(self._reading, lambda: Origin.find(opened, digest), stage="look up")
         if origin is None:
             raise UnknownImageError(f"no such image is indexed in {opened.name!r}")
@@ -213,7 +213,7 @@ class QueryWorker:
         Raises:
             ImageError, ModelMismatchError, BusyError, StoreError: it cannot be indexed.
         """
-        opened = self.collection(collection)
+        opened = await self._now(collection)
         vector, pixels = await self._in_time(self._embed(data, opened))
         fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
         [look] = [TINY] if is_tiny(data) else await self.decoded(lambda: prints_of(pixels[None]))
@@ -226,7 +226,7 @@ class QueryWorker:
         self, ref: ImageRef, vector: NDArray[np.float32], collection: str | None
     ) -> list[Copy]:
         """The images that one is a copy of, before it is added."""
-        opened = self.collection(collection)
+        opened = await self._now(collection)
         question = Question(vector=vector, n=NEAREST, min_score=PART_COSINE, collection=collection)
         try:
             hits = await self._in_time(self._searching.ask(question))
@@ -238,18 +238,21 @@ class QueryWorker:
 
     async def delete(self, uri: str, collection: str | None) -> int:
         """Delete an image by its URI; returns how many there were."""
-        opened = self.collection(collection)
+        opened = await self._now(collection)
         return await self._in(self._reading, lambda: opened.delete([uri]))
 
     async def collections(self, describe: Callable[[Collection], T]) -> list[T]:
         """Describe each collection that is served."""
         return await self._in(
             self._reading,
-            lambda: [describe(self.collection(name)) for name in self.config.collections],
+            lambda: [describe(self._opened.now(name)) for name in self.config.collections],
         )
 
+    async def _now(self, name: str | None) -> Collection:
+        return await self._in(self._reading, lambda: self._opened.now(name))
+
     def collection(self, name: str | None) -> Collection:
-        """A collection that is served.
+        """A collection that is served, as it was last searched.
 
         Raises:
             UnknownCollectionError: that one is not.

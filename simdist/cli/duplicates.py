@@ -157,6 +157,7 @@ def duplicates(
     from simdist.joining.decisions import Decisions, forget_decisions
     from simdist.joining.duplicates import Duplicate, Sought, find_duplicates
     from simdist.joining.writing import check_folder, check_table, write_table
+    from simdist.sources import prefix_of, uri_of
     from simdist.store import open_store
 
     ways = same + similar + thresholds + (threshold is not None)
@@ -171,8 +172,8 @@ def duplicates(
         check_folder(report)
     decided = Decisions(
         apart=frozenset(map(_pair, apart or ())),
-        keep=frozenset(map(_uri, keep_this or ())),
-        references=tuple(map(_prefix, reference or ())),
+        keep=frozenset(map(uri_of, keep_this or ())),
+        references=tuple(map(prefix_of, reference or ())),
     )
     with open_store(Settings.resolve(redis_url=redis)) as store, Monitor() as monitor:
         opened = Collection.open(store, collection)
@@ -227,25 +228,11 @@ def _delete(
         typer.echo(f"{changed:,} have changed meanwhile, and are left", err=True)
 
 
-def _uri(given: str) -> str:
-    """A URI as it is, or that of a path."""
-    from simdist.sources import file_uri, local_path
-
-    return given if "://" in given or given.startswith("urn:") else file_uri(local_path(given))
-
-
-def _prefix(given: str) -> str:
-    """A folder's URI ends in a slash, or its neighbours' would begin with it."""
-    from simdist.sources import local_path
-
-    prefix = _uri(given)
-    is_folder = prefix.startswith("file:") and local_path(prefix).is_dir()
-    return prefix.rstrip("/") + "/" if is_folder else prefix
-
-
 def _pair(given: str) -> tuple[str, str]:
+    from simdist.sources import uri_of
+
     one, comma, other = given.partition(",")
     if not comma or not one or not other:
         raise UsageError(f"--apart needs two URIs with a comma between them, not {given!r}")
-    first, second = sorted((_uri(one), _uri(other)))
+    first, second = sorted((uri_of(one), uri_of(other)))
     return first, second

@@ -53,6 +53,26 @@ EXAMPLES = {
     ),
     "failures": ("simdist failures --json", "simdist failures --retry"),
     "status": ("simdist status", "simdist status --json"),
+    "collections list": ("simdist collections list", "simdist collections list --json"),
+    "collections rename": ("simdist collections rename images shop",),
+    "collections alias": (
+        "simdist collections alias live shop-2",
+        "simdist collections alias live --remove",
+    ),
+    "collections drop": ("simdist collections drop shop-1 --yes",),
+    "images list": (
+        "simdist images list --collection shop -n 20",
+        "simdist images list --prefix s3://bucket/shoes/ --json",
+    ),
+    "images get": ("simdist images get photos/a.jpg", "simdist images get urn:shop:4711 --vector"),
+    "images set": (
+        "simdist images set photos/a.jpg --label shoes",
+        """simdist images set --labelled shoes --metadata '{"price": 30}'""",
+    ),
+    "images delete": (
+        "simdist images delete photos/a.jpg",
+        "simdist images delete --prefix s3://bucket/old/ --yes",
+    ),
     "check": ("simdist check --collection shop", "simdist check --collection shop --repair"),
     "tune": ("simdist tune --collection shop --plot recall.png",),
     "rehash": ("simdist rehash --collection shop", "simdist rehash --family hyperplanes --size 12"),
@@ -90,8 +110,14 @@ class Command(TyperCommand):
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write the examples, each on a line of its own however long it is."""
-        examples = EXAMPLES.get(self.name or "", ())
+        examples = EXAMPLES.get(_full_name(ctx), ())
         if examples:
             with formatter.section("Examples"):
                 for example in examples:
                     formatter.write(f"{'':{formatter.current_indent}}{example}\n")
+
+
+def _full_name(ctx: Any) -> str:
+    """Such as "collections list"."""
+    above = ctx.parent
+    return f"{_full_name(above)} {ctx.info_name}" if above and above.parent else str(ctx.info_name)

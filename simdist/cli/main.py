@@ -12,11 +12,13 @@ from rich.console import Console
 
 import simdist
 from simdist.cli.check import check
+from simdist.cli.collections import collections
 from simdist.cli.convert import convert
 from simdist.cli.duplicates import duplicates
 from simdist.cli.eval import evaluate
 from simdist.cli.failures import failures
 from simdist.cli.help import Command
+from simdist.cli.images import images
 from simdist.cli.ingest import ingest
 from simdist.cli.interrupts import Interrupts, noted_interrupts
 from simdist.cli.neighbours import neighbours
@@ -49,6 +51,8 @@ app.command(cls=Command)(neighbours)
 app.command(cls=Command)(serve)
 app.command(cls=Command)(failures)
 app.command(cls=Command)(status)
+app.add_typer(collections, name="collections")
+app.add_typer(images, name="images")
 app.command(cls=Command)(check)
 app.command(cls=Command)(tune)
 app.command(cls=Command)(rehash)

@@ -25,10 +25,18 @@ def reference() -> str:
     assert isinstance(group, TyperGroup)  # noqa: S101 - for mypy
     above = group.make_context("simdist", [], resilient_parsing=True, terminal_width=_WIDTH)
     parts = [_INTRODUCTION, _block(group, above)]
-    for name, command in group.commands.items():
-        context = command.make_context(name, [], parent=above, resilient_parsing=True)
-        parts += [f"## simdist {name}\n", _block(command, context)]
+    parts += [part for name in group.commands for part in _parts(group, above, name)]
     return "\n".join(parts)
+
+
+def _parts(group: TyperGroup, above: Any, name: str, words: str = "") -> list[str]:
+    """The sections of a command, or of a group and all commands in it."""
+    command, words = group.commands[name], f"{words} {name}"
+    context = command.make_context(name, [], parent=above, resilient_parsing=True)
+    parts = [f"## simdist{words}\n", _block(command, context)]
+    if isinstance(command, TyperGroup):
+        parts += [part for one in command.commands for part in _parts(command, context, one, words)]
+    return parts
 
 
 def _block(command: Any, context: Any) -> str:

@@ -11,6 +11,7 @@ _COMMANDS = {
     "--arch efficientnet-lite0",
     Remedy.CHECK: "simdist check --collection {about} --repair",
     Remedy.COLLECTION: "--collection NAME",
+    Remedy.COLLECTIONS: "simdist collections list",
     Remedy.ENDPOINT: "--endpoint-url URL",
     Remedy.EXCLUDE: "--exclude CATEGORY",
     Remedy.HOST_AND_PORT: "--host ADDRESS, --port N",

@@ -32,11 +32,13 @@ class Batch:
         packed: (n, width) uint8, their stored vectors (`Codec.pack`).
         digests: (n, 22) uint8 (`layout.digests`).
         records: their records (`layout.pack_records`).
+        expected: (n,) uint32, rows of images that they are to replace: others are left; or None.
     """
 
     packed: NDArray[np.uint8]
     digests: NDArray[np.uint8]
     records: Sequence[bytes]
+    expected: NDArray[np.uint32] | None = None
 
     @classmethod
     def pack(cls, packed: NDArray[np.uint8], refs: Sequence[ImageRef]) -> Batch:
@@ -76,6 +78,7 @@ class Batch:
                 uris=uris.hashes[first:last],
                 entries=uris.entries[here],
                 positions=uris.positions[here],
+                expected=uris.expected[here],
                 buckets=columns[here],
                 runs=[some.of_calls[some.bounds[call] : some.bounds[call + 1]] for some in runs],
                 lengths=lengths[here],
@@ -97,11 +100,13 @@ class Batch:
         firsts = np.flatnonzero(changes)
         counts = np.diff(firsts, append=len(order))
         numbers = _numbers(rows[by_hash])[:, None].view(np.uint8)
+        expected = np.empty(0, layout.ROW_DTYPE) if self.expected is None else self.expected[order]
         return _Uris(
             _numbers(np.column_stack([hashes[firsts], counts])),
             np.searchsorted(firsts, bounds).tolist(),
             np.hstack([fields, numbers, fingerprints]),
             _numbers(by_hash - bounds[call] + 1),
+            expected[by_hash] if self.expected is not None else expected,
         )
 
     def _parts(
@@ -144,6 +149,7 @@ class Command:
         uris: (hashes, 2) uint32: a `uris` hash, and how many of the images belong into it.
         entries: (n, 23) uint8, in the order of the hashes: field, row, digest of the fingerprint.
         positions: (n,) uint32, which of the images each of these is, from 1 on.
+        expected: (n,) uint32, in the same order, the row of the one to be replaced; or empty.
         buckets: (n, tables) uint32.
         runs: of each table (runs, 3) uint32: the table, a bucket, how many images follow in it.
         lengths: (n,) uint32, of records.
@@ -156,6 +162,7 @@ class Command:
     uris: NDArray[np.uint32]
     entries: NDArray[np.uint8]
     positions: NDArray[np.uint32]
+    expected: NDArray[np.uint32]
     buckets: Buckets
     runs: Sequence[NDArray[np.uint32]]
     lengths: NDArray[np.uint32]
@@ -186,6 +193,7 @@ class Command:
             fields=fields.tobytes(),
             fingerprints=fingerprints.tobytes(),
             positions=self.positions.tobytes(),
+            expected=self.expected.tobytes(),
             buckets=self.buckets.T.tobytes(),
             lengths=self.lengths.tobytes(),
             records=b"".join(self.records),
@@ -202,7 +210,7 @@ class _Uris:
     """What the scripts take of the URIs, for all calls.
 
     Attributes:
-        hashes, entries, positions: as in `Command`.
+        hashes, entries, positions, expected: as in `Command`.
         bounds: where in `hashes` the calls start, and the end.
     """
 
@@ -210,6 +218,7 @@ class _Uris:
     bounds: list[int]
     entries: NDArray[np.uint8]
     positions: NDArray[np.uint32]
+    expected: NDArray[np.uint32]
 
 
 @dataclass(frozen=True)

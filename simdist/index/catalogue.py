@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from simdist.errors import CollectionError, MissingCollectionError, Remedy, UsageError
+from simdist.errors import CollectionError, UsageError
+from simdist.index.names import Names, checked_name, home_for, home_of, missing
 from simdist.settings import MAX_PARTITIONS
-from simdist.store import Store, layout, scripts, table_scripts
+from simdist.store import Store, layout, name_scripts, scripts, table_scripts
 from simdist.store.connection import Argument
 from simdist.store.damage import count_of, damaged
 from simdist.vectors.codec import DTYPES
@@ -17,7 +17,6 @@ from simdist.vectors.codec import DTYPES
 # Longest embedding: a block of such vectors is half of what Redis lets a string have.
 MAX_DIM = 1 << 20
 MAX_EXPECT = 10**15
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -43,26 +42,43 @@ class Entry:
     version: int = layout.VERSION
 
 
-def find(store: Store, name: str) -> Entry:
-    """The entry of a collection.
+def find(store: Store, name: str) -> tuple[str, Entry]:
+    """The home and the entry of a collection.
 
     Raises:
         UsageError: no collection can have that name.
         CollectionError: there is none of that name, or a newer simdist made it.
         StoreError: its entry is damaged.
     """
-    meta = store.call("HGETALL", layout.Keys(_checked_name(name)).meta)
-    if not meta:
-        raise _missing(store, name)
-    return _entry(name, meta)
+    home = home_of(store, name)
+    meta = home and store.call("HGETALL", layout.Keys(home).meta)
+    if not home or not meta:
+        raise missing_now(store, name)
+    return home, _entry(name, home, meta)
 
 
-def ensure(store: Store, name: str, entry: Entry) -> Entry:
-    """Begin a collection unless there is one of that name already; returns its entry either way.
+def ensure(store: Store, name: str, entry: Entry) -> tuple[str, Entry]:
+    """Begin a collection unless there is one of that name already; its home and entry either way.
 
     Raises:
         UsageError, CollectionError, StoreError: as `find`; or a number of partitions, or a
             dimension, that no collection has.
+    """
+    checked_name(name)
+    require_room(store, entry)
+    # Somebody may drop or rename it meanwhile: then it is begun once more, elsewhere.
+    while True:
+        home = home_for(store, name)
+        found = begin(store, name, home, entry)
+        if home_of(store, name) == home:
+            return home, found
+
+
+def require_room(store: Store, entry: Entry) -> None:
+    """Check that a store may hold such a collection.
+
+    Raises:
+        UsageError, StoreError: as `ensure`.
     """
     store.keeping.require_memory()
     store.keeping.warn_of_forgetting()
@@ -70,24 +86,31 @@ def ensure(store: Store, name: str, entry: Entry) -> Entry:
         raise UsageError(f"a collection has 1 to {MAX_PARTITIONS} partitions")
     if not 1 <= entry.dim <= MAX_DIM:
         raise UsageError(f"an embedding has 1 to {MAX_DIM} dimensions")
+
+
+def begin(store: Store, name: str, home: str, entry: Entry) -> Entry:
+    """Make the partitions of a home, unless they are there; returns its entry either way."""
     born: dict[str, Argument] = {"born": secrets.token_hex(8)}
     # Partition 0 last: when it is there, all are.
     for partition in range(entry.partitions - 1, 0, -1):
-        table_scripts.create(store, layout.Keys(_checked_name(name), partition).meta, born)
+        table_scripts.create(store, layout.Keys(home, partition).meta, born)
     fields = born | asdict(entry)
-    meta = table_scripts.create(store, layout.Keys(_checked_name(name)).meta, fields)
-    store.call("SADD", layout.COLLECTIONS, name)
-    found = _entry(name, meta)
-    keep_searchable(store, name, found.partitions)
+    meta = table_scripts.create(store, layout.Keys(home).meta, fields)
+    store.call("SADD", layout.COLLECTIONS, home)
+    found = _entry(name, home, meta)
+    keep_searchable(store, home, found.partitions)
     return found
 
 
-def renew(store: Store, name: str) -> None:
+def renew(store: Store, home: str, born: bytes) -> None:
     """Say that a collection of an earlier layout has what only this one has, from now on."""
-    store.call("HSET", layout.Keys(name).meta, "version", layout.VERSION)
+    words = ("version", layout.VERSION)
+    name_scripts.note(
+        store, layout.Keys(home).meta, born=born, command="HSET", key="meta", words=words
+    )
 
 
-def keep_searchable(store: Store, name: str, partitions: int) -> None:
+def keep_searchable(store: Store, home: str, partitions: int) -> None:
     """Let the servers have the scripts of a search, by running them for nothing.
 
     A user who only searches may run what is there, but not bring it; and a server forgets its
@@ -98,20 +121,25 @@ def keep_searchable(store: Store, name: str, partitions: int) -> None:
     """
     # As nobody who knows the partition: they do nothing.
     nobody = scripts.Seen(b"")
-    for meta in store.one_a_server(layout.Keys(name, number).meta for number in range(partitions)):
+    for meta in store.one_a_server(layout.Keys(home, number).meta for number in range(partitions)):
         scripts.rows(store, meta, nobody, width=0, rows=b"")
         scripts.read(store, meta, nobody, generation=0, dead_known=0, limit=0, width=0, wanted=b"")
         digest = bytes(layout.PREFIX + layout.FIELD)
         scripts.find(store, meta, born=b"", uri_bits=0, width=0, digest=digest)
 
 
+def missing_now(store: Store, name: str) -> CollectionError:
+    """What is said where there is no collection of a name."""
+    return missing(Names.read(store), name)
+
+
 def names(store: Store) -> list[str]:
     """The names of all collections, sorted."""
-    return sorted(name.decode() for name in store.call("SMEMBERS", layout.COLLECTIONS))
+    return list(Names.read(store).collections)
 
 
-def _entry(name: str, meta: Mapping[bytes, bytes]) -> Entry:
-    key = layout.Keys(name).meta
+def _entry(name: str, home: str, meta: Mapping[bytes, bytes]) -> Entry:
+    key = layout.Keys(home).meta
 
     def number(field: str, least: int, most: int) -> int:
         return count_of(meta.get(field.encode()), key, field, least=least, most=most)
@@ -142,21 +170,3 @@ def _text(meta: Mapping[bytes, bytes], key: str, field: str) -> str:
         return meta[field.encode()].decode()
     except (KeyError, UnicodeDecodeError) as error:
         raise damaged(key, f"its {field} is not there, or not text") from error
-
-
-def _checked_name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"{name!r} cannot name a collection: use letters, digits, '.', '_' and '-', at most 64"
-        )
-    return name
-
-
-def _missing(store: Store, name: str) -> CollectionError:
-    # The names of others are not in the message, which callers of a service are shown.
-    return MissingCollectionError(
-        f"there is no collection {name!r}: ingest images into it first",
-        others=tuple(names(store)),
-        remedy=Remedy.INGEST,
-        about=name,
-    )

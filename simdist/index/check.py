@@ -64,7 +64,7 @@ def check(collection: Collection, *, on_progress: OnProgress = lambda *_: None) 
         StoreError: the server cannot be reached, or has something else at a key.
     """
     count = len(collection.partitions)
-    keys = find_keys(collection.store, collection.name, count)
+    keys = find_keys(collection.store, collection.home_name, count)
     checkups, done = [], 0
     total = sum(found.blocks for found in keys) * layout.BLOCK
     for partition, found in zip(collection.partitions, keys, strict=True):

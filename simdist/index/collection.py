@@ -44,12 +44,13 @@ class Collection:
     3 3
 
     Attributes:
-        name: letters, digits, '.', '_' and '-', at most 64.
+        name: letters, digits, '.', '_' and '-', at most 64; or an alias.
         model_id: which model made the embeddings; others are refused.
         dim: length of an embedding.
         expect: images that it is to hold, roughly.
         partitions: its hash tables; an image belongs to the partition of its URI's digest.
         version: of its layout in Redis.
+        home_name: what its keys are called by, whatever it is called itself (`names`).
     """
 
     store: Store
@@ -60,6 +61,7 @@ class Collection:
     expect: int
     partitions: tuple[Partition, ...]
     version: int = layout.VERSION
+    home_name: str = ""
 
     @classmethod
     def open(cls, store: Store, name: str) -> Collection:
@@ -68,7 +70,7 @@ class Collection:
         Raises:
             CollectionError: there is none of that name, or a newer simdist made it.
         """
-        return cls._of(store, name, catalogue.find(store, name))
+        return cls.of(store, name, *catalogue.find(store, name))
 
     @classmethod
     def ensure(
@@ -129,10 +131,11 @@ class Collection:
             partitions=partitions,
             uri_bits=layout.uri_bits(expect // max(1, partitions)),
         )
-        return cls._of(store, name, catalogue.ensure(store, name, entry))
+        return cls.of(store, name, *catalogue.ensure(store, name, entry))
 
     @classmethod
-    def _of(cls, store: Store, name: str, entry: catalogue.Entry) -> Collection:
+    def of(cls, store: Store, name: str, home: str, entry: catalogue.Entry) -> Collection:
+        """The collection at a home, for which `entry` says what it is made for."""
         codec = Codec.of(entry.dtype, entry.dim)
         return cls(
             store=store,
@@ -142,10 +145,11 @@ class Collection:
             dim=entry.dim,
             expect=entry.expect,
             partitions=tuple(
-                Partition(store, name, number, codec=codec, uri_bits=entry.uri_bits)
+                Partition(store, name, number, codec=codec, uri_bits=entry.uri_bits, home=home)
                 for number in range(entry.partitions)
             ),
             version=entry.version,
+            home_name=home,
         )
 
     def require_model(self, model_id: str) -> None:
@@ -206,7 +210,7 @@ class Collection:
     def versions(self, refs: Sequence[ImageRef]) -> NDArray[np.uint8]:
         """(len(refs),) `Version`: what there is of each; one round trip a partition."""
         flags = np.zeros(len(refs), np.uint8)
-        for partition, members in self._spread([ref.uri for ref in refs]):
+        for partition, members in self.spread([ref.uri for ref in refs]):
             there = [refs[i] for i in members]
             uris = [ref.uri.encode() for ref in there]
             fingerprints = [ref.fingerprint for ref in there]
@@ -248,9 +252,9 @@ class Collection:
             if flaw := ref.flaw():
                 raise UsageError(f"{ref.uri[:100]} cannot be stored: {flaw}")
         if self.version < layout.VERSION:
-            catalogue.renew(self.store, self.name)
+            catalogue.renew(self.store, self.home_name, self.partitions[0].history.born)
         results = b""
-        for partition, members in self._spread([ref.uri for ref in refs]):
+        for partition, members in self.spread([ref.uri for ref in refs]):
             its_vectors, its_refs = vectors, refs
             if len(members) < len(refs):
                 its_vectors, its_refs = vectors[members], [refs[i] for i in members]
@@ -282,7 +286,7 @@ class Collection:
         given = list(uris)
         return sum(
             partition.delete([layout.uri_digest(given[i]) for i in members])
-            for partition, members in self._spread(given)
+            for partition, members in self.spread(given)
         )
 
     def get(self, uri: str) -> IndexedImage | None:
@@ -302,7 +306,7 @@ class Collection:
         """The partition of an image by `layout.uri_digest`."""
         return self.partitions[layout.partition_of(digest, len(self.partitions))]
 
-    def _spread(self, uris: Sequence[str]) -> Iterator[tuple[Partition, NDArray[np.intp]]]:
+    def spread(self, uris: Sequence[str]) -> Iterator[tuple[Partition, NDArray[np.intp]]]:
         """The partitions that URIs belong to, each with the indices of its own, in order."""
         numbers, count = np.zeros(len(uris), np.intp), len(self.partitions)
         if count > 1:

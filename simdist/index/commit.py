@@ -50,17 +50,31 @@ def commit(
     return results
 
 
+def commit_batch(
+    partition: Partition, batch: Batch, *, force: bool = False, new: bool = False
+) -> bytes:
+    """As `commit`, of what is packed already: bytes that are stored, stored again.
+
+    Args:
+        new: most of the images are not there yet, so that is tried first.
+    """
+    return _Commit(partition, batch, replicas=0, force=force, new=new or not force).run()
+
+
 class _Commit:
     """Some images that are sorted together, on their way into the tables."""
 
-    def __init__(self, partition: Partition, batch: Batch, *, replicas: int, force: bool) -> None:
+    def __init__(
+        self, partition: Partition, batch: Batch, *, replicas: int, force: bool, new: bool = False
+    ) -> None:
         self._partition = partition
         self._batch = batch
         self._replicas = replicas
         self._force = force
         self._results = np.zeros(len(batch.packed), np.uint8)
+        self._try_new = new or not force
         # Until one is there already, or somebody else writes.
-        self._all_new = not force
+        self._all_new = self._try_new
 
     def run(self) -> bytes:
         """Write them all; returns the results, as `commit` does."""
@@ -79,7 +93,7 @@ class _Commit:
             following_count=hashing.following.tables if hashing.following else 0,
         )
         left, row = np.flatnonzero(self._results == 0), hashing.row
-        self._all_new = not self._force
+        self._all_new = self._try_new
         bits = self._partition.uri_bits
         for command in self._batch.commands(left, buckets, uri_bits=bits, row=row):
             written = self._write(command, tables, row)

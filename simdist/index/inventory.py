@@ -44,7 +44,9 @@ def describe(collection: Collection) -> Description:
     On the way it is made searchable for users who may only do that, if this one may.
     """
     with suppress(StoreError):
-        catalogue.keep_searchable(collection.store, collection.name, len(collection.partitions))
+        catalogue.keep_searchable(
+            collection.store, collection.home_name, len(collection.partitions)
+        )
     first = collection.partitions[0]
     family = first.hashing().family if first.is_fitted() else None
     return Description(

@@ -14,7 +14,8 @@ from simdist.index.blocks import Block, Blocks
 from simdist.index.buckets import OutdatedError, Place, Reading, unpack_reading
 from simdist.index.history import History
 from simdist.index.state import State
-from simdist.store import Store, layout, scripts, table_scripts
+from simdist.store import Store, layout, name_scripts, scripts, table_scripts
+from simdist.store.connection import Argument
 from simdist.store.damage import damaged
 from simdist.vectors.codec import Codec
 
@@ -44,7 +45,7 @@ class Partition:
     """One partition of a collection, shared by all processes.
 
     Attributes:
-        collection: its name.
+        collection: what it is called.
         number: which of the collection's partitions it is.
         codec: how vectors are stored.
         uri_bits: bits of a URI's digest that choose its hash, see `layout`.
@@ -54,7 +55,14 @@ class Partition:
     """
 
     def __init__(
-        self, store: Store, collection: str, number: int, *, codec: Codec, uri_bits: int
+        self,
+        store: Store,
+        collection: str,
+        number: int,
+        *,
+        codec: Codec,
+        uri_bits: int,
+        home: str | None = None,
     ) -> None:
         """Nothing is asked of Redis yet."""
         self.store = store
@@ -62,7 +70,7 @@ class Partition:
         self.number = number
         self.codec = codec
         self.uri_bits = uri_bits
-        self.keys = layout.Keys(collection, number)
+        self.keys = layout.Keys(home or collection, number)
         self.blocks = Blocks(store, self.keys, codec)
         # Families by generation, each read once and kept: they never change.
         self._families: dict[int, HashFamily] = {}
@@ -132,6 +140,17 @@ class Partition:
             return load_family(data, dim=self.codec.dim)
         except StoreError as error:
             raise StoreError(f"{self.keys.family(generation)}: {error}") from error
+
+    def note(self, command: str, key: str, *words: Argument) -> bool:
+        """Run a command on one of its keys, unless it is gone, or was made anew.
+
+        Args:
+            key: less what all of its keys begin with.
+        """
+        born = self.history.born
+        return name_scripts.note(
+            self.store, self.keys.meta, born=born, command=command, key=key, words=words
+        )
 
     def fit(self, family: HashFamily, *, images: int = 0) -> None:
         """Give the partition its first hash family; if it has one by now, that one stays.

@@ -192,7 +192,7 @@ class _Job:
     def _remember(self, wish: Wish) -> None:
         self._wish = wish
         asked = json.dumps({"wish": asdict(wish), "generations": self._old})
-        self._collection.store.call("HSET", self._meta, "asked", asked)
+        self._collection.partitions[0].note("HSET", "meta", "asked", asked)
 
     def _forget(self) -> None:
         self._wish = None

@@ -68,7 +68,7 @@ def repair(collection: Collection, damaged: Sequence[Checkup]) -> Repaired:
 
 def _again(collection: Collection, partition: Partition) -> Checkup:
     count = len(collection.partitions)
-    keys = find_keys(collection.store, collection.name, count)[partition.number]
+    keys = find_keys(collection.store, collection.home_name, count)[partition.number]
     return check_partition(partition, keys, partitions=count)
 
 

@@ -249,8 +249,7 @@ def _store(partitions: Sequence[Partition], tuning: Tuning) -> None:
         and any(pair[0] == pair[1] != 0 for pair in zip(one.generations, now, strict=True))
     ]
     text = json.dumps([_to_json(one) for one in (tuning, *others)], separators=(",", ":"))
-    first = partitions[0]
-    first.store.call("HSET", first.keys.meta, "tuning", text)
+    partitions[0].note("HSET", "meta", "tuning", text)
 
 
 def _to_json(tuning: Tuning) -> dict[str, Any]:

@@ -90,7 +90,7 @@ def keep(
         fields: list[Argument] = []
         for failure in part:
             fields += [failure.uri, _pack(failure, source, access or Access())]
-        store.call("HSET", key, *fields)
+        collection.partitions[0].note("HSET", "failures", *fields)
 
 
 def kept(collection: Collection) -> list[KeptFailure]:

@@ -69,7 +69,7 @@ class Decisions:
         if int(collection.store.call("HLEN", key)) + len(fields) > _MOST:
             raise UsageError(f"a collection keeps at most {_MOST:,} decisions")
         for field, packed in fields.items():
-            collection.store.call("HSET", key, field, packed)
+            collection.partitions[0].note("HSET", "decisions", field, packed)
 
     def protects(self, uri: str) -> bool:
         """Whether an image is never proposed for deletion."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from simdist.errors import UnknownImageError, UsageError
 from simdist.index.collection import Collection
+from simdist.index.following import Following
 from simdist.index.partition import require_fitted
 from simdist.index.tuning import ProbeChooser
 from simdist.search.partition_searcher import PartitionSearcher
@@ -26,35 +27,49 @@ class Searcher:
     """Finds the images of a collection that are most similar to a query.
 
     It keeps what it has read. While nothing is written, a query whose buckets it has costs no round
-    trip to Redis but one each `max_staleness` seconds. One searcher is for one thread.
+    trip to Redis but two each `max_staleness` seconds. One searcher is for one thread. It follows
+    the name that the collection was opened by: where an alias leads elsewhere, so do its searches.
     """
 
     def __init__(
         self,
         collection: Collection,
         *,
-        partitions: Sequence[int] | None = None,
+        partitions: Callable[[int], Sequence[int]] | None = None,
         cache_memory: int = CACHE_MEMORY,
         max_staleness: float = MAX_STALENESS,
     ) -> None:
         """A searcher that has read nothing yet.
 
         Args:
-            partitions: the numbers of those that it searches; by default all.
+            partitions: the numbers of those that it searches, of so many; by default all.
             cache_memory: bytes of buckets and vectors that it may keep.
             max_staleness: seconds that an answer may be behind the collection.
         """
         self.collection = collection
-        chooser = ProbeChooser(collection.partitions)
-        searched = [
-            collection.partitions[number]
-            for number in (range(len(collection.partitions)) if partitions is None else partitions)
+        self._following = Following(collection, max_staleness=max_staleness)
+        self._numbers = partitions or range
+        self._cache_memory = cache_memory
+        self._max_staleness = max_staleness
+        self._counted = 0, 0
+        self._partitions = self._begin()
+
+    def _begin(self) -> list[PartitionSearcher]:
+        partitions, stale = self.collection.partitions, self._max_staleness
+        chooser, numbers = ProbeChooser(partitions), self._numbers(len(partitions))
+        memory = self._cache_memory // max(1, len(numbers))
+        return [
+            PartitionSearcher(partitions[i], chooser, memory=memory, max_staleness=stale)
+            for i in numbers
         ]
-        memory = cache_memory // max(1, len(searched))
-        self._partitions = [
-            PartitionSearcher(partition, chooser, memory=memory, max_staleness=max_staleness)
-            for partition in searched
-        ]
+
+    def _follow(self) -> None:
+        """Go over to the collection that the name leads to by now."""
+        collection = self._following.now()
+        if collection is not self.collection:
+            self._counted = self.rows_read, self.cache_misses
+            self.collection = collection
+            self._partitions = self._begin()
 
     def ask(self, question: Question) -> list[Hit]:
         """The images most similar to what a question asks by, the best first.
@@ -64,10 +79,13 @@ class Searcher:
             UnknownImageError: the image that it names is not indexed.
             VectorError, CollectionError: as `search_many`.
         """
+        self._follow()
         # A label is looked for among the most that a search can find.
         n = question.n if question.label is None else MAX_RESULTS
         vector = asked_vector(self.collection, question)
-        hits = self.search(vector, n=n, recall=question.recall)
+        [hits] = self._search_many(
+            np.asarray(vector)[None], n=n, probes=None, recall=question.recall
+        )
         if question.label is not None:
             hits = [hit for hit in hits if hit.label == question.label][: question.n]
         if question.min_score is not None:
@@ -108,9 +126,16 @@ class Searcher:
         Raises:
             UsageError: `n`, `probes` or `recall` is out of range, or both of the last are given.
             VectorError: a wrong shape, not finite or of length zero.
-            CollectionError: the collection is empty; or a recall is asked for, and its tables have
-                not been measured or cannot reach it.
+            CollectionError: the collection is empty, or gone; or a recall is asked for, and its
+                tables have not been measured or cannot reach it.
         """
+        self._follow()
+        return self._search_many(vectors, n=n, probes=probes, recall=recall)
+
+    def _search_many(
+        self, vectors: ArrayLike, *, n: int, probes: int | None, recall: float | None
+    ) -> list[list[Hit]]:
+        """`search_many` in the collection that the name has led to."""
         if not 1 <= n <= MAX_RESULTS:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
         _check_effort(probes, recall)
@@ -133,12 +158,12 @@ class Searcher:
     @property
     def rows_read(self) -> int:
         """Vectors scored so far, by all queries."""
-        return sum(part.rows_read for part in self._partitions)
+        return self._counted[0] + sum(part.rows_read for part in self._partitions)
 
     @property
     def cache_misses(self) -> int:
         """Times that buckets had to be read from Redis so far."""
-        return sum(part.cache_misses for part in self._partitions)
+        return self._counted[1] + sum(part.cache_misses for part in self._partitions)
 
 
 def asked_vector(collection: Collection, question: Question) -> ArrayLike:

@@ -9,6 +9,8 @@ from simdist.sources.reference import (
     ListingFailure,
     file_uri,
     local_path,
+    prefix_of,
+    uri_of,
     uri_path,
 )
 from simdist.sources.selection import LabelFrom, Selection
@@ -30,7 +32,9 @@ __all__ = [
     "list_folder",
     "local_path",
     "open_source",
+    "prefix_of",
     "read_bytes",
     "read_many",
+    "uri_of",
     "uri_path",
 ]

@@ -175,3 +175,20 @@ def local_path(location: str) -> Path:
         return uri_path(location)
     # pathlib's raises where there is no such user: a file may have that name.
     return Path(os.path.expanduser(location))  # noqa: PTH111
+
+
+def uri_of(given: str) -> str:
+    """What a person names an image by: a URI as it is, or that of a path."""
+    return given if "://" in given or given.startswith("urn:") else file_uri(local_path(given))
+
+
+def prefix_of(given: str) -> str:
+    """What a person names a folder by, as that which its images' URIs begin with.
+
+    It ends in a slash, or its neighbours' would begin with it.
+    """
+    if not given:
+        return ""
+    prefix = uri_of(given)
+    is_folder = prefix.startswith("file:") and local_path(prefix).is_dir()
+    return prefix.rstrip("/") + "/" if is_folder else prefix

@@ -1,10 +1,17 @@
 """Every key name and every byte layout in Redis. Change one, and `VERSION` goes up.
 
 A collection has one or more partitions; an image belongs to the partition of its URI's digest. A
-partition's keys start with `simdist:{<collection>/<partition>}:`; the braces are the hash tag that
-keeps them in one slot of a Redis Cluster. Integers are little-endian.
+partition's keys start with `simdist:{<home>/<partition>}:`; the braces are the hash tag that keeps
+them in one slot of a Redis Cluster. A collection's home is the name that it was made under, or that
+name with a random end if keys of another begin so; what it is called is another matter. Integers
+are little-endian.
 
-    simdist:collections   set of collection names
+    simdist:collections   set of the homes of all collections
+    simdist:{names}       hash, what each name leads to: "=" and the home of the collection that is
+                          called so; ">" and a home, where the name is an alias; "-" where the name
+                          is a home, and nothing is called so; a name that is not there leads to the
+                          home of that name, if there is one. "!" and a home lead to what is under
+                          way with it, JSON: see `simdist.index.dropping`, `simdist.index.copying`
     ...meta               hash: rows (the next row's number), live (images), epoch (changes so far);
                           generation (of the tables, see `generation_after`; 0: none yet),
                           fitted (images they were fitted on),
@@ -33,6 +40,7 @@ keeps them in one slot of a Redis Cluster. Integers are little-endian.
     ...rehash             who fills in the next tables: a lease
     ...failures           in partition 0: hash, URI -> JSON, see `simdist.ingest.failures`
     ...decisions          in partition 0: hash, see `simdist.joining.decisions`
+    ...dropped            what `meta` was, while the keys of a dropped collection are removed
     ...meta:waited        written so that replicas have something to confirm; gone in a second
 
 A block of vectors is made in its full size, and one of records written anew when it is full: a
@@ -74,10 +82,11 @@ __all__ = [
     "unpack_uri",
 ]
 
-VERSION = 7
-# Layouts that are read: 6 has no prints.
-READABLE = frozenset({6, VERSION})
+VERSION = 8
+# Layouts that are read: 7 has no names but homes, and 6 no prints.
+READABLE = frozenset({6, 7, VERSION})
 COLLECTIONS = "simdist:collections"
+NAMES = "simdist:{names}"
 
 ROW_DTYPE = np.dtype("<u4")
 
@@ -101,11 +110,11 @@ _URI_ENTRIES = 16384
 class Keys:
     """The names of a partition's keys."""
 
-    collection: str
+    home: str
     partition: int = 0
 
     def _key(self, *parts: str | int) -> str:
-        base = f"simdist:{{{self.collection}/{self.partition}}}"
+        base = f"simdist:{{{self.home}/{self.partition}}}"
         return ":".join([base, *map(str, parts)])
 
     @property
@@ -132,6 +141,16 @@ class Keys:
     def decisions(self) -> str:
         """What somebody has decided about duplicates."""
         return self._key("decisions")
+
+    @property
+    def dropped(self) -> str:
+        """What `meta` was, while the rest of a dropped partition is removed."""
+        return self._key("dropped")
+
+    @property
+    def tips(self) -> str:
+        """By which changes are told from each other."""
+        return self._key("tips")
 
     def family(self, generation: int) -> str:
         """The hash family of a generation."""

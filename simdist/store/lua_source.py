@@ -44,6 +44,7 @@ _PARTS = {
     "fit": ("damage", "history"),
     "insert": ("damage", "history", "blocks"),
     "known": ("damage", "history"),
+    "note": ("damage", "history"),
     "read": ("damage", "history"),
     "rehash_finish": ("damage", "history"),
     "repair": ("damage", "history"),

@@ -64,6 +64,13 @@ def pack_records(
     ]
 
 
+def pack_record(record: Record) -> bytes:
+    """One record, as `pack_records` packs it."""
+    uri, label, look = record.uri.encode(), record.label, record.look
+    [packed] = pack_records([uri], [label], [record.metadata], [record.place], [look])
+    return packed
+
+
 def _pack_record(
     uri: bytes, label: str | None, metadata: Mapping[str, Any], place: bytes, look: bytes
 ) -> bytes:

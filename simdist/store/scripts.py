@@ -92,6 +92,8 @@ class Images:
         fields: the fields of the images, in the order of the hashes.
         fingerprints: the digests of their fingerprints, in the same order.
         positions: u32: which image of the batch each of these is, from 1 on.
+        expected: u32, in the same order: the row of the image that each is to replace, or it is
+            left alone; empty where all are written.
         buckets: u32: of all images in one table, then in the next.
         lengths: u32: of the records.
         records: end to end.
@@ -103,6 +105,7 @@ class Images:
     fields: bytes
     fingerprints: bytes
     positions: bytes
+    expected: bytes
     buckets: bytes
     lengths: bytes
     records: bytes
@@ -258,7 +261,7 @@ def commit(
         replicas: how many must confirm it (`Store.run`).
 
     Returns:
-        A character for each image: '=' unchanged, '+' added, '~' replaced; None if the partition
+        A character for each image: '=' left alone, '+' added, '~' replaced; None if the partition
         has other generations by now.
     """
     arguments = seen.arguments() | {
@@ -272,6 +275,7 @@ def commit(
         "fields": images.fields,
         "fingerprints": images.fingerprints,
         "positions": images.positions,
+        "expected": images.expected,
         "buckets": images.buckets,
         "lengths": images.lengths,
         "records": images.records,

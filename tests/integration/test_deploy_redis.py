@@ -11,7 +11,9 @@ import redis
 
 from simdist.errors import StoreError
 from simdist.index.collection import Collection
+from simdist.index.dropping import drop
 from simdist.index.inventory import describe_all
+from simdist.index.names import remove_alias, rename, set_alias
 from simdist.index.rehash import rehash
 from simdist.index.tuning import tune
 from simdist.ingest.failures import (
@@ -90,6 +92,11 @@ def use(store: Store, *, replicas: int) -> None:
     [described] = describe_all(store)
     assert described.images == 599
     assert store.used_memory() > 0
+    create(store, "old")
+    rename(store, "old", "new")
+    set_alias(store, "live", "new")
+    remove_alias(store, "live")
+    drop(store, "new")
     store.call("PING")  # as a service's /readyz does
 
 
@@ -108,6 +115,8 @@ def only_search(store: Store) -> None:
         lambda: create(store, "other"),
         lambda: rehash(collection),
         lambda: tune(collection.partitions),
+        lambda: rename(store, "test", "new"),
+        lambda: drop(store, "test"),
     ):
         with pytest.raises(StoreError, match="does not let this user do that"):
             write()

@@ -28,6 +28,7 @@ end
 local groups, position_of = split(hashes, 'I4', ROW), split(positions, 'I4', ROW)
 local field_of = split(fields, 'c' .. FIELD, FIELD)
 local fingerprint_of = split(fingerprints, 'c' .. FINGERPRINT, FINGERPRINT)
+local expecting, expected_of = expected ~= '', split(expected, 'I4', ROW)
 local results, old = {}, {}
 local at = 0
 for i = 1, #hashes / ROW, 2 do
@@ -36,7 +37,9 @@ for i = 1, #hashes / ROW, 2 do
   for j = 1, size do
     local entry = entries[j]
     local there = entry and row_of(entry, hash)
-    if not entry then
+    if expecting and there ~= expected_of[at + j] then
+      results[position_of[at + j]] = '='
+    elseif not entry then
       results[position_of[at + j]] = '+'
     elseif sub(entry, ROW + 1) == fingerprint_of[at + j] and not forced then
       results[position_of[at + j]] = '='

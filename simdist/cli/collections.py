@@ -1,0 +1,139 @@
+"""`simdist collections`: which there are, and what they are called."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from simdist.cli import options
+from simdist.cli.help import Command
+from simdist.cli.progress import Monitor
+from simdist.cli.render import console, print_json, show, table
+from simdist.errors import UsageError
+from simdist.settings import Settings
+
+collections = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="List, rename and drop collections, or give them aliases.",
+)
+
+Named = Annotated[str, typer.Argument(metavar="COLLECTION", help="A collection, or an alias.")]
+
+
+@collections.command("list", cls=Command)
+def list_them(*, as_json: options.AsJson = False, redis: options.RedisUrl = None) -> None:
+    """List the collections, their aliases, and what is not finished with them."""
+    from simdist.index.collection import Collection
+    from simdist.index.names import Names
+    from simdist.store import open_store
+
+    with open_store(Settings.resolve(redis_url=redis)) as store:
+        names = Names.read(store)
+        found = [Collection.open(store, name) for name in names.collections]
+        images = [collection.count() for collection in found]
+        work = list(names.work().values())
+    of = {name: [a for a, to in names.aliases.items() if to == name] for name in names.collections}
+    if as_json:
+        print_json(
+            [
+                {"name": one.name, "images": count, "model": one.model_id, "aliases": of[one.name]}
+                for one, count in zip(found, images, strict=True)
+            ]
+        )
+        return
+    out = console()
+    if not found:
+        out.print("No collections yet. Make one with: simdist ingest FOLDER")
+    else:
+        rows = table("collection", "images", "aliases", "model", right=("images",))
+        for one, count in zip(found, images, strict=True):
+            rows.add_row(one.name, f"{count:,}", ", ".join(of[one.name]), one.model_id)
+        show(out, rows)
+    for one_work in work:
+        what = " ".join(
+            str(one_work[key]) for key in ("doing", "source", "name") if key in one_work
+        )
+        out.print(f"Not finished: simdist collections {what}", markup=False)
+
+
+@collections.command(cls=Command)
+def rename(
+    old: Named,
+    new: Annotated[str, typer.Argument(metavar="NAME", help="What it is to be called.")],
+    *,
+    redis: options.RedisUrl = None,
+) -> None:
+    """Call a collection something else.
+
+    It is one write, whatever the collection's size. Its aliases lead to it still; what has it open
+    under the old name is told that there is none, but an ingest goes on.
+    """
+    from simdist.index import names
+    from simdist.store import open_store
+
+    with open_store(Settings.resolve(redis_url=redis)) as store:
+        names.rename(store, old, new)
+    typer.echo(f"{old} is called {new} now")
+
+
+@collections.command(cls=Command)
+def alias(
+    name: Annotated[str, typer.Argument(metavar="ALIAS", help="The other name.")],
+    collection: Annotated[
+        str | None, typer.Argument(metavar="[COLLECTION]", help="What it is to lead to.")
+    ] = None,
+    *,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove the alias; the collection stays.")
+    ] = False,
+    redis: options.RedisUrl = None,
+) -> None:
+    """Let another name lead to a collection, or to another one than before.
+
+    It is one write. Searches and services that use the alias go over within a second, each answer
+    from one of the two; an ingest goes on into the collection that it has begun with.
+    """
+    from simdist.index import names
+    from simdist.store import open_store
+
+    if remove == (collection is not None):
+        raise UsageError("name the collection that the alias is to lead to, or give --remove")
+    with open_store(Settings.resolve(redis_url=redis)) as store:
+        if collection is None:
+            names.remove_alias(store, name)
+            typer.echo(f"{name} is no alias any more")
+        else:
+            typer.echo(f"{name} leads to {names.set_alias(store, name, collection)}")
+
+
+@collections.command(cls=Command)
+def drop(
+    collection: Named,
+    *,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    redis: options.RedisUrl = None,
+) -> None:
+    """Drop a collection: its images, vectors, tables, failures and decisions. Files stay.
+
+    Whoever searches or ingests into it is told that it is gone. After an interruption, run the same
+    command again to remove what is left.
+    """
+    from simdist.index.collection import Collection
+    from simdist.index.dropping import begun
+    from simdist.index.dropping import drop as run
+    from simdist.store import open_store
+
+    if not yes and not sys.stdin.isatty():
+        raise UsageError("drop asks before it drops, and nobody can answer here: add --yes")
+    with open_store(Settings.resolve(redis_url=redis)) as store:
+        if not yes and not begun(store, collection):
+            images = Collection.open(store, collection).count()
+            if not typer.confirm(f"Drop {collection} with its {images:,} images?", err=True):
+                typer.echo("Nothing is dropped", err=True)
+                return
+        with Monitor(unit="keys") as monitor:
+            run(store, collection, on_progress=monitor.count)
+    typer.echo(f"{collection} is dropped")

@@ -1,0 +1,164 @@
+"""Labels and metadata changed, without the image being read or embedded again.
+
+The image gets a new row, with the vector that it has, as if it had been replaced: so every searcher
+notices by what it asks anyway, and what has been built on rows stays right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.errors import UsageError
+from simdist.index import catalogue
+from simdist.index.batch import COMMIT_BATCH, Batch
+from simdist.index.collection import Collection
+from simdist.index.commit import commit_batch
+from simdist.index.partition import Partition
+from simdist.sources.reference import ImageRef
+from simdist.store import layout
+from simdist.store.records import Record, pack_record
+
+
+@dataclass(frozen=True)
+class Amendment:
+    """What is to be changed of an image.
+
+    Attributes:
+        label: the new one; None leaves it, as long as `unlabel` does not take it away.
+        metadata: merged into what there is, as RFC 7386 has it: what is None goes.
+    """
+
+    label: str | None = None
+    unlabel: bool = False
+    metadata: Mapping[str, Any] | None = None
+
+    def applied(self, record: Record) -> Record:
+        """The record as it is to be."""
+        label = None if self.unlabel else record.label if self.label is None else self.label
+        metadata = _merged(record.metadata, self.metadata or {})
+        return replace(record, label=label, metadata=metadata)
+
+
+def amend(collection: Collection, uris: Iterable[str], amendment: Amendment) -> int:
+    """Change what is said of images; unknown ones are passed over. Returns how many there were.
+
+    Each is changed as it is at that moment: what somebody else writes meanwhile is not undone.
+
+    Raises:
+        UsageError: what an image would be called cannot be stored (`ImageRef.flaw`); images before
+            it may be changed already.
+        StoreError: the server cannot be reached or refuses.
+    """
+    collection.store.keeping.require_memory()
+    if collection.version < layout.VERSION:
+        catalogue.renew(
+            collection.store, collection.home_name, collection.partitions[0].history.born
+        )
+    changed, left = 0, iter(dict.fromkeys(uris))
+    while some := list(islice(left, COMMIT_BATCH)):
+        for partition, members in collection.spread(some):
+            digests = [layout.uri_digest(some[i]) for i in members.tolist()]
+            changed += _amend(partition, digests, amendment)
+    return changed
+
+
+def _amend(partition: Partition, digests: Sequence[bytes], amendment: Amendment) -> int:
+    """Of one partition; what has changed between reading and writing is read again."""
+    there, left = 0, list(digests)
+    while left:
+        found = _Found.read(partition, left)
+        wanted = [amendment.applied(record) for record in found.records]
+        _check(wanted)
+        same = [old == new for old, new in zip(found.records, wanted, strict=True)]
+        there += sum(same)
+        changes = np.flatnonzero(~np.array(same, np.bool_))
+        left = found.moved
+        if len(changes):
+            batch = found.batch([wanted[i] for i in changes.tolist()], changes)
+            written = np.frombuffer(commit_batch(partition, batch, force=True), np.uint8)
+            there += int((written == ord("~")).sum())
+            left += [found.digests[i] for i in changes[written == ord("=")].tolist()]
+    return there
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What is stored of some images.
+
+    Attributes:
+        digests: of their URIs.
+        rows: (n,).
+        fingerprints: (n, 8) digests.
+        vectors: (n, width).
+        moved: digests of images that somebody else has just written.
+    """
+
+    digests: list[bytes]
+    rows: NDArray[np.uint32]
+    fingerprints: NDArray[np.uint8]
+    vectors: NDArray[np.uint8]
+    records: list[Record]
+    moved: list[bytes]
+
+    @classmethod
+    def read(cls, partition: Partition, digests: Sequence[bytes]) -> _Found:
+        """What there is of those with these digests now."""
+        matrix = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
+        hashes = layout.uris_hashes(matrix, partition.uri_bits).tolist()
+        entries = partition.store.call_many(
+            [
+                ("HGET", partition.keys.uris(number), digest[layout.PREFIX :])
+                for number, digest in zip(hashes, digests, strict=True)
+            ]
+        )
+        known = [(digest, one) for digest, one in zip(digests, entries, strict=True) if one]
+        rows = np.array([int.from_bytes(one[:4], "little") for _, one in known], layout.ROW_DTYPE)
+        stored = partition.rows(rows)
+        # One that died between the two has another row by now, or none.
+        alive = [i for i, pair in enumerate(stored) if pair is not None]
+        pairs = [pair for pair in stored if pair is not None]
+        width, size = partition.codec.width, layout.FINGERPRINT
+        return cls(
+            [known[i][0] for i in alive],
+            rows[alive],
+            np.frombuffer(b"".join(known[i][1][4:] for i in alive), np.uint8).reshape(-1, size),
+            np.array([vector for vector, _ in pairs], np.uint8).reshape(-1, width),
+            [layout.unpack_record(record) for _, record in pairs],
+            [known[i][0] for i, pair in enumerate(stored) if pair is None],
+        )
+
+    def batch(self, records: Sequence[Record], members: NDArray[np.intp]) -> Batch:
+        """Some of them with other records, as long as they have these rows still."""
+        names = np.frombuffer(b"".join(self.digests), np.uint8).reshape(len(self.digests), -1)
+        return Batch(
+            self.vectors[members],
+            np.hstack([names, self.fingerprints])[members],
+            [pack_record(record) for record in records],
+            expected=self.rows[members],
+        )
+
+
+def _check(records: Iterable[Record]) -> None:
+    for record in records:
+        ref = ImageRef(record.uri, "", 0, record.label, metadata=record.metadata)
+        if flaw := ref.flaw():
+            raise UsageError(f"{record.uri[:100]} cannot be changed so: {flaw}")
+
+
+def _merged(old: Mapping[str, Any], patch: Mapping[str, Any]) -> Mapping[str, Any]:
+    merged = dict(old)
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        elif isinstance(value, Mapping):
+            before = merged.get(name)
+            merged[name] = _merged(before if isinstance(before, Mapping) else {}, value)
+        else:
+            merged[name] = value
+    return merged

@@ -1,0 +1,52 @@
+"""A collection by its name, wherever that leads by now."""
+
+from __future__ import annotations
+
+import time
+
+from simdist.index.catalogue import missing_now
+from simdist.index.collection import Collection
+from simdist.index.names import home_of
+
+
+class Following:
+    """Follows the name that a collection was opened by, which may be an alias.
+
+    Whoever asks gets a whole collection, the same until its name leads elsewhere: no search and no
+    write is half in one and half in another.
+    """
+
+    def __init__(self, collection: Collection, *, max_staleness: float) -> None:
+        """The name leads to this collection as yet.
+
+        Args:
+            max_staleness: seconds that are trusted; one round trip finds out anew.
+        """
+        self._collection = collection
+        self._max_staleness = max_staleness
+        self._checked_at = time.monotonic()
+
+    @property
+    def last(self) -> Collection:
+        """What the name led to when that was last found out."""
+        return self._collection
+
+    def now(self) -> Collection:
+        """What the name leads to.
+
+        Raises:
+            MissingCollectionError: nothing.
+            ModelMismatchError: a collection whose embeddings another model made.
+        """
+        now, old = time.monotonic(), self._collection
+        if now - self._checked_at < self._max_staleness:
+            return old
+        home = home_of(old.store, old.name)
+        if home is None:
+            raise missing_now(old.store, old.name)
+        if home != old.home_name:
+            opened = Collection.open(old.store, old.name)
+            opened.require_model(old.model_id)
+            self._collection = opened
+        self._checked_at = now
+        return self._collection
