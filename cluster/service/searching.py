@@ -147,6 +147,6 @@ class Searching:
 def _likeness(question: Question) -> object:
     """What questions have in common that one search answers; None where it must be alone."""
     vector = question.vector
-    if vector is None or question.label is not None or question.min_score is not None:
+    if vector is None or question.filter is not None or question.min_score is not None:
         return None
     return question.collection, question.n, question.recall, np.shape(vector)

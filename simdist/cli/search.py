@@ -54,9 +54,14 @@ def search(
     ] = None,
     label: Annotated[
         str | None,
+        typer.Option(metavar="NAME", help="Find only images with this label."),
+    ] = None,
+    where: Annotated[
+        str | None,
         typer.Option(
-            metavar="NAME",
-            help=f"Keep only hits with this label, of the {MAX_RESULTS:,} most similar images.",
+            metavar="FILTER",
+            help="Find only images that pass, such as 'price < 20 and label != \"shoes\"': "
+            "docs/filters.md.",
         ),
     ] = None,
     min_score: Annotated[
@@ -112,7 +117,14 @@ def search(
 
     # As labels are stored: a name that is copied from macOS is written otherwise.
     label = label and normalize("NFC", label)
-    question = Question(n=n, recall=recall, min_score=min_score, label=label, collection=collection)
+    question = Question(
+        n=n,
+        recall=recall,
+        min_score=min_score,
+        label=label,
+        where=where,
+        collection=collection,
+    )
     if out is not None:
         check_target(out)
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)

@@ -26,6 +26,7 @@ class _Prepared:
 
     Attributes:
         asked: how many queries, results of each, and probes.
+        excluded: a bit for each row that is not to be found.
         batch: the room.
         headers: `query_loops.all_headers`.
         cells: how many of centroids are looked into; 0 if a compiled loop does not find probes.
@@ -33,6 +34,7 @@ class _Prepared:
     """
 
     asked: tuple[int, int, int]
+    excluded: NDArray[np.uint8]
     batch: Batch
     headers: NDArray[np.int64]
     cells: int
@@ -77,7 +79,40 @@ class BucketCache:
         """
         self._read({})
 
-    def rank(self, vectors: NDArray[np.float32], n: int, probes: int) -> tuple[Batch, int]:
+    @property
+    def size(self) -> int:
+        """Buckets of each table."""
+        return self._family.size
+
+    def excluded(self, rows: NDArray[np.bool_]) -> NDArray[np.uint8]:
+        """(n,) bool, rows that are not to be found -> a bit for each of them or of the dead."""
+        bits = np.packbits(rows, bitorder="little")
+        size = max(len(bits), len(self._dead))
+        both: NDArray[np.uint8] = _padded(bits, size) | _padded(self._dead, size)
+        return both
+
+    def rank_all(
+        self, vectors: NDArray[np.float32], n: int, pages: Pages, count: int
+    ) -> tuple[Batch, int]:
+        """As `rank`, among so many rows that lie in one chain of pages, in place of the buckets."""
+        prepared = self._prepare(len(vectors), n, 1, self._dead)
+        batch = prepared.batch
+        batch.vectors[:] = vectors
+        self._loops.turn(prepared.headers)
+        if (batch.found == self._loops.UNUSABLE).any():
+            checked(batch.vectors, dim=vectors.shape[1])
+        chain = np.zeros(1, np.int32), np.array([count], np.int32)
+        scored = sum(self._score(pages, chain, batch, i, self._dead) for i in range(len(vectors)))
+        self._prepared = None
+        return batch, scored
+
+    def rank(
+        self,
+        vectors: NDArray[np.float32],
+        n: int,
+        probes: int,
+        excluded: NDArray[np.uint8] | None = None,
+    ) -> tuple[Batch, int, int]:
         """Score what is in the most probable buckets of each query.
 
         What is not here is read first, for all queries together as far as there is room for it.
@@ -86,18 +121,21 @@ class BucketCache:
             vectors: (q, d) float32, the queries, q >= 1, of any length.
             n: how many are to be found for each.
             probes: buckets of each table.
+            excluded: a bit for each row that is not to be found; by default those of the dead.
 
         Returns:
-            What is found, as it is until the next call, and how many rows were scored.
+            What is found, as it is until the next call; how many rows were scored; and the least
+            number that is found for a query.
 
         Raises:
             OutdatedError: the tables have another generation.
             VectorError: a query is not finite, or of length zero.
         """
         loops, probes = self._loops, min(probes, self._family.size)
-        prepared = self._prepared
-        if prepared is None or prepared.asked != (len(vectors), n, probes):
-            prepared = self._prepare(len(vectors), n, probes)
+        prepared, out = self._prepared, self._dead if excluded is None else excluded
+        asked = len(vectors), n, probes
+        if prepared is None or prepared.asked != asked or prepared.excluded is not out:
+            prepared = self._prepare(*asked, out)
         batch, headers, values = prepared.batch, prepared.headers, self._kept.pages.values
         batch.vectors[:] = vectors
         self._kept.clock += 1
@@ -111,20 +149,22 @@ class BucketCache:
         if least == loops.UNUSABLE:
             checked(batch.vectors, dim=vectors.shape[1])
         if least < 0:
-            scored += self._rank_missed(batch)
-        return batch, scored
+            scored += self._rank_missed(batch, excluded)
+            least = int(batch.found.min())
+        return batch, scored, least
 
-    def _prepare(self, count: int, n: int, probes: int) -> _Prepared:
+    def _prepare(self, count: int, n: int, probes: int, excluded: NDArray[np.uint8]) -> _Prepared:
         """Have room for so many queries, results and probes, and all addresses of now."""
         loops = self._loops
         ranking, cells = self._family.ranking(probes) or (None, 0)
         places = probes * self._family.tables
         batch = loops.Batch.empty(count, self._partition.codec.dim, places, n)
-        kept = loops.Kept(self._kept.table, self._kept.pages, self._dead)
+        kept = loops.Kept(self._kept.table, self._kept.pages, excluded)
         headers = loops.all_headers(batch, self._turning, kept, ranking)
         # The headers are of no use without these.
         arrays = kept, ranking
-        self._prepared = _Prepared((count, n, probes), batch, headers, cells, arrays)
+        asked = count, n, probes
+        self._prepared = _Prepared(asked, excluded, batch, headers, cells, arrays)
         return self._prepared
 
     def bury(self, rows: NDArray[np.uint32]) -> None:
@@ -146,7 +186,7 @@ class BucketCache:
         numbers += (np.arange(self._family.tables) * self._family.size)[:, None]
         return numbers.reshape(len(queries), -1)
 
-    def _rank_missed(self, batch: Batch) -> int:
+    def _rank_missed(self, batch: Batch, excluded: NDArray[np.uint8] | None) -> int:
         """`rank` for the queries that have missed something; returns how many rows were scored."""
         places = batch.places
         missed = np.flatnonzero(batch.found == self._loops.MISSED)
@@ -157,12 +197,14 @@ class BucketCache:
             passing: list[BucketTail] = []
             self._refresh(places[i], passing.append)
             batch.found[i] = 0
+            # Some may have died by what was read.
+            out = self._dead if excluded is None else excluded
             # What there is no room for is scored as it passes by.
             if passing:
                 pages = as_pages(passing, self._partition.codec)
                 chain = np.zeros(1, np.int32), np.array([len(pages.rows)], np.int32)
-                scored += self._score(pages, *chain, batch, i)
-            scored += self._score(self._kept.pages, *self._kept.chains(places[i]), batch, i)
+                scored += self._score(pages, chain, batch, i, out)
+            scored += self._score(self._kept.pages, self._kept.chains(places[i]), batch, i, out)
         # Its table may lie elsewhere by now.
         self._prepared = None
         return scored
@@ -170,19 +212,19 @@ class BucketCache:
     def _score(
         self,
         pages: Pages,
-        heads: NDArray[np.int32],
-        sizes: NDArray[np.int32],
+        chains: tuple[NDArray[np.int32], NDArray[np.int32]],
         batch: Batch,
         i: int,
+        excluded: NDArray[np.uint8],
     ) -> int:
         """Score chains of pages for the i-th query, beside what it has found already."""
         from simdist.search.page_loops import rank_pages
 
         rows, scores = batch.rows[i], batch.scores[i]
         batch.found[i] = rank_pages(
-            batch.query(i), heads, sizes, pages, self._dead, batch.found[i], rows, scores
+            batch.query(i), *chains, pages, excluded, batch.found[i], rows, scores
         )
-        return int(sizes.sum())
+        return int(chains[1].sum())
 
     def _read(self, wanted: Mapping[Place, int]) -> Reading:
         """Read buckets; what was read before is part of the partition's history still."""
@@ -218,3 +260,7 @@ class BucketCache:
                     del missing[tail.place]
                 else:
                     missing[tail.place] = tail.known
+
+
+def _padded(bits: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+    return np.pad(bits, (0, size - len(bits)))

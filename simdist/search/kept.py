@@ -173,13 +173,19 @@ class KeptBuckets:
 
 
 def as_pages(tails: Sequence[BucketTail], codec: Codec) -> Pages:
-    """Tails as one chain of pages from the first on, a row each."""
+    """The rows of tails, as `rows_as_pages`."""
+    rows = np.concatenate([tail.rows for tail in tails])
+    return rows_as_pages(rows, np.concatenate([tail.vectors for tail in tails]), codec)
+
+
+def rows_as_pages(rows: NDArray[np.uint32], packed: NDArray[np.uint8], codec: Codec) -> Pages:
+    """(n,) rows and (n, width) stored vectors as one chain of pages from the first, a row each."""
     from simdist.search.page_loops import Pages
 
-    values, inverse_lengths = codec.unpack(np.concatenate([tail.vectors for tail in tails]))
+    values, inverse_lengths = codec.unpack(packed)
     return Pages(
         np.arange(1, len(values) + 1, dtype=np.int32),
-        np.concatenate([tail.rows for tail in tails])[:, None],
+        rows[:, None],
         np.ascontiguousarray(values)[:, None],
         inverse_lengths[:, None],
     )

@@ -111,7 +111,8 @@ def rank_pages(  # noqa: PLR0917
         query: what they are compared with.
         heads, sizes: (buckets,) int32, each bucket's first page, and its rows.
         pages: where these are.
-        dead: (n,) uint8, a bit for each row that is deleted; beyond it none is.
+        dead: (n,) uint8, a bit for each row that is deleted, or is not to be found; beyond it none
+            is.
         found: how many of the best there are already.
         best_rows, best_scores: (limit,) uint32 and float32, the best so far: by falling cosine
             similarity, then by row; updated.
@@ -119,7 +120,7 @@ def rank_pages(  # noqa: PLR0917
     limit, room, width = best_rows.shape[0], pages.rows.shape[1], pages.values.shape[2]
     in_bytes, unsure = pages.values.itemsize == 1, query.lost + _UNSURE
     whole, start = query.whole.ctypes.data, pages.values.ctypes.data
-    size = width * pages.values.itemsize
+    size, some_dead = width * pages.values.itemsize, dead.shape[0] > 0
     for bucket in range(min(_AHEAD, heads.shape[0])):
         fetch(start + heads[bucket] * room * size, min(room, sizes[bucket]) * size)
     for bucket in range(heads.shape[0]):
@@ -131,6 +132,9 @@ def rank_pages(  # noqa: PLR0917
             if left > room:
                 fetch(start + pages.following[page] * room * size, min(room, left - room) * size)
             for i in range(min(left, room)):
+                row = pages.rows[page, i] if some_dead else np.uint32(0)
+                if some_dead and row >> 3 < dead.shape[0] and (dead[row >> 3] >> (row & 7)) & 1:
+                    continue
                 if in_bytes and found == limit:
                     row_at = start + (page * room + i) * width
                     product = query.step * np.float32(dot_bytes(whole, row_at, width))
@@ -141,10 +145,7 @@ def rank_pages(  # noqa: PLR0917
                 score = _cosine(query.exact, values, inverse_length)
                 if found == limit and score < best_scores[limit - 1]:
                     continue
-                row = pages.rows[page, i]
-                if row >> 3 < dead.shape[0] and (dead[row >> 3] >> (row & 7)) & 1:
-                    continue
-                found = _insert(row, score, found, best_rows, best_scores)
+                found = _insert(pages.rows[page, i], score, found, best_rows, best_scores)
             page, left = pages.following[page], left - room
     return found
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,20 +16,42 @@ from simdist.errors import CollectionError
 from simdist.index.buckets import OutdatedError
 from simdist.index.partition import Partition
 from simdist.index.tuning import ProbeChooser
+from simdist.index.where import Where
 from simdist.search.cache import BucketCache
+from simdist.search.filtering import FEW, Filters
 from simdist.search.question import Hit
 from simdist.settings import MAX_RESULTS
 from simdist.store import layout
 
 if TYPE_CHECKING:
+    from simdist.search.page_loops import Pages
     from simdist.search.query_loops import Batch
 
+# Buckets looked up in each table: with k-means buckets, recall@10 is about .95 (docs/families.md).
+PROBES = 32
 # Of what a searcher may keep, the share for records (URIs, labels): some hundred bytes each.
 _RECORDS_SHARE = 16
 _RECORD_BYTES = 512
 _HIT = partial(tuple.__new__, Hit)
 # Of all records, what is forgotten at once when there are too many.
 _FORGOTTEN = 16
+
+
+class Wish(NamedTuple):
+    """What is to be found for a query.
+
+    Attributes:
+        n: how many.
+        probes: buckets to look into in each table, and no others.
+        recall: by which their number is chosen in its place; with neither it is `PROBES`. Then
+            there may be more, so that n are found where there are n.
+        where: which images.
+    """
+
+    n: int
+    probes: int | None
+    recall: float | None
+    where: Where | None
 
 
 class PartitionSearcher:
@@ -45,6 +68,7 @@ class PartitionSearcher:
         # Row -> URI, label, metadata.
         self._records: dict[int, tuple[str, str | None, Mapping[str, Any]]] = {}
         self._cache: BucketCache | None = None
+        self._filters: Filters | None = None
         self._checked_at = 0.0
         self.rows_read = 0
         self.cache_misses = 0
@@ -57,16 +81,16 @@ class PartitionSearcher:
             self._forget()
             return self._partition.is_fitted()
 
-    def search(
-        self, queries: NDArray[np.float32], *, n: int, probes: int, recall: float | None
-    ) -> list[list[Hit]]:
-        """For each query its n best; a recall, if one is given, chooses the probes."""
+    def search(self, queries: NDArray[np.float32], wish: Wish) -> list[list[Hit]]:
+        """For each query what is wished for."""
         while True:
             try:
                 cache = self._synced()
                 before = cache.readings
-                count = self._probes(cache, recall) if recall else probes
-                found = self._search(cache, queries, n, count)
+                if wish.where is None:
+                    found = self._search(cache, queries, wish)
+                else:
+                    found = self._filtered(cache, queries, wish, wish.where)
             except OutdatedError:
                 self._forget()
             else:
@@ -76,6 +100,7 @@ class PartitionSearcher:
     def _forget(self) -> None:
         """Nothing that was read holds any more: the rows may be those of other images."""
         self._cache = None
+        self._filters = None
         self._records.clear()
         self._partition.forget()
 
@@ -93,26 +118,101 @@ class PartitionSearcher:
         self._checked_at = now
         return self._cache
 
-    def _probes(self, cache: BucketCache, recall: float) -> int:
+    def _probes(self, cache: BucketCache, wish: Wish) -> int:
         """The number of probes; if these tables turn out to be replaced, it is chosen anew."""
+        if wish.recall is None:
+            return wish.probes or PROBES
         try:
-            return self._chooser.probes(recall, self._partition, cache.generation)
+            return self._chooser.probes(wish.recall, self._partition, cache.generation)
         except CollectionError:
             cache.sync()
             raise
 
     def _search(
-        self, cache: BucketCache, queries: NDArray[np.float32], n: int, probes: int
+        self, cache: BucketCache, queries: NDArray[np.float32], wish: Wish
     ) -> list[list[Hit]]:
-        best, scored = cache.rank(queries, n, probes)
+        probes = self._probes(cache, wish)
+        most = probes if wish.probes else cache.size
+        rank = partial(self._rank, cache, n=wish.n, probes=probes, most=most, enough=wish.n)
+        best = rank(queries)
+        return [self._hits(cache, queries, rank, best, i) for i in range(len(queries))]
+
+    def _filtered(
+        self, cache: BucketCache, queries: NDArray[np.float32], wish: Wish, where: Where
+    ) -> list[list[Hit]]:
+        """`_search` among the rows that pass a filter.
+
+        Where they are few all are scored. Else as many of them are as would be of all rows, and so
+        as many more buckets are looked into as there are fewer of them: the recipe of ParlayIVF
+        (big-ann-benchmarks, NeurIPS 2023).
+        """
+        if self._filters is None:
+            self._filters = Filters(self._partition)
+        while True:
+            passing = self._filters.passing(where, cache)
+            moment = cache.moment
+            if passing.count <= FEW:
+                pages, count = passing.pages(self._partition, moment)
+                rank = partial(self._rank_all, cache, n=wish.n, pages=pages, count=count)
+            else:
+                more = passing.known / passing.count
+                rank = partial(
+                    self._rank,
+                    cache,
+                    n=wish.n,
+                    probes=min(cache.size, math.ceil(more * self._probes(cache, wish))),
+                    most=cache.size,
+                    enough=wish.n,
+                    excluded=passing.excluded,
+                )
+            best = rank(queries)
+            hits = [self._hits(cache, queries, rank, best, i) for i in range(len(queries))]
+            # Rows that came, or died, while buckets were read have not been looked at.
+            if cache.moment == moment:
+                return hits
+
+    def _rank(
+        self,
+        cache: BucketCache,
+        queries: NDArray[np.float32],
+        *,
+        n: int,
+        probes: int,
+        most: int,
+        enough: int,
+        excluded: NDArray[np.uint8] | None = None,
+    ) -> Batch:
+        """Look into so many buckets, or into more, until enough is found for each query."""
+        while True:
+            best, scored, least = cache.rank(queries, n, probes, excluded)
+            self.rows_read += scored
+            if least >= enough or probes >= most:
+                return best
+            probes = min(most, 2 * probes)
+
+    def _rank_all(
+        self,
+        cache: BucketCache,
+        queries: NDArray[np.float32],
+        *,
+        n: int,
+        pages: Pages,
+        count: int,
+    ) -> Batch:
+        best, scored = cache.rank_all(queries, n, pages, count)
         self.rows_read += scored
-        return [self._hits(cache, queries, probes, best, i) for i in range(len(queries))]
+        return best
 
     def _hits(
-        self, cache: BucketCache, queries: NDArray[np.float32], probes: int, best: Batch, i: int
+        self,
+        cache: BucketCache,
+        queries: NDArray[np.float32],
+        rank: Callable[[NDArray[np.float32]], Batch],
+        best: Batch,
+        i: int,
     ) -> list[Hit]:
-        """What is found for the i-th query."""
-        found, n = int(best.found[i]), best.rows.shape[1]
+        """What is found for the i-th query; `rank` finds it once more."""
+        found = int(best.found[i])
         rows, scores = best.rows[i, :found].tolist(), best.scores[i, :found].tolist()
         if not rows:
             return []
@@ -120,11 +220,10 @@ class PartitionSearcher:
             records = [self._records[row] for row in rows]
         except KeyError:
             if self._know(cache, rows):
-                return self._hits(cache, queries, probes, best, i)
+                return self._hits(cache, queries, rank, best, i)
             # One has been deleted meanwhile.
-            again, scored = cache.rank(queries[i : i + 1], n, probes)
-            self.rows_read += scored
-            return self._hits(cache, queries[i : i + 1], probes, again, 0)
+            only = queries[i : i + 1]
+            return self._hits(cache, only, rank, rank(only), 0)
         uris, labels, metadata = zip(*records, strict=True)
         # As `Hit._make` does it, without a call in Python for each.
         return list(map(_HIT, zip(uris, scores, labels, metadata, strict=True)))

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike
 
 from simdist.errors import UsageError
+from simdist.index.where import Where, both, with_label
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 
 WAYS = ("vector", "uri", "id", "url", "image")
@@ -39,7 +40,8 @@ class Question:
         recall: find this share of the 10 most similar images, above 0 and at most 1, as measured by
             `tuning.tune`; 1 looks up every bucket. By default `searcher.PROBES` buckets are.
         min_score: leave out hits that are less similar, -1 to 1.
-        label: only images with this label, among the `MAX_RESULTS` most similar ones.
+        label: only images with this label.
+        where: only images that pass this filter (`simdist.index.where`).
         collection: its name, where there are several; by default a service's first.
 
     Raises:
@@ -55,6 +57,7 @@ class Question:
     recall: float | None = None
     min_score: float | None = None
     label: str | None = None
+    where: str | None = None
     collection: str | None = None
 
     def __post_init__(self) -> None:
@@ -66,6 +69,15 @@ class Question:
             check_recall(self.recall)
         if self.min_score is not None and not -1 <= self.min_score <= 1:
             raise UsageError(f"the lowest score must be from -1 to 1, not {self.min_score:g}")
+
+        if self.where is not None:
+            Where.parse(self.where)
+
+    @property
+    def filter(self) -> Where | None:
+        """What an image must pass: `where`, and to have the label."""
+        asked = None if self.where is None else Where.parse(self.where)
+        return both(asked, None if self.label is None else with_label(self.label))
 
     def by_vector(self, vector: ArrayLike) -> Question:
         """The same question, by a vector: that of the image that it asks by."""

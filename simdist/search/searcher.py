@@ -12,13 +12,12 @@ from simdist.index.collection import Collection
 from simdist.index.following import Following
 from simdist.index.partition import require_fitted
 from simdist.index.tuning import ProbeChooser
-from simdist.search.partition_searcher import PartitionSearcher
+from simdist.index.where import Where
+from simdist.search.partition_searcher import PartitionSearcher, Wish
 from simdist.search.question import Hit, Question, check_recall
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 from simdist.vectors.checks import shaped
 
-# Buckets looked up in each table: with k-means buckets, recall@10 is about .95 (docs/families.md).
-PROBES = 32
 CACHE_MEMORY = 1 << 30
 MAX_STALENESS = 1.0
 
@@ -80,14 +79,9 @@ class Searcher:
             VectorError, CollectionError: as `search_many`.
         """
         self._follow()
-        # A label is looked for among the most that a search can find.
-        n = question.n if question.label is None else MAX_RESULTS
         vector = asked_vector(self.collection, question)
-        [hits] = self._search_many(
-            np.asarray(vector)[None], n=n, probes=None, recall=question.recall
-        )
-        if question.label is not None:
-            hits = [hit for hit in hits if hit.label == question.label][: question.n]
+        wish = Wish(question.n, None, question.recall, question.filter)
+        [hits] = self._search_many(np.asarray(vector)[None], wish)
         if question.min_score is not None:
             hits = [hit for hit in hits if hit.score >= question.min_score]
         return hits
@@ -99,9 +93,11 @@ class Searcher:
         n: int = DEFAULT_RESULTS,
         probes: int | None = None,
         recall: float | None = None,
+        where: str | None = None,
     ) -> list[Hit]:
         """The n most similar images: `search_many` for one query."""
-        return self.search_many(np.asarray(vector)[None], n=n, probes=probes, recall=recall)[0]
+        queries = np.asarray(vector)[None]
+        return self.search_many(queries, n=n, probes=probes, recall=recall, where=where)[0]
 
     def search_many(
         self,
@@ -110,50 +106,47 @@ class Searcher:
         n: int = DEFAULT_RESULTS,
         probes: int | None = None,
         recall: float | None = None,
+        where: str | None = None,
     ) -> list[list[Hit]]:
         """For each query the n most similar images, the best first; equal scores by their rows.
 
-        Fewer are returned where the buckets that are looked up hold fewer.
+        Fewer are returned only where there are fewer, or where the `probes` hold fewer.
 
         Args:
             vectors: (q, dim) numbers, rows of any length but zero.
             n: 1 to `MAX_RESULTS`.
-            probes: buckets looked up in each table: more find more, and take longer; `PROBES`
-                by default.
+            probes: buckets looked up in each table: more find more, and take longer. By default
+                `PROBES`, or more where these do not hold n images.
             recall: in place of `probes`: as few as find this share of the 10 most similar images,
                 measured by `tuning.tune`; 1 looks up every bucket.
+            where: find only images that pass this filter (`simdist.index.where`).
 
         Raises:
-            UsageError: `n`, `probes` or `recall` is out of range, or both of the last are given.
+            UsageError: `n`, `probes` or `recall` is out of range, or both of the last are given; or
+                the filter is none.
             VectorError: a wrong shape, not finite or of length zero.
             CollectionError: the collection is empty, or gone; or a recall is asked for, and its
                 tables have not been measured or cannot reach it.
         """
         self._follow()
-        return self._search_many(vectors, n=n, probes=probes, recall=recall)
+        passing = None if where is None else Where.parse(where)
+        return self._search_many(vectors, Wish(n, probes, recall, passing))
 
-    def _search_many(
-        self, vectors: ArrayLike, *, n: int, probes: int | None, recall: float | None
-    ) -> list[list[Hit]]:
+    def _search_many(self, vectors: ArrayLike, wish: Wish) -> list[list[Hit]]:
         """`search_many` in the collection that the name has led to."""
-        if not 1 <= n <= MAX_RESULTS:
+        if not 1 <= wish.n <= MAX_RESULTS:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
-        _check_effort(probes, recall)
-        probes = probes or PROBES
+        _check_effort(wish.probes, wish.recall)
         queries = shaped(vectors, dim=self.collection.dim)
         if not len(queries):
             return []
         if len(self.collection.partitions) == 1 == len(self._partitions):
-            return self._partitions[0].search(queries, n=n, probes=probes, recall=recall)
-        parts = [
-            part.search(queries, n=n, probes=probes, recall=recall)
-            for part in self._partitions
-            if part.is_fitted()
-        ]
+            return self._partitions[0].search(queries, wish)
+        parts = [part.search(queries, wish) for part in self._partitions if part.is_fitted()]
         if not parts:
             require_fitted(self.collection.partitions)
             return [[] for _ in queries]
-        return [best_of(found, n) for found in zip(*parts, strict=True)]
+        return [best_of(found, wish.n) for found in zip(*parts, strict=True)]
 
     @property
     def rows_read(self) -> int:

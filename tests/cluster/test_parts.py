@@ -151,9 +151,14 @@ def test_nothing_is_found_in_a_part_without_images(redis: Server) -> None:
         store, "one", model="m", model_id="m", dim=8, partitions=PARTITIONS
     )
     vector = np.ones(8, np.float32)
-    parts = [Searcher(made, partitions=[number]) for number in range(PARTITIONS)]
+    parts = [Searcher(made, partitions=partial(only, number)) for number in range(PARTITIONS)]
     with pytest.raises(CollectionError, match="empty"):
         parts[0].search(vector)
     made.add(vector[None], [ImageRef("here:one", "f", 1, None)])
     assert sorted(len(part.search(vector)) for part in parts) == [0, 0, 0, 0, 1]
-    assert Searcher(made, partitions=[]).search(vector) == []
+    assert Searcher(made, partitions=lambda _: []).search(vector) == []
+
+
+def only(number: int, partitions: int) -> range:
+    """One of so many partitions."""
+    return range(partitions)[number : number + 1]

@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from simdist.index.where import MAX_FILTER
 from simdist.search.question import WAYS, Question
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 
@@ -68,8 +69,12 @@ class SearchOptions(Model):
         "tuned.",
     )
     min_score: _Score | None = Field(None, description="Leave out what is less similar.")
-    label: Label = Field(
-        None, description=f"Only this label, among the {MAX_RESULTS:,} most similar images."
+    label: Label = Field(None, description="Only images with this label.")
+    where: str | None = Field(
+        None,
+        max_length=MAX_FILTER,
+        description="Only images that pass this filter (docs/filters.md).",
+        examples=['label = "cat" and price < 20'],
     )
     collection: Collection = None
 

@@ -1,0 +1,107 @@
+"""The rows of a partition that pass a filter, as a searcher needs them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.index.partition import Partition
+from simdist.index.where import Where
+from simdist.search.cache import BucketCache
+from simdist.search.columns import Columns
+from simdist.vectors.codec import Codec
+
+if TYPE_CHECKING:
+    from simdist.search.page_loops import Pages
+
+# So few rows are all scored: it takes no longer than to look for them in many buckets.
+FEW = 16_384
+# Filters whose rows are kept, those that were used last.
+_KEPT = 64
+# Rows that one round trip reads.
+_ROWS = 512
+
+
+class Passing:
+    """The rows that pass one filter.
+
+    Attributes:
+        count: how many; 0 for none.
+        excluded: (n,) uint8, a bit for each row that does not, or is deleted.
+        known: how many rows were looked at: later ones may pass, too.
+    """
+
+    def __init__(self, where: Where) -> None:
+        self._where = where
+        self._moment: bytes | None = None
+        self._holds = np.zeros(0, np.bool_)
+        self._rows = np.zeros(0, np.uint32)
+        self._packed: list[NDArray[np.uint8]] = []
+        self._pages: Pages | None = None
+        self.known = self.count = 0
+        self.excluded = np.zeros(0, np.uint8)
+
+    def renew(self, columns: Columns, partition: Partition, cache: BucketCache) -> bool:
+        """Look at the rows that are new; whether there can be any."""
+        if self._moment == cache.moment:
+            return False
+        end = partition.state().rows
+        if end > self.known:
+            more = columns.passing(self._where.node, self.known, end)
+            self._holds = np.concatenate([self._holds, more])
+            self.known = end
+        self.excluded = cache.excluded(~self._holds)
+        alive = np.unpackbits(~self.excluded, count=self.known, bitorder="little")
+        self.count = int(alive.sum())
+        self._moment = cache.moment
+        return True
+
+    def pages(self, partition: Partition, moment: bytes) -> tuple[Pages, int]:
+        """All rows that pass, with their vectors, as one chain of pages; and how many."""
+        from simdist.search.kept import rows_as_pages
+
+        alive = np.unpackbits(~self.excluded, count=self.known, bitorder="little")
+        rows = np.flatnonzero(alive).astype(np.uint32)
+        first = self._rows[-1] + 1 if len(self._rows) else 0
+        new = rows[rows >= first]
+        if len(new) or self._pages is None:
+            kept = [self._packed[0]] if self._packed else []
+            for start in range(0, len(new), _ROWS):
+                some = new[start : start + _ROWS]
+                kept.append(_vectors(partition, some, moment))
+            packed = np.concatenate(kept) if kept else _none(partition.codec)
+            self._rows, self._packed = np.concatenate([self._rows, new]), [packed]
+            self._pages = rows_as_pages(self._rows, packed, partition.codec)
+        return self._pages, len(self._rows)
+
+
+class Filters:
+    """What is known of one partition's rows, for filters."""
+
+    def __init__(self, partition: Partition) -> None:
+        self._partition = partition
+        self._columns = Columns(partition)
+        self._kept: dict[str, Passing] = {}
+
+    def passing(self, where: Where, cache: BucketCache) -> Passing:
+        """The rows that pass a filter, as of what the cache has read last."""
+        found = self._kept.pop(where.text, None) or Passing(where)
+        # The one that was used last is the last.
+        self._kept[where.text] = found
+        if len(self._kept) > _KEPT:
+            del self._kept[next(iter(self._kept))]
+        found.renew(self._columns, self._partition, cache)
+        return found
+
+
+def _vectors(partition: Partition, rows: NDArray[np.uint32], moment: bytes) -> NDArray[np.uint8]:
+    """(n, width) stored vectors; zeros, which are like nothing, for what is deleted by now."""
+    gone = np.zeros(partition.codec.width, np.uint8)
+    found = partition.rows(rows, moment=moment)
+    return np.stack([gone if pair is None else pair[0] for pair in found])
+
+
+def _none(codec: Codec) -> NDArray[np.uint8]:
+    return np.zeros((0, codec.width), np.uint8)
