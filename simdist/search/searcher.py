@@ -83,9 +83,7 @@ class Searcher:
         # A label is looked for among the most that a search can find.
         n = question.n if question.label is None else MAX_RESULTS
         vector = asked_vector(self.collection, question)
-        [hits] = self._search_many(
-            np.asarray(vector)[None], n=n, probes=None, recall=question.recall
-        )
+        hits = self.search(vector, n=n, recall=question.recall)
         if question.label is not None:
             hits = [hit for hit in hits if hit.label == question.label][: question.n]
         if question.min_score is not None:
@@ -130,12 +128,6 @@ class Searcher:
                 tables have not been measured or cannot reach it.
         """
         self._follow()
-        return self._search_many(vectors, n=n, probes=probes, recall=recall)
-
-    def _search_many(
-        self, vectors: ArrayLike, *, n: int, probes: int | None, recall: float | None
-    ) -> list[list[Hit]]:
-        """`search_many` in the collection that the name has led to."""
         if not 1 <= n <= MAX_RESULTS:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
         _check_effort(probes, recall)
