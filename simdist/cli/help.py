@@ -73,6 +73,14 @@ EXAMPLES = {
         "simdist images delete photos/a.jpg",
         "simdist images delete --prefix s3://bucket/old/ --yes",
     ),
+    "export": (
+        "simdist export shop-backup --collection shop",
+        "simdist export s3://bucket/backups/shop --collection shop",
+    ),
+    "import": (
+        "simdist import shop-backup --collection shop-2",
+        "simdist import vectors.npy --uris uris.txt --model clip-vit-b-32 --collection clip",
+    ),
     "check": ("simdist check --collection shop", "simdist check --collection shop --repair"),
     "tune": ("simdist tune --collection shop --plot recall.png",),
     "rehash": ("simdist rehash --collection shop", "simdist rehash --family hyperplanes --size 12"),
