@@ -59,6 +59,7 @@ EXAMPLES = {
         "simdist collections alias live shop-2",
         "simdist collections alias live --remove",
     ),
+    "collections copy": ("simdist collections copy shop shop-trial",),
     "collections drop": ("simdist collections drop shop-1 --yes",),
     "images list": (
         "simdist images list --collection shop -n 20",
