@@ -102,14 +102,7 @@ class LSHash:
             UsageError: JSON cannot hold the extra data.
         """
         [vector] = checked(np.atleast_2d(input_point), dim=self._collection.dim)
-        metadata = {} if extra_data is None else {"extra": extra_data}
-        try:
-            content = vector.tobytes() + json.dumps(metadata, sort_keys=True).encode()
-        except (TypeError, ValueError) as error:
-            raise UsageError(f"extra data must be JSON: {error}") from error
-        uri = f"lshash:{hashlib.sha256(content).hexdigest()}"
-        ref = ImageRef(uri, "", vector.nbytes, None, metadata=metadata)
-        self._collection.add(vector[None], [ref])
+        self._collection.add(vector[None], [point_ref(vector, extra_data)])
 
     def query(
         self,
@@ -196,6 +189,21 @@ class LSHash:
                 "choose another name"
             )
         return family
+
+
+def point_ref(vector: NDArray[np.float32], extra: Any) -> ImageRef:
+    """A point and what belongs to it, by a name that follows from both.
+
+    Raises:
+        UsageError: JSON cannot hold what belongs to it.
+    """
+    metadata = {} if extra is None else {"extra": extra}
+    try:
+        content = vector.tobytes() + json.dumps(metadata, sort_keys=True).encode()
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"extra data must be JSON: {error}") from error
+    uri = f"lshash:{hashlib.sha256(content).hexdigest()}"
+    return ImageRef(uri, "", vector.nbytes, None, metadata=metadata)
 
 
 def _connected(storage_config: Mapping[str, Mapping[str, Any]]) -> closing[Store]:

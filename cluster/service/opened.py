@@ -42,12 +42,12 @@ class Opened:
                 searcher.search(np.ones(searcher.collection.dim, np.float32), n=1)
 
     def collection(self, name: str | None) -> Collection:
-        """A collection that is served, as it was last searched; by default the first.
+        """A collection that is served, as it was last seen; by default the first.
 
         Raises:
             UnknownCollectionError: that one is not.
         """
-        return self.searcher(name).collection
+        return self._follower(name).last
 
     def now(self, name: str | None) -> Collection:
         """A collection that is served, wherever its name leads by now; a round trip at times.
@@ -55,16 +55,10 @@ class Opened:
         Raises:
             UnknownCollectionError: as `collection`.
         """
-        name = self._served(name)
-        following = self._following.get(name)
-        if following is None:
-            opened = Collection.open(self._store, name)
-            following = Following(opened, max_staleness=self._config.max_staleness)
-            self._following[name] = following
         try:
-            return following.now()
+            return self._follower(name).now()
         except CollectionError:
-            self._following.pop(name, None)
+            self._following.pop(self._served(name), None)
             raise
 
     def searcher(self, name: str | None) -> Searcher:
@@ -83,10 +77,19 @@ class Opened:
             )
         return self._searchers[name]
 
-    def forget(self, searcher: Searcher) -> None:
+    def forget(self, collection: Collection) -> None:
         """Open a collection anew for the next request: perhaps it was dropped and made again."""
-        self._searchers.pop(searcher.collection.name, None)
-        self._following.pop(searcher.collection.name, None)
+        self._searchers.pop(collection.name, None)
+        self._following.pop(collection.name, None)
+
+    def _follower(self, name: str | None) -> Following:
+        name = self._served(name)
+        following = self._following.get(name)
+        if following is None:
+            opened = Collection.open(self._store, name)
+            following = Following(opened, max_staleness=self._config.max_staleness)
+            self._following[name] = following
+        return following
 
     def _served(self, name: str | None) -> str:
         config = self._config

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
 
     from cluster.service.metrics import ServiceMetrics
+    from simdist.index.collection import Collection
     from simdist.search.searcher import Searcher
 
     Waiting = tuple[Question, Future[list[Hit]]]
@@ -40,7 +41,7 @@ class Searching:
     def __init__(
         self,
         searcher: Callable[[str | None], Searcher],
-        forget: Callable[[Searcher], None],
+        forget: Callable[[Collection], None],
         metrics: ServiceMetrics,
     ) -> None:
         """A thread that has nothing to do yet.
@@ -136,7 +137,7 @@ class Searching:
             except UnknownImageError:
                 raise
             except CollectionError:
-                self._forget(searcher)
+                self._forget(searcher.collection)
                 raise
         except Exception as error:
             return error

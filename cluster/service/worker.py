@@ -252,7 +252,7 @@ class QueryWorker:
         return await self._in(self._reading, lambda: self._opened.now(name))
 
     def collection(self, name: str | None) -> Collection:
-        """A collection that is served, as it was last searched.
+        """A collection that is served, as it was last seen.
 
         Raises:
             UnknownCollectionError: that one is not.
@@ -261,8 +261,7 @@ class QueryWorker:
 
     async def _by_vector(self, question: Question) -> Question:
         """The same question by a vector, as others are sent it."""
-        searcher = self._opened.searcher(question.collection)
-        opened = searcher.collection
+        opened = await self._now(question.collection)
         try:
             vector: Any = question.vector
             if vector is None:
@@ -272,7 +271,7 @@ class QueryWorker:
         except UnknownImageError:
             raise
         except CollectionError:
-            self._opened.forget(searcher)
+            self._opened.forget(opened)
             raise
 
     async def _embed(self, data: bytes, opened: Collection) -> tuple[NDArray[np.float32], Pixels]:

@@ -17,7 +17,7 @@ from simdist.settings import Settings
 collections = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List, rename and drop collections, or give them aliases.",
+    help="List, rename, copy and drop collections, or give them aliases.",
 )
 
 Named = Annotated[str, typer.Argument(metavar="COLLECTION", help="A collection, or an alias.")]
@@ -107,6 +107,26 @@ def alias(
             typer.echo(f"{name} is no alias any more")
         else:
             typer.echo(f"{name} leads to {names.set_alias(store, name, collection)}")
+
+
+@collections.command(cls=Command)
+def copy(
+    source: Named,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What the copy is to be called.")],
+    *,
+    redis: options.RedisUrl = None,
+) -> None:
+    """Copy a collection, as it is at one moment, while it is used.
+
+    Nobody sees the copy before it is whole. Failures and decisions are not copied. After an
+    interruption, run the same command again to go on, or drop the copy.
+    """
+    from simdist.index.copying import copy as run
+    from simdist.store import open_store
+
+    with open_store(Settings.resolve(redis_url=redis)) as store, Monitor() as monitor:
+        images = len(run(store, source, name, on_progress=monitor.count))
+    typer.echo(f"{images:,} images of {source} copied: {name}")
 
 
 @collections.command(cls=Command)

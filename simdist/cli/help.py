@@ -59,6 +59,7 @@ EXAMPLES = {
         "simdist collections alias live shop-2",
         "simdist collections alias live --remove",
     ),
+    "collections copy": ("simdist collections copy shop shop-trial",),
     "collections drop": ("simdist collections drop shop-1 --yes",),
     "images list": (
         "simdist images list --collection shop -n 20",
@@ -72,6 +73,14 @@ EXAMPLES = {
     "images delete": (
         "simdist images delete photos/a.jpg",
         "simdist images delete --prefix s3://bucket/old/ --yes",
+    ),
+    "export": (
+        "simdist export shop-backup --collection shop",
+        "simdist export s3://bucket/backups/shop --collection shop",
+    ),
+    "import": (
+        "simdist import shop-backup --collection shop-2",
+        "simdist import vectors.npy --uris uris.txt --model clip-vit-b-32 --collection clip",
     ),
     "check": ("simdist check --collection shop", "simdist check --collection shop --repair"),
     "tune": ("simdist tune --collection shop --plot recall.png",),

@@ -29,6 +29,7 @@ from simdist.cli.search import search
 from simdist.cli.serve import serve
 from simdist.cli.status import status
 from simdist.cli.train import train
+from simdist.cli.transfer import export, import_
 from simdist.cli.tune import tune
 from simdist.errors import SimdistError
 
@@ -53,6 +54,8 @@ app.command(cls=Command)(failures)
 app.command(cls=Command)(status)
 app.add_typer(collections, name="collections")
 app.add_typer(images, name="images")
+app.command(cls=Command)(export)
+app.command("import", cls=Command)(import_)
 app.command(cls=Command)(check)
 app.command(cls=Command)(tune)
 app.command(cls=Command)(rehash)

@@ -41,6 +41,10 @@ class Entry:
     uri_bits: int
     version: int = layout.VERSION
 
+    def measures(self) -> dict[str, int]:
+        """What must be known to find all of its keys, once it is gone itself."""
+        return {"partitions": self.partitions, "uri_bits": self.uri_bits, "dim": self.dim}
+
 
 def find(store: Store, name: str) -> tuple[str, Entry]:
     """The home and the entry of a collection.

@@ -47,6 +47,9 @@ def begun(store: Store, name: str) -> list[str]:
 
 
 def _begin(store: Store, name: str, names: Names) -> tuple[Change, str]:
+    if names.home(name) is None and (copies := names.copies(name)):
+        # One that was never finished.
+        return begin(copies[0], names.work()[copies[0]] | {"doing": "drop"}), copies[0]
     home = required(names, name)
     if names.is_alias(name):
         raise CollectionError(
@@ -57,13 +60,7 @@ def _begin(store: Store, name: str, names: Names) -> tuple[Change, str]:
             f"the alias {aliases[0]!r} leads to {name!r}: remove it, or let it lead elsewhere"
         )
     _, entry = catalogue.find(store, name)
-    work = {
-        "doing": "drop",
-        "name": name,
-        "partitions": entry.partitions,
-        "uri_bits": entry.uri_bits,
-        "dim": entry.dim,
-    }
+    work = {"doing": "drop", "name": name} | entry.measures()
     return {**begin(home, work), name: names.left(name, home)}, home
 
 

@@ -46,6 +46,10 @@ class History:
         """What is known by now."""
         return Seen(self.born, self._moment)
 
+    def remember(self, moment: bytes) -> None:
+        """Take a moment for seen that another process has, of the same partition."""
+        self._moment = moment
+
     def at(self, moment: bytes) -> Seen:
         """The partition's mark with a moment that somebody else has seen."""
         return replace(self.seen, moment=moment)

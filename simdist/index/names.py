@@ -93,6 +93,11 @@ class Names:
                     raise damaged(layout.NAMES, f"{name} is not JSON") from error
         return found
 
+    def copies(self, name: str) -> list[str]:
+        """The homes of copies that are to be called so, and are not finished."""
+        work = self.work().items()
+        return [home for home, one in work if one["doing"] == "copy" and one["name"] == name]
+
     def left(self, name: str, without: str) -> str:
         """What a name leads to once it no longer does to the home `without`."""
         taken = any(to == _OWN + name and other != name for other, to in self.leads.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from threading import Thread, current_thread, main_thread
 from typing import ParamSpec, TypeVar
@@ -27,6 +27,14 @@ def in_background(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Fu
 
     Thread(target=run, name="simdist-request", daemon=True).start()
     return future
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items: while one is used, the next is made in the background."""
+    coming = in_background(next, items, None)
+    while (item := coming.result()) is not None:
+        coming = in_background(next, items, None)
+        yield item
 
 
 def interruptibly(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -11,7 +11,6 @@ import json
 import os
 import posixpath
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain, islice
@@ -22,7 +21,7 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import OutputError, SourceError
+from simdist.errors import SourceError
 from simdist.settings import SORTED
 from simdist.sources import (
     Access,
@@ -30,10 +29,10 @@ from simdist.sources import (
     file_uri,
     local_path,
     objects,
-    uri_path,
 )
 from simdist.sources.files import find, open_file
 from simdist.sources.object_listing import PAGE, list_objects
+from simdist.sources.output import OutputFolder
 from simdist.sources.parquet import batches, open_parquet
 from simdist.sources.reference import Found, ListingFailure
 from simdist.sources.saved_rows import SavedRow, saved_rows, usual_length
@@ -71,8 +70,7 @@ class SavedBatch:
 class SavedEmbeddings:
     """A folder, or a prefix in an object store, that embeddings of one model are written to."""
 
-    uri: str
-    access: Access
+    folder: OutputFolder
     model_id: str
 
     @classmethod
@@ -83,12 +81,9 @@ class SavedEmbeddings:
             OutputError: it cannot be written to.
             UsageError: files cannot be written to such a location.
         """
-        uri = location if "://" in location else file_uri(local_path(location))
-        saved = cls(uri.rstrip("/"), access, model_id)
-        name = f"embeddings-{uuid4().hex}.tmp"
-        saved._put(name, b"")
-        saved._remove(name)
-        return saved
+        folder = OutputFolder.of(location, access)
+        folder.check()
+        return cls(folder, model_id)
 
     def write(self, refs: Sequence[ImageRef], vectors: NDArray[np.float32]) -> None:
         """Write one file of (n, dim) float32 vectors; whoever reads sees all of it or nothing.
@@ -107,37 +102,7 @@ class SavedEmbeddings:
             # Floats that are nearly random: compressing them costs time and gains nothing.
             compression=dict.fromkeys(("uri", *_OPTIONAL), "zstd"),
         )
-        self._put(f"embeddings-{made}{_SUFFIX}", buffer.getvalue())
-
-    def _put(self, name: str, data: bytes) -> None:
-        with self._writing():
-            if objects.is_object(self.uri):
-                objects.write_object(f"{self.uri}/{name}", self.access, data)
-                return
-            path = uri_path(self.uri) / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_suffix(".part")
-            part.write_bytes(data)
-            part.replace(path)
-
-    def _remove(self, name: str) -> None:
-        with self._writing():
-            if objects.is_object(self.uri):
-                objects.delete_object(f"{self.uri}/{name}", self.access)
-            else:
-                (uri_path(self.uri) / name).unlink()
-
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Raise what goes wrong as an `OutputError`."""
-        try:
-            yield
-        except SourceError as error:
-            raise OutputError(str(error), remedy=error.remedy, about=error.about) from error
-        except OSError as error:
-            raise OutputError(
-                f"cannot write embeddings into {uri_path(self.uri)}: {error.strerror}"
-            ) from error
+        self.folder.put(f"embeddings-{made}{_SUFFIX}", buffer.getvalue())
 
 
 def is_saved(location: str, access: Access) -> bool:

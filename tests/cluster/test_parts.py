@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -144,6 +144,11 @@ def test_a_collection_of_fewer_partitions_is_refused(redis: Server, cli: Command
     assert "at most 5 parts" in cli.fail(*words, code=2)
 
 
+def only(number: int) -> Callable[[int], Sequence[int]]:
+    """Of all partitions the one of a number."""
+    return lambda _count: [number]
+
+
 def test_nothing_is_found_in_a_part_without_images(redis: Server) -> None:
     """A collection of one image in five partitions: four of them are empty."""
     store = connect(redis.url)
@@ -151,14 +156,9 @@ def test_nothing_is_found_in_a_part_without_images(redis: Server) -> None:
         store, "one", model="m", model_id="m", dim=8, partitions=PARTITIONS
     )
     vector = np.ones(8, np.float32)
-    parts = [Searcher(made, partitions=partial(only, number)) for number in range(PARTITIONS)]
+    parts = [Searcher(made, partitions=only(number)) for number in range(PARTITIONS)]
     with pytest.raises(CollectionError, match="empty"):
         parts[0].search(vector)
     made.add(vector[None], [ImageRef("here:one", "f", 1, None)])
     assert sorted(len(part.search(vector)) for part in parts) == [0, 0, 0, 0, 1]
-    assert Searcher(made, partitions=lambda _: []).search(vector) == []
-
-
-def only(number: int, partitions: int) -> range:
-    """One of so many partitions."""
-    return range(partitions)[number : number + 1]
+    assert Searcher(made, partitions=lambda _count: []).search(vector) == []

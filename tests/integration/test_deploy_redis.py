@@ -10,7 +10,9 @@ import pytest
 import redis
 
 from simdist.errors import StoreError
+from simdist.index.amending import Amendment, amend
 from simdist.index.collection import Collection
+from simdist.index.copying import copy
 from simdist.index.dropping import drop
 from simdist.index.inventory import describe_all
 from simdist.index.names import remove_alias, rename, set_alias
@@ -97,6 +99,9 @@ def use(store: Store, *, replicas: int) -> None:
     set_alias(store, "live", "new")
     remove_alias(store, "live")
     drop(store, "new")
+    amend(collection, [refs[6].uri], Amendment("new"))
+    assert len(copy(store, "test", "copy")) == 599
+    drop(store, "copy")
     store.call("PING")  # as a service's /readyz does
 
 

@@ -7,6 +7,7 @@ import threading
 from contextlib import closing
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -18,8 +19,10 @@ from simdist.errors import (
     StoreError,
     UsageError,
 )
-from simdist.index import catalogue, dropping
+from simdist.index import blocks, catalogue, dropping
+from simdist.index.amending import Amendment, amend
 from simdist.index.collection import Collection
+from simdist.index.copying import copy
 from simdist.index.names import Names, remove_alias, rename, set_alias
 from simdist.index.rehash import rehash
 from simdist.ingest.failures import Failure, keep
@@ -218,6 +221,20 @@ def test_nothing_is_left_of_a_dropped_collection(store: Store) -> None:
     assert made(store, "test", count=3).count() == 3
 
 
+def dying(patch: pytest.MonkeyPatch, survived: int) -> None:
+    """Let the process die once more than so many commands are sent."""
+    left = iter(range(survived))
+    for name in ("call", "call_many", "run"):
+        method = getattr(Store, name)
+
+        def call(*rest: Any, method: Any = method, **options: Any) -> Any:
+            if next(left, None) is None:
+                raise Killed
+            return method(*rest, **options)
+
+        patch.setattr(Store, name, call)
+
+
 @pytest.mark.slow
 def test_a_drop_that_is_killed_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """At any command."""
@@ -225,22 +242,9 @@ def test_a_drop_that_is_killed_goes_on(store: Store, monkeypatch: pytest.MonkeyP
     for survived in range(1000):
         empty(store)
         full(store)
-        calls = iter(range(survived))
-
-        def count(method: Any, *rest: Any, calls: Any = calls, **options: Any) -> Any:
-            if next(calls, None) is None:
-                raise Killed
-            return method(*rest, **options)
-
         try:
             with monkeypatch.context() as patch:
-                for name in ("call", "call_many", "run"):
-                    method = getattr(Store, name)
-
-                    def patched(*rest: Any, method: Any = method, **options: Any) -> Any:
-                        return count(method, *rest, **options)
-
-                    patch.setattr(Store, name, patched)
+                dying(patch, survived)
                 dropping.drop(store, "test")
         except Killed:
             if catalogue.names(store):
@@ -255,6 +259,68 @@ def test_a_drop_that_is_killed_goes_on(store: Store, monkeypatch: pytest.MonkeyP
                 left -= set(keys(store, other.partitions[0].keys.pattern()))
                 left -= {layout.COLLECTIONS.encode()}
             assert left == set()
+        else:
+            assert survived > 20
+            return
+    raise AssertionError("it never ends")
+
+
+@on_every_server
+def test_a_copy_is_another_collection(store: Store) -> None:
+    collection = full(store)
+    set_alias(store, "live", "test")
+    made_copy = copy(store, "live", "copy")
+    assert contents(made_copy) == contents(collection)
+    data = vectors(300)
+    hits = [Searcher(one).search_many(data[:20], n=30) for one in (collection, made_copy)]
+    assert hits[0] == hits[1]
+    made_copy.delete([ref(1).uri])
+    assert ref(1).uri in collection
+    with pytest.raises(CollectionError, match="already"):
+        copy(store, "test", "copy")
+    with pytest.raises(MissingCollectionError):
+        copy(store, "none", "x")
+    remove_alias(store, "live")
+    for name in ("copy", "test"):
+        dropping.drop(store, name)
+    assert keys(store, "*") == []
+
+
+@pytest.mark.slow
+def test_a_copy_that_is_killed_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At any third command; what changes in between is as it is in the end. Or it is dropped."""
+    monkeypatch.setattr(blocks, "_BLOCKS", 1)
+    for survived in range(0, 1000, 3):
+        empty(store)
+        collection = full(store)
+        try:
+            with monkeypatch.context() as patch:
+                dying(patch, survived)
+                copy(store, "test", "copy")
+        except Killed:
+            begun = Names.read(store).copies("copy")
+            if begun and survived % 2:
+                dropping.drop(store, "copy")
+                dropping.drop(store, "test")
+                assert keys(store, "*") == []
+                continue
+            if "copy" not in catalogue.names(store):
+                collection.delete([ref(i).uri for i in range(0, 300, 9)])
+                collection.add(-vectors(13)[12:], [ref(12, version=9)])
+                collection.add(vectors(301)[300:], [ref(300)])
+                amend(collection, [ref(13).uri], Amendment("new"))
+                copy(store, "test", "copy")
+            made_copy = Collection.open(store, "copy")
+            assert contents(made_copy) == contents(collection)
+            for uri in (ref(12).uri, ref(13).uri):
+                one, other = collection.get(uri), made_copy.get(uri)
+                assert one is not None
+                assert other is not None
+                assert one.label == other.label
+                assert np.array_equal(one.vector, other.vector)
+            dropping.drop(store, "copy")
+            dropping.drop(store, "test")
+            assert keys(store, "*") == []
         else:
             assert survived > 20
             return
@@ -307,7 +373,9 @@ CHANGES = st.lists(
         st.tuples(st.just("make"), st.sampled_from(NAMES), st.integers(0, 9)),
         st.tuples(st.just("delete"), st.sampled_from(NAMES), st.integers(0, 9)),
         st.tuples(
-            st.sampled_from(["rename", "alias"]), st.sampled_from(NAMES), st.sampled_from(NAMES)
+            st.sampled_from(["rename", "alias", "copy"]),
+            st.sampled_from(NAMES),
+            st.sampled_from(NAMES),
         ),
         st.tuples(st.sampled_from(["drop", "remove"]), st.sampled_from(NAMES), st.none()),
     ),
@@ -348,6 +416,7 @@ class Model:
             "make": True,
             "delete": name in taken,
             "rename": name in self.numbers and (other not in taken or other == name),
+            "copy": name in taken and other not in taken,
             "alias": other in taken and name not in self.numbers,
             "drop": name in self.numbers and name not in self.aliases.values(),
             "remove": name in self.aliases,
@@ -360,6 +429,8 @@ class Model:
             self.numbers.setdefault(real, set()).add(other)
         elif kind == "delete":
             self.numbers[real].discard(other)
+        elif kind == "copy":
+            self.numbers[other] = set(self.numbers[real])
         elif kind == "rename":
             self.numbers[other] = self.numbers.pop(name)
             self.aliases = {a: other if to == name else to for a, to in self.aliases.items()}
@@ -377,6 +448,8 @@ def change(store: Store, kind: str, name: str, other: Any) -> None:
         Collection.open(store, name).delete([ref(other).uri])
     elif kind == "rename":
         rename(store, name, other)
+    elif kind == "copy":
+        copy(store, name, other)
     elif kind == "alias":
         set_alias(store, name, other)
     elif kind == "drop":

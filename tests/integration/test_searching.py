@@ -39,7 +39,7 @@ def searcher(store: Store) -> Counting:
 
 
 def ask(
-    searcher: Searcher, questions: Sequence[Question], forgotten: list[Searcher] | None = None
+    searcher: Searcher, questions: Sequence[Question], forgotten: list[Collection] | None = None
 ) -> list[list[Hit] | BaseException]:
     """Ask all at once."""
 
@@ -88,7 +88,7 @@ def test_a_bad_question_spoils_no_other(searcher: Counting) -> None:
         Question(uri="urn:nowhere"),
         Question(vector=QUERIES[0], collection="other"),
     ]
-    forgotten: list[Searcher] = []
+    forgotten: list[Collection] = []
     found = ask(searcher, [good[0], bad[0], good[1], *bad[1:], good[2]], forgotten)
     assert [found[0], found[2], found[6]] == [searcher.ask(question) for question in good]
     kinds = [VectorError, VectorError, UnknownImageError, UnknownCollectionError]
@@ -99,11 +99,11 @@ def test_a_bad_question_spoils_no_other(searcher: Counting) -> None:
 def test_a_collection_that_is_gone_is_opened_anew(searcher: Counting, store: Store) -> None:
     for key in keys(store, "*"):
         store.call("DEL", key)
-    forgotten: list[Searcher] = []
+    forgotten: list[Collection] = []
     question = Question(vector=QUERIES[0])
     found = ask(searcher, [question], forgotten)
     assert isinstance(found[0], SimdistError)
-    assert forgotten == [searcher]
+    assert forgotten == [searcher.collection]
 
 
 def test_who_no_longer_waits_is_left_out(searcher: Counting) -> None:

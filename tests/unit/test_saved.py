@@ -190,7 +190,7 @@ def test_a_damaged_file(tmp_path: Path) -> None:
 
 def test_places_that_cannot_be_written_to(tmp_path: Path, s3: ObjectStore) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match="cannot write embeddings into"):
+    with pytest.raises(OutputError, match="cannot write into"):
         SavedEmbeddings.create(str(tmp_path / "file"), access=Access(), model_id="net-1")
     with pytest.raises(OutputError, match="there is no bucket s3://missing"):
         SavedEmbeddings.create("s3://missing/a", access=s3.access, model_id="net-1")

@@ -1,0 +1,130 @@
+"""All images of a partition as of one moment, read while others write.
+
+Rows are only ever added, or die. So whoever has read all rows that there are, and then learns how
+many there are by now and which have died, has read what was there at that moment; if there are more
+rows by then, they are read first. Writers commit at most some hundred times a second, and reading
+what one of them has added takes a round trip or two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.errors import StoreError
+from simdist.index.buckets import OutdatedError
+from simdist.index.partition import Partition
+from simdist.store import layout
+
+# Hashes of URIs that one round trip reads, some hundred kilobytes each.
+_HASHES = 8
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some images that lie side by side, as they are stored.
+
+    Attributes:
+        end: all rows before it have been read.
+        rows: (n,) int64.
+        packed: (n, width) uint8, their vectors.
+        records: what else is stored of each.
+        fingerprints: (n, 8) uint8, digests.
+    """
+
+    end: int
+    rows: NDArray[np.int64]
+    packed: NDArray[np.uint8]
+    records: list[bytes]
+    fingerprints: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What a partition was at one moment.
+
+    Attributes:
+        epoch: changes until then.
+        alive: (rows,) bool, which of its rows were images.
+    """
+
+    epoch: int
+    alive: NDArray[np.bool_]
+
+
+class Passage:
+    """Goes through a partition once; what it has yielded holds at `moment`, less what died since.
+
+    Attributes:
+        first: rows before it had been read already.
+        moment: of which all is, once everything has been yielded.
+    """
+
+    def __init__(self, partition: Partition, *, first: int = 0) -> None:
+        """Nothing is read yet.
+
+        Args:
+            first: rows before it have been read already.
+        """
+        self._partition = partition
+        self.first = first
+        self.moment = Moment(0, np.zeros(0, np.bool_))
+
+    def parts(self) -> Iterator[Part]:
+        """All images with rows from `first` on, those that are added meanwhile too.
+
+        Raises:
+            StoreError: Redis has lost changes, or what is stored is damaged.
+            CollectionError: the collection is gone, or was made anew.
+        """
+        partition, start = self._partition, self.first
+        # From now on it is noticed if Redis loses something.
+        partition.history.check()
+        if not partition.is_fitted():
+            return
+        while True:
+            moment, end = self._now()
+            if end <= start:
+                self.moment = moment
+                return
+            # Before the rows: whatever is read has been there.
+            fingerprints = self._fingerprints(end)
+            for rows, packed, records in partition.blocks.packed(start, end):
+                read = int(rows[-1]) + 1 if len(rows) else start
+                yield Part(read, rows, packed, records, fingerprints[rows])
+            start = end
+
+    def _now(self) -> tuple[Moment, int]:
+        """This moment, and how many rows there are."""
+        partition = self._partition
+        while True:
+            partition.history.check()
+            try:
+                reading = partition.read(partition.hashing().generation, {})
+            except OutdatedError:
+                # Other tables have been taken into use.
+                continue
+            alive = np.ones(reading.rows, np.bool_)
+            alive[reading.dead] = False
+            return Moment(layout.epoch_of(reading.moment), alive), reading.rows
+
+    def _fingerprints(self, end: int) -> NDArray[np.uint8]:
+        """(end, 8) digests of fingerprints by rows; zeros where a row is dead."""
+        partition, count = self._partition, 1 << self._partition.uri_bits
+        found = np.zeros((end, layout.FINGERPRINT), np.uint8)
+        for first in range(0, count, _HASHES):
+            hashes = range(first, min(first + _HASHES, count))
+            keys = [partition.keys.uris(number) for number in hashes]
+            answers = partition.store.call_many([("HGETALL", key) for key in keys])
+            packed = b"".join(entry for answer in answers for entry in answer.values())
+            try:
+                entries = np.frombuffer(packed, np.uint8).reshape(-1, 4 + layout.FINGERPRINT)
+            except ValueError as error:
+                raise StoreError(f"{keys[0]} is damaged: an entry has an odd length") from error
+            rows = np.ascontiguousarray(entries[:, :4]).view(layout.ROW_DTYPE).ravel()
+            there = rows < end
+            found[rows[there]] = entries[there, 4:]
+        return found

@@ -1,0 +1,1 @@
+"""Collections as files: export, import, and what other programs have written."""

@@ -1,0 +1,181 @@
+"""A folder that an export has written -> a collection, bit by bit the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from simdist.errors import CollectionError, SourceError
+from simdist.hashing import load_family
+from simdist.index.batch import Batch
+from simdist.index.collection import Collection
+from simdist.index.commit import commit_batch
+from simdist.index.growth import fit_first
+from simdist.index.images import Added, Version
+from simdist.index.partition import Partition
+from simdist.sources.background import ahead
+from simdist.sources.files import open_file
+from simdist.sources.output import OutputFolder
+from simdist.sources.parquet import open_parquet
+from simdist.store import Store, layout
+from simdist.transfer.columns import as_records
+from simdist.transfer.exporting import Piece, family_name
+from simdist.transfer.manifest import Manifest
+from simdist.vectors.codec import INVERSE_LENGTH, alive
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+# Rows that are decoded, and sorted by their buckets, together.
+_ROWS = 1 << 14
+_COLUMNS = ("uri", "label", "metadata", "place", "print", "fingerprint", "scale", "values")
+_MOST_FAMILY = 1 << 30
+
+OnProgress = Callable[[str, int, int], None]
+
+
+def import_export(
+    folder: OutputFolder,
+    *,
+    store: Store,
+    name: str,
+    on_progress: OnProgress = lambda _doing, _done, _total: None,
+) -> Added:
+    """Index what an export holds: into a new collection, or beside what is there already.
+
+    An image that is there with the same content stays as it is. Begun again after an error, it goes
+    on where it stopped.
+
+    Raises:
+        SourceError: the folder cannot be read, or is no whole export.
+        CollectionError: a collection of that name is of another model, or stores vectors otherwise.
+        StoreError: the store was lost.
+    """
+    manifest = Manifest.read(folder)
+    if not manifest.whole:
+        raise SourceError(f"the export in {folder.uri} is not whole: export again to finish it")
+    collection = Collection.create(
+        store,
+        name,
+        model=manifest.model,
+        model_id=manifest.model_id,
+        dim=manifest.dim,
+        dtype=manifest.dtype,
+        expect=manifest.expect,
+        partitions=len(manifest.partitions),
+    )
+    collection.require_model(manifest.model_id)
+    dtype = collection.partitions[0].codec.dtype.name
+    if (collection.dim, dtype) != (manifest.dim, manifest.dtype):
+        raise CollectionError(
+            f"the collection {name!r} stores {collection.dim:,} values of {dtype}, the export "
+            f"{manifest.dim:,} of {manifest.dtype}: import it into another collection"
+        )
+    _fit(collection, manifest, folder)
+    was_there = collection.count() > 0
+    added, done = Added(0, 0, 0), 0
+    # A BLAS with more threads spins between its calls: with two, writing takes twice as long.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for batch in ahead(_batches(folder, manifest)):
+            added += _add(collection, batch, check=was_there)
+            done += len(batch.records)
+            on_progress("importing", done, manifest.images)
+            collection.settle()
+    return added
+
+
+def _fit(collection: Collection, manifest: Manifest, folder: OutputFolder) -> None:
+    """Take the hash tables of the export, where there are none yet."""
+    if len(collection.partitions) != len(manifest.partitions):
+        return
+    for partition, exported in zip(collection.partitions, manifest.partitions, strict=True):
+        if exported.fitted and not partition.is_fitted():
+            data = folder.read(family_name(partition.number), limit=_MOST_FAMILY)
+            family = load_family(data, dim=collection.dim)
+            partition.fit(family, images=exported.fitted)
+
+
+def _batches(folder: OutputFolder, manifest: Manifest) -> Iterator[Batch]:
+    import pyarrow as pa
+
+    pieces = [piece for piece in map(Piece.named, folder.names()) if piece]
+    for piece in pieces:
+        found = folder.found(piece.name)
+        with open_file(found, folder.access) as file:
+            table = open_parquet(found.uri, file)
+            if missing := set(_COLUMNS) - set(table.schema_arrow.names):
+                raise SourceError(f"{found.uri} has no column {min(missing)!r}")
+            try:
+                for rows in table.iter_batches(batch_size=_ROWS, columns=list(_COLUMNS)):
+                    yield _batch(rows, found.uri, manifest)
+            except (pa.ArrowException, OSError) as error:
+                raise SourceError(f"{found.uri} is damaged: export again") from error
+
+
+def _batch(rows: pa.RecordBatch, uri: str, manifest: Manifest) -> Batch:
+    """A batch of rows as it is stored."""
+    columns = {name: rows.column(name) for name in _COLUMNS}
+    width = manifest.dim * np.dtype(manifest.dtype).itemsize
+    packed = np.empty((len(rows), INVERSE_LENGTH + width), np.uint8)
+    try:
+        scales = columns["scale"].to_numpy().astype("<f4")
+        packed[:, :INVERSE_LENGTH] = scales[:, None].view(np.uint8)
+        packed[:, INVERSE_LENGTH:] = _fixed(columns["values"], width)
+        fingerprints = _fixed(columns["fingerprint"], layout.FINGERPRINT)
+        records, uris = as_records(columns)
+    except (ValueError, SourceError) as error:
+        raise SourceError(f"{uri} is damaged: {error}") from error
+    if not alive(packed).all():
+        raise SourceError(f"{uri} is damaged: a vector has no length")
+    names = b"".join(
+        [hashlib.blake2b(one).digest()[: layout.PREFIX + layout.FIELD] for one in uris]
+    )
+    digests = np.frombuffer(names, np.uint8).reshape(len(uris), -1)
+    return Batch(packed, np.hstack([digests, fingerprints]), records)
+
+
+def _fixed(column: pa.Array, width: int) -> NDArray[np.uint8]:
+    """A column of so many bytes each -> (n, width)."""
+    if column.type.byte_width != width or column.null_count:
+        raise ValueError(f"a value has not {width:,} bytes")
+    data = np.frombuffer(column.buffers()[1], np.uint8)
+    return data[column.offset * width : (column.offset + len(column)) * width].reshape(-1, width)
+
+
+def _add(collection: Collection, batch: Batch, *, check: bool) -> Added:
+    results = b""
+    for partition, some in _spread(collection, batch):
+        wanted = some
+        partition.codec.check(some.packed)
+        if check:
+            there = partition.versions(some.digests) == Version.SAME
+            results += b"=" * int(there.sum())
+            wanted = _chosen(some, np.flatnonzero(~there))
+        if len(wanted.records):
+            if not partition.is_fitted():
+                restored = partition.codec.restore(wanted.packed)
+                vectors = partition.codec.turned_back(restored)
+                fit_first(partition, vectors, expect=collection.expected_each)
+            results += commit_batch(partition, wanted)
+    return Added(results.count(b"+"), results.count(b"~"), results.count(b"="))
+
+
+def _spread(collection: Collection, batch: Batch) -> Iterator[tuple[Partition, Batch]]:
+    count = len(collection.partitions)
+    ends = batch.digests[:, layout.PREFIX + layout.FIELD - 4 : layout.PREFIX + layout.FIELD]
+    numbers = np.ascontiguousarray(ends).view("<u4").ravel() % count
+    for number in np.unique(numbers).tolist():
+        members = np.flatnonzero(numbers == number)
+        yield collection.partitions[number], _chosen(batch, members)
+
+
+def _chosen(batch: Batch, members: NDArray[np.intp]) -> Batch:
+    if len(members) == len(batch.records):
+        return batch
+    records = [batch.records[i] for i in members.tolist()]
+    return Batch(batch.packed[members], batch.digests[members], records)
