@@ -11,8 +11,9 @@ With `--pin` the workers have the last core, and HAProxy, the load generator, Re
 all others: what one worker answers on one core, whatever it costs to ask it.
 
 Writes bench/out/serve.json: a list of {"case", "clients", "workers", "p50_ms", "p99_ms", "per_s",
-"cpu_us"}, the last the time that an answer took of the workers' processors, which is the same
-beside other work; the network's own time for one image stands there as the case "network".
+"cpu_us", "load_us"}, the last two the time that an answer took of the workers' processors, which
+depends less on other work, and of the load generator's: where that is less, it is not the limit.
+The network's own time for one image stands there as the case "network".
 """
 
 from __future__ import annotations
@@ -71,6 +72,7 @@ class Row:
     p99_ms: float
     per_s: float
     cpu_us: float = 0.0
+    load_us: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -223,9 +225,10 @@ def _measured(case: Case, clients: int, workers: int, port: int, seconds: float)
     found: dict[str, Any] = json.loads(done.stdout)
     if set(found["statuses"]) != {"200"}:
         raise SystemExit(f"{case.name}, {clients} clients: {found['statuses']}")
-    spent = 1e6 * (_cpu_seconds(name) - before) / found["statuses"]["200"]
+    answers = found["statuses"]["200"]
+    spent = 1e6 * (_cpu_seconds(name) - before) / answers
     row = _row(case.name, clients, workers, found["latencies_ms"], found["per_s"])
-    return replace(row, cpu_us=round(spent))
+    return replace(row, cpu_us=round(spent), load_us=round(1e6 * found["cpu_s"] / answers))
 
 
 def _row(case: str, clients: int, workers: int, taken: list[float], per_s: float) -> Row:
@@ -262,7 +265,8 @@ def _pin() -> None:
 def _line(row: Row) -> str:
     return (
         f"{row.case:8} {row.workers} workers {row.clients:3} clients  p50 {row.p50_ms:7.2f} ms  "
-        f"p99 {row.p99_ms:7.2f} ms  {row.per_s:8.1f}/s  {row.cpu_us:6.0f} us of a worker"
+        f"p99 {row.p99_ms:7.2f} ms  {row.per_s:8.1f}/s  {row.cpu_us:6.0f} us of a worker  "
+        f"{row.load_us:4.0f} of the load"
     )
 
 

@@ -75,10 +75,11 @@ class SearchOptions(Model):
 
     def question(self, **what: Any) -> Question:
         """The question, given what to search by."""
-        how = {name: getattr(self, name) for name in SearchOptions.model_fields}
-        return Question(**how, **what)
+        given = self.__dict__
+        return Question(**{name: given[name] for name in _OPTIONS}, **what)
 
 
+_OPTIONS = tuple(SearchOptions.model_fields)
 # An image itself comes as the body.
 _WAYS = tuple(way for way in WAYS if way != "image")
 

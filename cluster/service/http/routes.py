@@ -208,7 +208,7 @@ def _writing_routes(worker: QueryWorker) -> APIRouter:
     )
     async def add_image(request: Request, options: Annotated[UploadOptions, Query()]) -> Response:
         """Index an image: one that the service fetches, or the body's bytes under `uri`."""
-        if is_json(request.headers):
+        if is_json(request.scope):
             if options.uri is not None:
                 raise ProblemError(422, "uri: it is for an image in the body; give its url only")
             given = parsed(AddRequest, await request.body()).completed(options)
