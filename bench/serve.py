@@ -1,8 +1,10 @@
 """How long does a service take to answer, beside an empty one?
 
 In one run, on one Ray Serve behind one HAProxy: an empty deployment, which takes the same body
-and answers nothing, and simdist by vector (as float32, as JSON), by URI and by image, for 1, 8 and
-32 clients, which a process of its own plays (`bench.serve_load`), and 1, 2 and 4 workers.
+and answers nothing; the same, watched for whether its caller has gone, as HAProxy leaves it to
+Serve where a body is no vector; and simdist by vector (as float32, as JSON), by URI and by image,
+for 1, 8 and 32 clients, which a process of its own plays (`bench.serve_load`), and 1, 2 and 4
+workers.
 
     python -m bench.serve [FOLDER] [--size 1000] [--seconds 5] [--model NAME] [--untrained]
         [--pin] [--cases empty,vector] [--workers 1]
@@ -176,6 +178,7 @@ def _cases(paths: list[Path], dim: int) -> list[Case]:
     by_uri = json.dumps({"uri": paths[1].resolve().as_uri()}).encode()
     return [
         Case("empty", "/empty/", "application/octet-stream", as_float32),
+        Case("watched", "/empty/", "image/jpeg", as_float32),
         Case("vector", "/v1/search", "application/octet-stream", as_float32),
         Case("json", "/v1/search", "application/json", by_vector),
         Case("uri", "/v1/search", "application/json", by_uri),
@@ -217,7 +220,7 @@ def _served(config: ServiceConfig, port: int) -> Iterator[None]:
 def _measured(case: Case, clients: int, workers: int, port: int, seconds: float) -> Row:
     url = f"http://127.0.0.1:{port}{case.path}"
     command = [sys.executable, "-m", "bench.serve_load", url, case.content_type]
-    name = "Empty" if case.name == "empty" else "QueryWorker"
+    name = "Empty" if case.path == "/empty/" else "QueryWorker"
     before = _cpu_seconds(name)
     done = subprocess.run(
         [*command, str(clients), str(seconds)], input=case.body, stdout=subprocess.PIPE, check=True
