@@ -1,8 +1,10 @@
 """How long does a service take to answer, beside an empty one?
 
 In one run, on one Ray Serve behind one HAProxy: an empty deployment, which takes the same body
-and answers nothing, and simdist by vector (as float32, as JSON), by URI and by image, for 1, 8 and
-32 clients, which a process of its own plays (`bench.serve_load`), and 1, 2 and 4 workers.
+and answers nothing; the same, watched for whether its caller has gone, as HAProxy leaves it to
+Serve where a body is no vector; and simdist by vector (as float32, as JSON), by URI and by image,
+for 1, 8 and 32 clients, which a process of its own plays (`bench.serve_load`), and 1, 2 and 4
+workers.
 
     python -m bench.serve [FOLDER] [--size 1000] [--seconds 5] [--model NAME] [--untrained]
         [--pin] [--cases empty,vector] [--workers 1]
@@ -11,8 +13,9 @@ With `--pin` the workers have the last core, and HAProxy, the load generator, Re
 all others: what one worker answers on one core, whatever it costs to ask it.
 
 Writes bench/out/serve.json: a list of {"case", "clients", "workers", "p50_ms", "p99_ms", "per_s",
-"cpu_us"}, the last the time that an answer took of the workers' processors, which is the same
-beside other work; the network's own time for one image stands there as the case "network".
+"cpu_us", "load_us"}, the last two the time that an answer took of the workers' processors, which
+depends less on other work, and of the load generator's: where that is less, it is not the limit.
+The network's own time for one image stands there as the case "network".
 """
 
 from __future__ import annotations
@@ -71,6 +74,7 @@ class Row:
     p99_ms: float
     per_s: float
     cpu_us: float = 0.0
+    load_us: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -174,6 +178,7 @@ def _cases(paths: list[Path], dim: int) -> list[Case]:
     by_uri = json.dumps({"uri": paths[1].resolve().as_uri()}).encode()
     return [
         Case("empty", "/empty/", "application/octet-stream", as_float32),
+        Case("watched", "/empty/", "image/jpeg", as_float32),
         Case("vector", "/v1/search", "application/octet-stream", as_float32),
         Case("json", "/v1/search", "application/json", by_vector),
         Case("uri", "/v1/search", "application/json", by_uri),
@@ -215,7 +220,7 @@ def _served(config: ServiceConfig, port: int) -> Iterator[None]:
 def _measured(case: Case, clients: int, workers: int, port: int, seconds: float) -> Row:
     url = f"http://127.0.0.1:{port}{case.path}"
     command = [sys.executable, "-m", "bench.serve_load", url, case.content_type]
-    name = "Empty" if case.name == "empty" else "QueryWorker"
+    name = "Empty" if case.path == "/empty/" else "QueryWorker"
     before = _cpu_seconds(name)
     done = subprocess.run(
         [*command, str(clients), str(seconds)], input=case.body, stdout=subprocess.PIPE, check=True
@@ -223,9 +228,10 @@ def _measured(case: Case, clients: int, workers: int, port: int, seconds: float)
     found: dict[str, Any] = json.loads(done.stdout)
     if set(found["statuses"]) != {"200"}:
         raise SystemExit(f"{case.name}, {clients} clients: {found['statuses']}")
-    spent = 1e6 * (_cpu_seconds(name) - before) / found["statuses"]["200"]
+    answers = found["statuses"]["200"]
+    spent = 1e6 * (_cpu_seconds(name) - before) / answers
     row = _row(case.name, clients, workers, found["latencies_ms"], found["per_s"])
-    return replace(row, cpu_us=round(spent))
+    return replace(row, cpu_us=round(spent), load_us=round(1e6 * found["cpu_s"] / answers))
 
 
 def _row(case: str, clients: int, workers: int, taken: list[float], per_s: float) -> Row:
@@ -262,7 +268,8 @@ def _pin() -> None:
 def _line(row: Row) -> str:
     return (
         f"{row.case:8} {row.workers} workers {row.clients:3} clients  p50 {row.p50_ms:7.2f} ms  "
-        f"p99 {row.p99_ms:7.2f} ms  {row.per_s:8.1f}/s  {row.cpu_us:6.0f} us of a worker"
+        f"p99 {row.p99_ms:7.2f} ms  {row.per_s:8.1f}/s  {row.cpu_us:6.0f} us of a worker  "
+        f"{row.load_us:4.0f} of the load"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,6 +25,8 @@ TOKENS_FILE_VARIABLE = "SIMDIST_TOKENS_FILE"
 # For tests, whose web server is on this machine; no option, so that nobody takes it for one.
 FETCH_LOOPBACK_VARIABLE = "SIMDIST_FETCH_LOOPBACK"
 MIN_TOKEN = 16
+# Not "*": without tokens any page would search, and write.
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-f:]+\](:\d{1,5})?")
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,7 @@ class ServiceConfig:
         loopback: it can be reached from this machine only, and so needs no tokens.
         thumbnails_from: folders and prefixes, absolute or as URIs, from which pictures are shown
             that no ingest has read there.
+        cors_origins: whose pages may call it from a browser, such as https://shop.example.
         fetch_loopback: let it fetch addresses of its own machine: for tests.
     """
 
@@ -142,6 +146,7 @@ class ServiceConfig:
     tokens: Tokens = Tokens()
     loopback: bool = False
     thumbnails_from: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
     fetch_loopback: bool = False
 
     def __post_init__(self) -> None:
@@ -156,6 +161,9 @@ class ServiceConfig:
             root_uri(place)
             if "://" not in place and not Path(place).is_absolute():
                 raise UsageError(f"{place} is neither an absolute path nor a URI")
+        for origin in self.cors_origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise UsageError(f"{origin} is not the origin of a page: https://shop.example")
         if not self.loopback:
             require_tokens(self.tokens)
             if self.fetch_loopback:

@@ -128,12 +128,12 @@ class QueryWorker:
             UnknownImageError: the URI is not indexed.
             SimdistError: the question cannot be answered, or a part of the service is missing.
         """
-        return await self._in_time(self._answer(question))
+        return await self._in_time(self.answer(question))
 
     async def ask_many(self, questions: Sequence[Question]) -> list[list[Hit] | SimdistError]:
         """As `ask` for each question; what cannot be answered comes as the error."""
         found = await self._in_time(
-            asyncio.gather(*map(self._answer, questions), return_exceptions=True)
+            asyncio.gather(*map(self.answer, questions), return_exceptions=True)
         )
         answers: list[list[Hit] | SimdistError] = []
         for one in found:
@@ -142,7 +142,8 @@ class QueryWorker:
             answers.append(one)
         return answers
 
-    async def _answer(self, question: Question) -> list[Hit]:
+    async def answer(self, question: Question) -> list[Hit]:
+        """As `ask`, for who has a deadline of their own."""
         data = question.image
         if question.url is not None:
             data = await self.fetch(question.url)

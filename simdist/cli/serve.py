@@ -78,6 +78,14 @@ def serve(
             "has read them there: those of lists and saved embeddings. Repeatable.",
         ),
     ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Whose pages may call the service from a browser, such as https://shop.example. "
+            "Repeatable.",
+        ),
+    ] = None,
     model: options.OwnModel = None,
     weights: options.Weights = None,
     redis: options.RedisUrl = None,
@@ -114,6 +122,7 @@ def serve(
             tokens=known,
             loopback=address.loopback,
             thumbnails_from=tuple(root_uri(place) for place in thumbnails_from or []),
+            cors_origins=tuple(cors_origin or ()),
             fetch_loopback=os.environ.get(FETCH_LOOPBACK_VARIABLE) == "1",
         )
         run(config, address, settings=settings, on_ready=lambda: _say_ready(address, names))

@@ -61,7 +61,8 @@ class Question:
     collection: str | None = None
 
     def __post_init__(self) -> None:
-        if sum(getattr(self, way) is not None for way in WAYS) > 1:
+        ways = (self.vector, self.uri, self.id, self.url, self.image)
+        if sum([way is not None for way in ways]) > 1:
             raise UsageError(f"search by one of {', '.join(WAYS)}, not by several")
         if not 1 <= self.n <= MAX_RESULTS:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
@@ -69,7 +70,6 @@ class Question:
             check_recall(self.recall)
         if self.min_score is not None and not -1 <= self.min_score <= 1:
             raise UsageError(f"the lowest score must be from -1 to 1, not {self.min_score:g}")
-
         if self.where is not None:
             Where.parse(self.where)
 

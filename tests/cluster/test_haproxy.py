@@ -105,6 +105,15 @@ def test_a_request_is_waited_for(text: str) -> None:
     assert "timeout http-request 7s" in defaults
 
 
+def test_only_small_bodies_of_bytes_are_not_watched(text: str) -> None:
+    rules = [line.strip() for line in text.splitlines() if "disconnect-disabled" in line]
+    # A caller's own wish first: it would be for any request.
+    assert rules[0] == "http-request del-header x-request-disconnect-disabled"
+    [rule] = rules[1:]
+    assert "{ req.hdr(content-type) -m str application/octet-stream }" in rule
+    assert rule.endswith("{ req.hdr_val(content-length) 1:32768 }")
+
+
 def test_its_own_answers_are_problems(text: str, tmp_path: Path) -> None:
     files = [line.split()[1:] for line in text.splitlines() if "errorfile" in line]
     assert {int(status) for status, _ in files} >= {400, 408, 500, 502, 503, 504}

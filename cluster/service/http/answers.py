@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field
@@ -125,6 +126,7 @@ class StatusAnswer(BaseModel):
     status: Literal["ok", "ready"]
 
 
+@lru_cache(maxsize=16_384)  # of ten hits they would take as long as their JSON
 def image_id(uri: str) -> str:
     """The id of the image with this URI: 28 hex digits."""
     return layout.uri_digest(uri).hex()

@@ -6,42 +6,93 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
+from starlette.types import Scope
 
 from cluster.service.http.problems import ProblemError
+from simdist.images.formats import begins_as_image
 
 BYTES = "application/octet-stream"
-IMAGE_TYPES = ("image/*", BYTES)
+FORM = "multipart/form-data"
+IMAGE_TYPES = ("image/*", BYTES, FORM)
+# What curl says of any body when it is told nothing; and nothing at all.
+_UNSAID = ("application/x-www-form-urlencoded", "")
+# How a NumPy file begins.
+NUMPY = b"\x93NUMPY"
 # That a body can have and be told about: each takes a kilobyte of memory, and a body could have a
 # million.
 MAX_ERRORS = 100
+# Where a request's scope has its headers, once they were asked for.
+_HEADERS = "simdist.headers"
 M = TypeVar("M", bound=BaseModel)
 
 
-def is_json(headers: Mapping[str, str]) -> bool:
+def headers_of(scope: Scope) -> Mapping[str, str]:
+    """A request's headers, by their names in small letters; of several of a name the first.
+
+    Starlette's would search a list for each name that is asked for, a dozen of them a request.
+    """
+    found: dict[str, str] | None = scope.get(_HEADERS)
+    if found is None:
+        pairs = reversed(scope["headers"])
+        found = {name.decode("latin-1"): value.decode("latin-1") for name, value in pairs}
+        scope[_HEADERS] = found
+    return found
+
+
+def is_json(scope: Scope) -> bool:
     """Whether a request says that it brings JSON."""
-    return _media_type(headers) == "application/json"
+    return _media_type(scope) == "application/json"
 
 
-def is_image_type(headers: Mapping[str, str]) -> bool:
+def is_image_type(scope: Scope) -> bool:
     """Whether a request says that it brings an image, and not just bytes."""
-    return _media_type(headers).startswith("image/")
+    return _media_type(scope).startswith("image/")
 
 
 async def binary(request: Request, what: str, *, images: bool = True) -> bytes:
-    """The body's bytes.
+    """The body's bytes, or those of the one file in it.
 
     Args:
         what: they are to be.
-        images: it may say that it is an image.
+        images: it may say that it is an image, or a form with one, or be one and not say so.
 
     Raises:
-        ProblemError: it says that it is something else.
+        ProblemError: it says that it is something else, or is a form of something else.
     """
-    if _media_type(request.headers) != BYTES and not (images and is_image_type(request.headers)):
-        types = " or ".join(IMAGE_TYPES if images else (BYTES,))
-        raise ProblemError(415, f"send application/json, or {what} as {types}")
-    return await request.body()
+    given = _media_type(request.scope)
+    if given == BYTES or (images and given.startswith("image/")):
+        return await request.body()
+    if images and given == FORM:
+        return await _file(request)
+    data = await request.body() if given in _UNSAID else b""
+    if data.startswith(NUMPY) or (images and begins_as_image(data)):
+        return data
+    types = " or ".join(IMAGE_TYPES if images else (BYTES,))
+    raise ProblemError(415, f"send application/json, or {what} as {types}")
+
+
+class _InMemory(MultiPartParser):
+    """Nothing is written to files: the whole body is in memory's limits."""
+
+    spool_max_size = 1 << 30
+
+
+async def _file(request: Request) -> bytes:
+    """The one file of a form."""
+    parser = _InMemory(request.headers, request.stream(), max_files=1, max_fields=0)
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError) as error:
+        raise ProblemError(
+            422, "the form is to have one file and nothing else; options go in the address"
+        ) from error
+    for part in form.values():
+        if isinstance(part, UploadFile):
+            return await part.read()
+    raise ProblemError(422, "the form has no file: curl -F file=@photo.jpg")
 
 
 def parsed(model: type[M], body: bytes) -> M:
@@ -60,5 +111,5 @@ def parsed(model: type[M], body: bytes) -> M:
         raise ProblemError.invalid(error.errors(include_url=False, include_context=False)) from None
 
 
-def _media_type(headers: Mapping[str, str]) -> str:
-    return headers.get("content-type", "").partition(";")[0].strip().lower()
+def _media_type(scope: Scope) -> str:
+    return headers_of(scope).get("content-type", "").partition(";")[0].strip().lower()

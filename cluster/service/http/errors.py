@@ -47,13 +47,17 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     return ProblemError(error.status_code, detail, headers=headers).response()
 
 
+# HEAD is answered wherever GET is.
+_ROUTED = {"HEAD": "GET"}
+
+
 def _methods(request: Request) -> list[str]:
     """All that a path takes: asked method by method, since routers hide the routes in them."""
     return [
         method
-        for method in ("DELETE", "GET", "POST")
+        for method in ("DELETE", "GET", "HEAD", "POST")
         if any(
-            route.matches({**request.scope, "method": method})[0] == Match.FULL
+            route.matches({**request.scope, "method": _ROUTED.get(method, method)})[0] == Match.FULL
             for route in request.app.routes
         )
     ]

@@ -9,7 +9,7 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,14 +17,13 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cluster.service.config import ServiceConfig, token_digest
+from cluster.service.headers import HEADERS, PAGE_POLICY, POLICY
 from cluster.service.http.bearers import BEARERS, Bearers
-from cluster.service.http.bodies import is_json
-from cluster.service.http.headers import HEADERS, PAGE_POLICY, POLICY
+from cluster.service.http.bodies import headers_of, is_json
 from cluster.service.http.problems import RETRY_AFTER, ProblemError
 from cluster.service.metrics import ServiceMetrics
 
@@ -117,6 +116,9 @@ class Guard:
         started = time.perf_counter()
         progress = _Progress()
         path = _path(scope)
+        head = scope["method"] == "HEAD"
+        if head:  # a GET whose body the server leaves out
+            scope = {**scope, "method": "GET"}
 
         async def noted() -> Message:
             progress.awaited = not progress.complete
@@ -132,6 +134,8 @@ class Guard:
                     await _read_on(receive, progress)
                 progress.status = message["status"]
                 _add_headers(message, page=path == "/" or path.startswith(_OPEN_BELOW))
+            elif head:
+                message = {**message, "body": b""}
             await send(message)
 
         try:
@@ -151,7 +155,7 @@ class Guard:
     async def _pass(
         self, scope: Scope, path: str, receive: Receive, send: Send, progress: _Progress
     ) -> None:
-        headers = Headers(scope=scope)
+        headers = headers_of(scope)
         _check_path(path)
         self._check_site(headers, scope)
         if is_open(path):
@@ -160,7 +164,7 @@ class Guard:
         self._bearers.charge(bearer, 1)
         if self._under_way >= self._config.queue:
             raise ProblemError(503, "the service is busy; try again soon", headers=RETRY_AFTER)
-        limit = MAX_JSON if is_json(headers) else MAX_UPLOAD
+        limit = MAX_JSON if is_json(scope) else MAX_UPLOAD
         self._check_length(headers, limit)
         scope[BEARERS] = self._bearers
         with self._bearers.holding(bearer):
@@ -184,7 +188,7 @@ class Guard:
         finally:
             self._under_way -= 1
 
-    def _check_site(self, headers: Headers, scope: Scope) -> None:
+    def _check_site(self, headers: Mapping[str, str], scope: Scope) -> None:
         """Refuse what a page of another site has a browser send.
 
         Such a page may have its own name lead to this machine (DNS rebinding); its name stays in
@@ -194,11 +198,19 @@ class Guard:
             raise ProblemError(
                 421, "without tokens this service answers to its own machine: use 127.0.0.1"
             )
-        site = headers.get("sec-fetch-site", "none")
-        if scope["method"] not in _READING and site not in _OWN_SITES:
+        if scope["method"] in _READING:
+            return
+        origin = headers.get("origin", "")
+        if origin and origin in self._config.cors_origins:
+            return
+        own = headers.get("sec-fetch-site", "none") in _OWN_SITES
+        # Browsers that do not say so still name the page's origin, and a form needs no leave.
+        if not self._config.tokens and origin:
+            own = own and _is_loopback(origin.partition("://")[2])
+        if not own:
             raise ProblemError(403, "a page of another site may only read")
 
-    def _admit(self, headers: Headers, scope: Scope, path: str) -> str:
+    def _admit(self, headers: Mapping[str, str], scope: Scope, path: str) -> str:
         """Check the token; returns whose request it is."""
         tokens = self._config.tokens
         scope[_MAY_WRITE] = not tokens
@@ -224,7 +236,7 @@ class Guard:
         return given
 
     @staticmethod
-    def _check_length(headers: Headers, limit: int) -> None:
+    def _check_length(headers: Mapping[str, str], limit: int) -> None:
         length = headers.get("content-length", "0")
         if not length.isdecimal():
             raise ProblemError(400, "Content-Length is not a number")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 from typing import Annotated, Any, Self
 
@@ -80,27 +82,27 @@ class SearchOptions(Model):
 
     def question(self, **what: Any) -> Question:
         """The question, given what to search by."""
-        how = {name: getattr(self, name) for name in SearchOptions.model_fields}
-        return Question(**how, **what)
+        given = self.__dict__
+        return Question(**{name: given[name] for name in _OPTIONS}, **what)
 
 
-# An image itself comes as the body.
-_WAYS = tuple(way for way in WAYS if way != "image")
+_OPTIONS = tuple(SearchOptions.model_fields)
 
 
 def _describe_ways(schema: dict[str, Any]) -> None:
     """That one of them is to be given, and has no default, is not in their types."""
-    for way in _WAYS:
+    for way in WAYS:
         del schema["properties"][way]["default"]
-    schema["oneOf"] = [{"required": [way]} for way in _WAYS]
+    schema["oneOf"] = [{"required": [way]} for way in WAYS]
     schema["examples"] = [
         {"url": "https://example.org/photo.jpg", "n": 5},
         {"id": _EXAMPLE_ID, "recall": 0.95, "label": "monuments"},
+        {"image": "data:image/gif;base64,R0lGODlhAQABAAAAACw=", "n": 5},
     ]
 
 
 class SearchRequest(SearchOptions):
-    """A search by exactly one of `vector`, `uri`, `id` and `url`."""
+    """A search by exactly one of `vector`, `uri`, `id`, `url` and `image`."""
 
     model_config = ConfigDict(json_schema_extra=_describe_ways)
 
@@ -120,11 +122,29 @@ class SearchRequest(SearchOptions):
         pattern=f"^{_WEB_ADDRESS.format('.*')}$",
         description="A public address of an image.",
     )
+    image: str = Field(
+        default="",
+        min_length=1,
+        description="An image in base64, or as a data URL; as the body itself it takes less.",
+    )
+
+    @field_validator("url", mode="before")
+    @classmethod
+    def _not_the_image_itself(cls, url: Any) -> Any:
+        if isinstance(url, str) and url.startswith("data:"):
+            raise ValueError("a data URL is the image itself: give it as image")
+        return url
+
+    @field_validator("image")
+    @classmethod
+    def _in_base64(cls, image: str) -> str:
+        _decoded(image)
+        return image
 
     @model_validator(mode="after")
     def _one_way(self) -> SearchRequest:
-        if len(self.model_fields_set.intersection(_WAYS)) != 1:
-            raise ValueError(f"give exactly one of {', '.join(_WAYS)}")
+        if len(self.model_fields_set.intersection(WAYS)) != 1:
+            raise ValueError(f"give exactly one of {', '.join(WAYS)}")
         return self
 
     def asked(self) -> Question:
@@ -136,7 +156,19 @@ class SearchRequest(SearchOptions):
             uri=self.uri or None,
             id=self.id or None,
             url=self.url or None,
+            image=_decoded(self.image) if self.image else None,
         )
+
+
+def _decoded(image: str) -> bytes:
+    """An image's bytes from base64 or a data URL; raises ValueError."""
+    head, comma, data = image.partition(",")
+    if comma and not (head.startswith("data:") and head.endswith(";base64")):
+        raise ValueError("not a data URL of base64: data:image/jpeg;base64,...")
+    try:
+        return base64.b64decode(data if comma else image, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError("not base64") from error
 
 
 class BatchRequest(Model):

@@ -11,12 +11,20 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from cluster.service.http.answers import ProblemAnswer
-from cluster.service.http.bodies import BYTES, IMAGE_TYPES
+from cluster.service.http.bodies import BYTES, FORM, IMAGE_TYPES
 from cluster.service.http.guard import is_open
 from cluster.service.http.models import AddRequest, BatchRequest, SearchRequest
 from cluster.service.http.problems import MEDIA_TYPE
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
+_FORM = {
+    "schema": {
+        "type": "object",
+        "properties": {"file": BINARY["schema"]},
+        "required": ["file"],
+        "additionalProperties": False,
+    }
+}
 _MODELS = (SearchRequest, BatchRequest, AddRequest, ProblemAnswer)
 _COMPONENT = "#/components/schemas/{model}"
 _BEARER = "bearer"
@@ -62,7 +70,7 @@ def body(
     schema = {"$ref": _COMPONENT.format(model=model.__name__)}
     content: dict[str, Any] = {"application/json": {"schema": schema}}
     if images:
-        content |= dict.fromkeys(IMAGE_TYPES, BINARY)
+        content |= dict.fromkeys(IMAGE_TYPES, BINARY) | {FORM: _FORM}
     if binary:
         content[BYTES] = {"schema": BINARY["schema"] | {"description": binary}}
     return {"requestBody": {"required": True, "content": content}}

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from pydantic import BaseModel
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 import simdist
@@ -103,7 +104,16 @@ def build_app(worker: QueryWorker, peers: Sequence[Any]) -> ASGIApp:
         Shortcut("/v1/search", searches.search),
         Shortcut("/v1/search/batch", searches.batch),
     ]
-    return Guard(Shortcuts(app, shortcuts), config=worker.config, metrics=worker.metrics)
+    guard = Guard(Shortcuts(app, shortcuts), config=worker.config, metrics=worker.metrics)
+    if not worker.config.cors_origins:
+        return guard
+    return CORSMiddleware(
+        guard,
+        allow_origins=worker.config.cors_origins,
+        allow_methods=("GET", "HEAD", "POST", "DELETE"),
+        allow_headers=("Authorization", "Content-Type"),
+        expose_headers=("Retry-After",),
+    )
 
 
 def _search_routes(searches: Searches) -> APIRouter:
@@ -208,7 +218,7 @@ def _writing_routes(worker: QueryWorker) -> APIRouter:
     )
     async def add_image(request: Request, options: Annotated[UploadOptions, Query()]) -> Response:
         """Index an image: one that the service fetches, or the body's bytes under `uri`."""
-        if is_json(request.headers):
+        if is_json(request.scope):
             if options.uri is not None:
                 raise ProblemError(422, "uri: it is for an image in the body; give its url only")
             given = parsed(AddRequest, await request.body()).completed(options)

@@ -37,19 +37,19 @@ class Searches:
     async def search(self, request: Request) -> Response:
         """Search by a JSON object; or by the body's bytes, with the options in the address."""
         options = _options(request)
-        if is_json(request.headers):
+        if is_json(request.scope):
             asked = parsed(SearchRequest, await request.body())
             question = asked.completed(options).asked()
         else:
             question = await self._by_bytes(request, options)
         charge(request, _cost(question) - 1)
-        hits = await self._worker.ask(question)
+        hits = await self._worker.answer(question)
         return _json(self._found(question.collection, hits))
 
     async def batch(self, request: Request) -> Response:
         """Several searches in one request; one that fails does not stop the others."""
         options = _options(request)
-        if is_json(request.headers):
+        if is_json(request.scope):
             batch = parsed(BatchRequest, await request.body())
             questions = [query.completed(options).asked() for query in batch.queries]
         else:
@@ -69,7 +69,7 @@ class Searches:
 
     async def _by_bytes(self, request: Request, options: SearchOptions) -> Question:
         data = await binary(request, "an image")
-        if not is_image_type(request.headers):
+        if not is_image_type(request.scope):
             dim = self._worker.collection(options.collection).dim
             vector = vector_or_image(data, dim=dim)
             if vector is not None:

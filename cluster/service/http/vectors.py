@@ -8,11 +8,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.service.http.bodies import NUMPY
 from cluster.service.http.problems import ProblemError
 from simdist.images.decoding import is_image
 from simdist.images.formats import FORMATS, format_of
 
-_NUMPY = np.lib.format.MAGIC_PREFIX
 _FLOAT32 = np.dtype("<f4")
 # NumPy writes headers of 128 bytes; what a longer one says would be evaluated at length.
 _MAX_HEADER = 1024
@@ -31,7 +31,7 @@ def vector_or_image(data: bytes, *, dim: int) -> NDArray[np.float32] | None:
     Raises:
         ProblemError: they are neither.
     """
-    if not data.startswith(_NUMPY):
+    if not data.startswith(NUMPY):
         # Whatever the length, an image is one: pictures of 5,120 bytes exist.
         if not data or (format_of(data) and (len(data) != 4 * dim or is_image(data))):
             return None
@@ -58,7 +58,7 @@ def read_vectors(data: bytes, *, dim: int, most: int) -> NDArray[np.float32]:
     Raises:
         ProblemError: the bytes are none.
     """
-    if data.startswith(_NUMPY):
+    if data.startswith(NUMPY):
         return _from_numpy(data, dim, most)
     if not 1 <= len(data) / (4 * dim) <= most or len(data) % (4 * dim):
         _refuse(
