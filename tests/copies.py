@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from simdist.embedding import Embedder
@@ -56,13 +58,21 @@ def index(
 ) -> Collection:
     """Index images as an ingest does, in the order in which they are given."""
     collection = Collection.ensure(store, name, model=embedder.model, partitions=partitions)
+    vectors, refs = embedded(embedder, paths)
+    collection.add(vectors, refs if prints else [replace(ref, look=b"") for ref in refs])
+    return collection
+
+
+def embedded(
+    embedder: Embedder, paths: Sequence[Path]
+) -> tuple[NDArray[np.float32], list[ImageRef]]:
+    """Images as an ingest has them before it commits them."""
     data = [path.read_bytes() for path in paths]
     pixels = np.stack([embedder.model.preprocessing.pixels(one) for one in data])
     both = zip(data, prints_of(pixels), strict=True)
     looks = [TINY if is_tiny(one) else look for one, look in both]
     refs = [
-        ImageRef(file_uri(path), str(len(one)), len(one), None, look=look if prints else b"")
+        ImageRef(file_uri(path), str(len(one)), len(one), None, look=look)
         for path, one, look in zip(paths, data, looks, strict=True)
     ]
-    collection.add(embedder.embed(pixels), refs)
-    return collection
+    return embedder.embed(pixels), refs

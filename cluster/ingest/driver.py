@@ -20,9 +20,11 @@ from simdist.index.collection import Collection
 from simdist.ingest import failures
 from simdist.ingest.census import Census
 from simdist.ingest.committer import Committer
+from simdist.ingest.duplicates import OnDuplicate
 from simdist.ingest.listing import Listing
 from simdist.ingest.progress import Count, Progress, StageClock, Summary
 from simdist.ingest.shards import Embedded
+from simdist.ingest.sieve import Sieve
 from simdist.search.compiling import compile_search
 from simdist.settings import Settings
 from simdist.sources import Source
@@ -41,6 +43,7 @@ def ingest_images(
     prune: Callable[[int], bool] | None = None,
     saved: SavedEmbeddings | None = None,
     gps: bool = False,
+    on_duplicate: OnDuplicate | None = None,
     gpus: int | None = None,
     actors: int | None = None,
 ) -> Summary:
@@ -58,6 +61,7 @@ def ingest_images(
         prune: asked whether to delete so many images that are gone from the source, or left out.
         saved: where the embeddings are written to as well, before they are committed.
         gps: keep also where photographs were taken, if they say so.
+        on_duplicate: what to do about images that are the same pictures as others.
         gpus, actors: how much of the cluster to use, see `Placement.of`.
 
     Raises:
@@ -70,7 +74,12 @@ def ingest_images(
     started = time.time()
     census = _census(source, collection) if prune else None
     committer = Committer(
-        collection, source=source.name, access=source.access, force=force, saved=saved
+        collection,
+        source=source.name,
+        access=source.access,
+        force=force,
+        saved=saved,
+        sieve=Sieve(collection, on_duplicate) if on_duplicate else None,
     )
     with Listing(source, collection=collection, force=force, census=census, gps=gps) as listing:
         run = _Run(listing, committer, on_progress)

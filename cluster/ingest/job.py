@@ -9,6 +9,7 @@ from pathlib import Path
 from cluster.ingest.stages import check_workers
 from simdist.errors import UsageError
 from simdist.index.collection import Collection
+from simdist.ingest.duplicates import OnDuplicate
 from simdist.ingest.progress import Progress, Summary
 from simdist.ingest.saved import ingest_saved
 from simdist.settings import DEFAULT_COLLECTION, DEFAULT_EXPECT, DEFAULT_MODEL, Settings
@@ -35,6 +36,7 @@ def ingest(
     uri_column: str | None = None,
     label_column: str | None = None,
     gps: bool = False,
+    on_duplicate: OnDuplicate | str | None = None,
     endpoint_url: str | None = None,
     region: str | None = None,
     anonymous: bool = False,
@@ -67,6 +69,8 @@ def ingest(
         include, exclude, limit, hidden, label_from: see `simdist.sources.Selection`.
         uri_column, label_column: columns of a list; by default those with the usual names.
         gps: keep also where photographs were taken, if they say so.
+        on_duplicate: of images that are the same pictures as others, which came before: "report"
+            how many there are, "skip" them, or "link" them to the others in their metadata.
         endpoint_url, region, anonymous: how to reach an object store, see `Access.resolve`.
         gpus, actors: how many of either to use; by default all GPUs, without any all CPUs.
         weights: a file of weights in place of the model's published ones.
@@ -80,6 +84,7 @@ def ingest(
         StoreError, ClusterError: Redis or Ray cannot be reached, or was lost.
     """
     check_workers(gpus=gpus, actors=actors)
+    action = _action(on_duplicate)
     access = Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous)
     columns = Columns(uri=uri_column, label=label_column)
     selection = Selection(tuple(include), tuple(exclude), limit, label_from, columns, hidden)
@@ -94,7 +99,7 @@ def ingest(
         on_progress=on_progress or _ignore,
     )
     if is_saved(job.location, access):
-        if selection != Selection() or prune or save_embeddings:
+        if selection != Selection() or prune or save_embeddings or action:
             raise _only_as_they_are(job.location)
         return job.index_embeddings()
     return job.index_images(
@@ -104,6 +109,7 @@ def ingest(
         prune=prune,
         save_embeddings=save_embeddings,
         gps=gps,
+        on_duplicate=action,
         gpus=gpus,
         actors=actors,
     )
@@ -145,6 +151,7 @@ class _Job:
         prune: Callable[[int], bool] | None,
         save_embeddings: str | None,
         gps: bool,
+        on_duplicate: OnDuplicate | None,
         gpus: int | None,
         actors: int | None,
     ) -> Summary:
@@ -178,15 +185,26 @@ class _Job:
                 prune=prune,
                 saved=saved,
                 gps=gps,
+                on_duplicate=on_duplicate,
                 gpus=gpus,
                 actors=actors,
             )
 
 
+def _action(name: OnDuplicate | str | None) -> OnDuplicate | None:
+    try:
+        return None if name is None else OnDuplicate(name)
+    except ValueError as error:
+        raise UsageError(
+            f"duplicates are reported, skipped or linked: {name!r} is none of "
+            + ", ".join(OnDuplicate)
+        ) from error
+
+
 def _only_as_they_are(location: str) -> UsageError:
     return UsageError(
         f"{location} holds embeddings, which are indexed as they are: leave out the options that "
-        "select, label, prune and save"
+        "select, label, prune, save and look for duplicates"
     )
 
 

@@ -10,6 +10,7 @@ import typer
 
 from simdist.cli.progress import Monitor
 from simdist.cli.render import console, duration, short_uri
+from simdist.ingest.duplicates import OnDuplicate
 
 # Exit codes: nothing could be indexed; some of it could not.
 NOTHING, INCOMPLETE = 1, 3
@@ -38,7 +39,9 @@ def _progress_line(progress: Progress) -> str:
     return counts + rate + (f"  {duration(left)} left" if left else "")
 
 
-def show_summary(summary: Summary, collection: str) -> None:
+def show_summary(
+    summary: Summary, collection: str, on_duplicate: OnDuplicate | None = None
+) -> None:
     """Print what an ingest did."""
     out = console()
     if summary.listed == 0:
@@ -55,6 +58,8 @@ def show_summary(summary: Summary, collection: str) -> None:
     if summary.repeated:
         out.print(f"Named more than once: {summary.repeated:,} entries; the last counts")
     _show_passed_over(summary)
+    if on_duplicate:
+        _show_duplicates(summary, collection, on_duplicate)
     if summary.slowest:
         share = summary.stages[summary.slowest]
         out.print(f"Slowest stage: {summary.slowest}, busy {share:.0%} of the time")
@@ -81,6 +86,20 @@ def _show_passed_over(summary: Summary) -> None:
     left_out = any(what.startswith(("hidden", "system", "folders with")) for what, _ in counts)
     hint = "; --hidden takes what is hidden" if left_out else ""
     console().print(f"Passed over: {shown}{more}{hint}", markup=False)
+
+
+def _show_duplicates(summary: Summary, collection: str, action: OnDuplicate) -> None:
+    out = console()
+    what = {"report": "indexed like others", "skip": "left out", "link": "linked in their metadata"}
+    done = f", {what[action]}" if summary.duplicates else ""
+    out.print(f"The same pictures as others: {summary.duplicates:,} images{done}")
+    for copy in summary.copies:
+        pair = f"{short_uri(copy.uri)} is {short_uri(copy.duplicate_of)} ({copy.score:.2f})"
+        out.print(f"  {pair}", markup=False)
+    if summary.duplicates > len(summary.copies):
+        more = f"  ... and {summary.duplicates - len(summary.copies):,} more"
+        hint = "" if action is OnDuplicate.skip else f": simdist duplicates -c {collection} --same"
+        out.print(more + hint)
 
 
 def end_with_code(summaries: Sequence[Summary]) -> None:

@@ -13,6 +13,7 @@ from simdist.cli import options
 from simdist.cli.indexing import end_with_code, progress_shower, show_summary
 from simdist.cli.progress import Monitor
 from simdist.errors import UsageError
+from simdist.ingest.duplicates import OnDuplicate
 from simdist.settings import (
     DEFAULT_COLLECTION,
     DEFAULT_EXPECT,
@@ -90,6 +91,14 @@ def ingest(
             rich_help_panel=options.OUTPUT,
         ),
     ] = False,
+    on_duplicate: Annotated[
+        OnDuplicate | None,
+        typer.Option(
+            help="Look whether new images are the same pictures as others, which came before, in "
+            "other sizes or forms: only report it, skip them, or link them in their metadata.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     endpoint_url: options.EndpointUrl = None,
     region: options.Region = None,
     anonymous: options.Anonymous = False,
@@ -134,6 +143,7 @@ def ingest(
             uri_column=uri_column,
             label_column=label_column,
             gps=gps,
+            on_duplicate=on_duplicate,
             endpoint_url=endpoint_url,
             region=region,
             anonymous=anonymous,
@@ -148,7 +158,7 @@ def ingest(
         failures = [failure.as_object() for failure in summary.failures]
         monitor.show_object({"summary": asdict(summary) | {"failures": failures}}, last=True)
     else:
-        show_summary(summary, collection)
+        show_summary(summary, collection, on_duplicate)
     end_with_code([summary])
 
 

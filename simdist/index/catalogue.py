@@ -129,7 +129,7 @@ def keep_searchable(store: Store, home: str, partitions: int) -> None:
         scripts.rows(store, meta, nobody, width=0, rows=b"")
         scripts.read(store, meta, nobody, generation=0, dead_known=0, limit=0, width=0, wanted=b"")
         digest = bytes(layout.PREFIX + layout.FIELD)
-        scripts.find(store, meta, born=b"", uri_bits=0, width=0, digest=digest)
+        scripts.find(store, meta, born=b"", uri_bits=0, width=0, digests=digest)
 
 
 def missing_now(store: Store, name: str) -> CollectionError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,3 +44,22 @@ class IndexedImage:
     label: str | None
     metadata: Mapping[str, Any]
     vector: NDArray[np.float32]
+
+
+class Stored(NamedTuple):
+    """What is stored of one image, as it is: (width,) bytes of its vector, its record
+    (`layout.unpack_record`), and its fingerprint's digest.
+    """
+
+    vector: NDArray[np.uint8]
+    record: bytes
+    fingerprint: bytes
+
+
+def unpack_stored(reply: Sequence[bytes]) -> list[Stored | None]:
+    """What `scripts.find` answers; None where it has found nothing."""
+    triples = zip(reply[::3], reply[1::3], reply[2::3], strict=True)
+    return [
+        Stored(np.frombuffer(vector, np.uint8), record, fingerprint) if record else None
+        for vector, record, fingerprint in triples
+    ]

@@ -13,6 +13,7 @@ from simdist.hashing import HashFamily, dump_family, load_family
 from simdist.index.blocks import Block, Blocks
 from simdist.index.buckets import OutdatedError, Place, Reading, unpack_reading
 from simdist.index.history import History
+from simdist.index.images import Stored, unpack_stored
 from simdist.index.state import State
 from simdist.store import Store, layout, name_scripts, scripts, table_scripts
 from simdist.store.connection import Argument
@@ -272,11 +273,12 @@ class Partition:
             for vector, record in pairs
         ]
 
-    def find(self, digest: bytes) -> tuple[NDArray[np.uint8], bytes, bytes] | None:
-        """What is stored of an image, by `layout.uri_digest`; None if it is not indexed.
+    def find(self, digest: bytes) -> Stored | None:
+        """What is stored of an image, by `layout.uri_digest`; None if it is not indexed."""
+        return self.find_many([digest])[0]
 
-        Returns:
-            Its vector, (width,) bytes, its record, and its fingerprint's digest.
+    def find_many(self, digests: Sequence[bytes]) -> list[Stored | None]:
+        """As `find`, in one round trip; a server is busy with a thousand for some milliseconds.
 
         Raises:
             CollectionError: the partition is gone, or was made anew.
@@ -287,14 +289,11 @@ class Partition:
             born=self.history.born,
             uri_bits=self.uri_bits,
             width=self.codec.width,
-            digest=digest,
+            digests=b"".join(digests),
         )
         if reply is None:
             self.history.generations()
-        if not reply:
-            return None
-        vector, record, fingerprint = reply
-        return np.frombuffer(vector, np.uint8), record, fingerprint
+        return unpack_stored(reply or [b""] * 3 * len(digests))
 
     def images(self, first: int = 0, end: int | None = None) -> Iterator[Block]:
         """All images with rows from `first` on, before `end` (by default all), in batches."""

@@ -13,6 +13,7 @@ from simdist.index.images import Added
 from simdist.ingest import failures
 from simdist.ingest.failures import Failure
 from simdist.ingest.progress import Count, Progress, Rate, Summary
+from simdist.ingest.sieve import Sieve
 from simdist.sources import Access, ImageRef
 from simdist.sources.saved import SavedEmbeddings
 from simdist.vectors.checks import usable
@@ -38,6 +39,7 @@ class Committer:
         access: Access | None = None,
         force: bool = False,
         saved: SavedEmbeddings | None = None,
+        sieve: Sieve | None = None,
         start: float | None = None,
     ) -> None:
         """Nothing is held yet.
@@ -47,6 +49,7 @@ class Committer:
             access: how the images' object stores are reached, to try failures again.
             force: replace also images that the collection has with the same fingerprint.
             saved: where the embeddings are written to as well, before they are committed.
+            sieve: what treats images that are the same pictures as others.
             start: when the ingest began, by `time.monotonic`; by default now.
         """
         self._collection = collection
@@ -54,6 +57,7 @@ class Committer:
         self._access = access
         self._force = force
         self._saved = saved
+        self._sieve = sieve
         self._start = time.monotonic() if start is None else start
         self._flushed = time.monotonic()
         self._held: list[tuple[NDArray[np.float32], Sequence[ImageRef]]] = []
@@ -130,10 +134,13 @@ class Committer:
             return
         vectors = np.concatenate([vectors for vectors, _ in self._held])
         refs = [ref for _, refs in self._held for ref in refs]
+        uris = [ref.uri for ref in refs]
+        if self._sieve:
+            vectors, refs = self._sieve.treat(vectors, refs)
         if self._saved:
             self._saved.write(refs, vectors)
         # First: if this is the last thing that happens, the images are indexed by the next run.
-        failures.forget(self._collection, [ref.uri for ref in refs])
+        failures.forget(self._collection, uris)
         self._added += self._collection.add(vectors, refs, force=self._force)
         self._held.clear()
         self._flushed = time.monotonic()
@@ -180,6 +187,9 @@ class Committer:
             passed_over=dict(passed_over or {}),
             seconds=progress.seconds,
             failures=tuple(self._named),
+            duplicates=self._sieve.count if self._sieve else 0,
+            left_out=self._sieve.left_out if self._sieve else 0,
+            copies=tuple(self._sieve.named) if self._sieve else (),
             stages=progress.stages,
             slowest=progress.slowest,
         )

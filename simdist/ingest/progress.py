@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from simdist.ingest.duplicates import Arrived
 from simdist.ingest.failures import Failure
 from simdist.ingest.shards import Work
 
@@ -87,6 +88,9 @@ class Summary:
         passed_over: files that the source holds and that are no images, or hidden, by their suffix
             or by what they are.
         failures: the first of those that `failed`.
+        duplicates: images that are the same pictures as others, where that was asked for.
+        left_out: of these, those that were not indexed.
+        copies: the first of the duplicates.
         stages, slowest: as in `Progress`.
     """
 
@@ -101,13 +105,16 @@ class Summary:
     seconds: float = 0.0
     passed_over: Mapping[str, int] = field(default_factory=dict)
     failures: tuple[Failure, ...] = ()
+    duplicates: int = 0
+    left_out: int = 0
+    copies: tuple[Arrived, ...] = ()
     stages: Mapping[str, float] = field(default_factory=dict)
     slowest: str | None = None
 
     @property
     def indexed(self) -> int:
-        """Images of the source that the collection has now."""
-        return self.added + self.replaced + self.skipped + self.unchanged
+        """Images of the source that the collection has now, or others that are the same."""
+        return self.added + self.replaced + self.skipped + self.unchanged + self.left_out
 
 
 class Rate:

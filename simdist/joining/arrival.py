@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from simdist.index.collection import Collection
+from simdist.index.lookup import look_up
 from simdist.joining.judging import PART_COSINE, SAME_AREA, are_copies
 from simdist.prints.prints import BYTES, packed_prints, pictures
 from simdist.prints.windows import Match, Windows, whole_agreements
@@ -40,20 +41,37 @@ def copies_among(
     """
     if len(look) != BYTES:
         return []
-    copies = []
-    for other, cosine in near:
-        if other == uri or cosine < PART_COSINE:
+    others = [other for other, cosine in near if other != uri and cosine >= PART_COSINE]
+    looks = looks_of(collection, others)
+    return copies(look, zip(others, looks, strict=True))
+
+
+def looks_of(collection: Collection, uris: Sequence[str]) -> list[bytes]:
+    """The prints of images; empty for those that have none, or are not there.
+
+    Raises:
+        StoreError: the server cannot be reached.
+    """
+    stored = look_up(collection, uris)
+    return [layout.unpack_look(one.record) if one else b"" for one in stored]
+
+
+def copies(look: bytes, others: Iterable[tuple[str, bytes]]) -> list[Copy]:
+    """Those of some images that one with this print is a copy of, the best first.
+
+    Args:
+        look: `BYTES` of it.
+        others: their URIs and prints; what cannot be compared is no copy.
+    """
+    found = []
+    for uri, other in others:
+        if len(other) != BYTES:
             continue
-        digest = layout.uri_digest(other)
-        found = collection.home(digest).find(digest)
-        its_look = layout.unpack_look(found[1]) if found else b""
-        if len(its_look) != BYTES:
-            continue
-        match = _match(look, its_look)
+        match = _match(look, other)
         if are_copies(match.agreement, match.area):
             kind: Literal["same", "similar"] = "same" if match.area >= SAME_AREA else "similar"
-            copies.append(Copy(other, round(match.agreement, 4), kind))
-    return sorted(copies, key=lambda copy: (-copy.score, copy.uri))
+            found.append(Copy(uri, round(match.agreement, 4), kind))
+    return sorted(found, key=lambda copy: (-copy.score, copy.uri))
 
 
 def _match(look: bytes, other: bytes) -> Match:

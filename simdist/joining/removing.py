@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator
 
 from simdist.errors import UsageError
 from simdist.index.collection import Collection
+from simdist.index.images import Stored
+from simdist.index.lookup import look_up
 from simdist.joining.whole import Whole
 from simdist.sources import uri_path
 from simdist.sources.reference import MEMBER
-from simdist.store import layout
 
 _BATCH = 256
 
@@ -21,16 +22,14 @@ def remove(collection: Collection, whole: Whole, uris: Iterable[str]) -> tuple[i
         How many were deleted, and how many were left because they are others by now.
     """
     deleted = changed = 0
-    batch: list[str] = []
-    for uri in uris:
-        if _is_as_read(collection, whole, uri):
-            batch.append(uri)
-        else:
-            changed += 1
-        if len(batch) == _BATCH:
-            deleted += collection.delete(batch)
-            batch.clear()
-    return deleted + collection.delete(batch), changed
+    given = list(uris)
+    for start in range(0, len(given), _BATCH):
+        batch = given[start : start + _BATCH]
+        both = zip(batch, look_up(collection, batch), strict=True)
+        as_read = [uri for uri, found in both if found and _is_as_read(whole, uri, found)]
+        deleted += collection.delete(as_read)
+        changed += len(batch) - len(as_read)
+    return deleted, changed
 
 
 def file_names(uris: Iterable[str]) -> Iterator[str | None]:
@@ -45,10 +44,9 @@ def file_names(uris: Iterable[str]) -> Iterator[str | None]:
         yield None if MEMBER in uri or "\n" in name else name
 
 
-def _is_as_read(collection: Collection, whole: Whole, uri: str) -> bool:
-    digest, number = layout.uri_digest(uri), whole.find(uri)
-    found = collection.home(digest).find(digest)
-    if found is None or number is None:
+def _is_as_read(whole: Whole, uri: str, found: Stored) -> bool:
+    number = whole.find(uri)
+    if number is None:
         return False
     slot = whole.slots[number]
-    return found[1] == whole.records[slot] and whole.is_stored_as(slot, found[0])
+    return found.record == whole.records[slot] and whole.is_stored_as(slot, found.vector)

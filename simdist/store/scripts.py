@@ -196,13 +196,13 @@ def rows(store: Store, meta: str, seen: Seen, *, width: int, rows: bytes) -> lis
 
 
 def find(
-    store: Store, meta: str, *, born: bytes, uri_bits: int, width: int, digest: bytes
+    store: Store, meta: str, *, born: bytes, uri_bits: int, width: int, digests: bytes
 ) -> list[bytes] | None:
-    """An image's stored vector, record and fingerprint's digest; nothing if it is not there.
+    """Each image's stored vector, record and fingerprint's digest; all empty if it is not there.
 
     Args:
         width: bytes of a stored vector.
-        digest: `layout.uri_digest`.
+        digests: `layout.uri_digest`, end to end.
 
     Returns:
         None if the partition was made anew.
@@ -211,7 +211,7 @@ def find(
         "born": born,
         "uri_bits": uri_bits,
         "width": width,
-        "digest": digest,
+        "digests": digests,
     }
     reply: list[bytes] | None = run(store, "find", meta, arguments)
     return reply
