@@ -171,7 +171,7 @@ def rank_places(
     batch, kept = _batch_at(headers), _kept_at(headers, values)
     probes = batch.places.shape[1]
     heads, sizes = np.empty(probes, np.int32), np.empty(probes, np.int32)
-    scored, least = 0, batch.found[0]
+    scored, least = 0, batch.rows.shape[1]
     for i in range(len(batch.found)):
         if batch.found[i] != UNUSABLE:
             size = look_up(batch.places[i], kept.buckets, epoch, clock, heads, sizes)
@@ -184,7 +184,7 @@ def rank_places(
                 batch.found[i] = rank_pages(
                     query, heads, sizes, kept.pages, kept.dead, 0, rows, scores
                 )
-        least = min(least, batch.found[i])
+        least = min(least, int(batch.found[i]))
     return scored, least
 
 

@@ -134,6 +134,19 @@ def test_n_are_found_where_there_are_n(valkey_store: Store) -> None:
     assert len(searcher.search(query, n=1000, probes=4)) < 200
 
 
+def test_no_more_is_read_than_holds_n(valkey_store: Store) -> None:
+    """More buckets are looked into only where the usual ones do not hold enough."""
+    collection = create(valkey_store)
+    collection.add(vectors(3000), [ref(i) for i in range(3000)])
+    read = []
+    for probes in (None, partition_searcher.PROBES):
+        searcher = Searcher(collection)
+        searcher.search_many(vectors(8, seed=5), n=10, probes=probes)
+        searcher.search(vectors(1, seed=6)[0], n=10, probes=probes)
+        read.append(searcher.rows_read)
+    assert read[0] == read[1]
+
+
 @pytest.mark.usefixtures("way")
 def test_what_changes_is_noticed(valkey_store: Store) -> None:
     """New images, new metadata, deleted ones, a rebuild; and nothing is read twice for nothing."""
