@@ -31,9 +31,9 @@ USABLE = 0.65
 PARTITIONS_A_NODE = 2
 # Client and server together, hashing included: `make bench-index`.
 WRITE_CORE_US = 13.0
-# `make bench-index`: 24 probes reach recall .95 on real embeddings. Buckets that are probed are a
+# `make bench-index`: 20 probes reach recall .95 on real embeddings. Buckets that are probed are a
 # fifth larger than the average.
-PROBES, CROWDING = 24, 1.2
+PROBES, CROWDING = 20, 1.2
 QUERY_CORE_MS, ROW_CORE_NS = 0.08, 40.0
 # Of a row in a worker's cache, beside its vector.
 CACHED_BYTES = 24
