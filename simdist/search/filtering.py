@@ -16,10 +16,12 @@ from simdist.vectors.codec import Codec
 if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
 
-# So few rows are all scored: it takes no longer than to look for them in many buckets.
-FEW = 16_384
+# Of more rows than this no copy is kept beside the buckets.
+_FEW = 8192
+# What it takes to score a row; to look into a bucket; and to see that a row does not pass. In ns.
+_ROW_NS, _BUCKET_NS, _BIT_NS = 30.0, 100.0, 3.0
 # Filters whose rows are kept, those that were used last.
-_KEPT = 64
+_KEPT = 16
 # Rows that one round trip reads.
 _ROWS = 512
 
@@ -57,6 +59,19 @@ class Passing:
         self.count = int(alive.sum())
         self._moment = cache.moment
         return True
+
+    def are_few(self, probes: int, size: int) -> bool:
+        """Whether to score all is the quickest: by what it takes to look for so many in buckets.
+
+        Args:
+            probes: buckets that a query would look into if all rows passed.
+            size: buckets that there are.
+        """
+        if self.count > _FEW:
+            return False
+        more, each = self.known / max(1, self.count), self.known / size
+        looked_into = min(size, probes * more) * (_BUCKET_NS + each * _BIT_NS)
+        return self.count * _ROW_NS <= looked_into + probes * each * _ROW_NS
 
     def pages(self, partition: Partition, moment: bytes) -> tuple[Pages, int]:
         """All rows that pass, with their vectors, as one chain of pages; and how many."""

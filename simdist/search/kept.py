@@ -179,15 +179,16 @@ def as_pages(tails: Sequence[BucketTail], codec: Codec) -> Pages:
 
 
 def rows_as_pages(rows: NDArray[np.uint32], packed: NDArray[np.uint8], codec: Codec) -> Pages:
-    """(n,) rows and (n, width) stored vectors as one chain of pages from the first, a row each."""
+    """(n,) rows and (n, width) stored vectors as one chain of pages from the first on."""
     from simdist.search.page_loops import Pages
 
     values, inverse_lengths = codec.unpack(packed)
+    more = -len(rows) % PAGE_ROWS
     return Pages(
-        np.arange(1, len(values) + 1, dtype=np.int32),
-        rows[:, None],
-        np.ascontiguousarray(values)[:, None],
-        inverse_lengths[:, None],
+        np.arange(1, (len(rows) + more) // PAGE_ROWS + 1, dtype=np.int32),
+        np.pad(rows, (0, more)).reshape(-1, PAGE_ROWS),
+        np.pad(values, ((0, more), (0, 0))).reshape(-1, PAGE_ROWS, values.shape[1]),
+        np.pad(inverse_lengths, (0, more)).reshape(-1, PAGE_ROWS),
     )
 
 

@@ -18,7 +18,7 @@ from simdist.index.partition import Partition
 from simdist.index.tuning import ProbeChooser
 from simdist.index.where import Where
 from simdist.search.cache import BucketCache
-from simdist.search.filtering import FEW, Filters
+from simdist.search.filtering import Filters
 from simdist.search.question import Hit
 from simdist.settings import MAX_RESULTS
 from simdist.store import layout
@@ -142,8 +142,8 @@ class PartitionSearcher:
     ) -> list[list[Hit]]:
         """`_search` among the rows that pass a filter.
 
-        Where they are few all are scored. Else as many of them are as would be of all rows, and so
-        as many more buckets are looked into as there are fewer of them: the recipe of ParlayIVF
+        Where that is quickest all are scored. Else as many of them are as would be of all rows, and
+        so as many more buckets are looked into as there are fewer of them: the recipe of ParlayIVF
         (big-ann-benchmarks, NeurIPS 2023).
         """
         if self._filters is None:
@@ -151,16 +151,17 @@ class PartitionSearcher:
         while True:
             passing = self._filters.passing(where, cache)
             moment = cache.moment
-            if passing.count <= FEW:
+            probes = self._probes(cache, wish)
+            if passing.are_few(probes, cache.size):
                 pages, count = passing.pages(self._partition, moment)
                 rank = partial(self._rank_all, cache, n=wish.n, pages=pages, count=count)
             else:
-                more = passing.known / passing.count
+                more = passing.known / max(1, passing.count)
                 rank = partial(
                     self._rank,
                     cache,
                     n=wish.n,
-                    probes=min(cache.size, math.ceil(more * self._probes(cache, wish))),
+                    probes=min(cache.size, math.ceil(more * probes)),
                     most=cache.size,
                     enough=wish.n,
                     excluded=passing.excluded,

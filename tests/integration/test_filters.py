@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from simdist.index import rehash
 from simdist.index.where import Where
-from simdist.search import filtering, partition_searcher
+from simdist.search import partition_searcher
+from simdist.search.filtering import Passing
 from simdist.search.question import Question
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
@@ -54,8 +55,8 @@ def valkey_store(valkey_url: str) -> Iterator[Store]:
 @pytest.fixture(params=["flat", "buckets"])
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether all rows that pass are scored, or buckets are looked into."""
-    if request.param == "buckets":
-        monkeypatch.setattr(partition_searcher, "FEW", 0)
+    flat = request.param == "flat"
+    monkeypatch.setattr(Passing, "are_few", lambda *_: flat)
 
 
 @dataclass
@@ -189,10 +190,10 @@ def test_what_changes_is_noticed(valkey_store: Store) -> None:
         max_size=8,
     ),
     texts=st.lists(st.sampled_from(FILTERS), min_size=1, max_size=3),
-    few=st.sampled_from([0, filtering.FEW]),
+    few=st.booleans(),
 )
 def test_any_history_is_answered_as_by_a_plain_list(
-    valkey_store: Store, steps: list[tuple[str, int, int]], texts: list[str], few: int
+    valkey_store: Store, steps: list[tuple[str, int, int]], texts: list[str], few: bool
 ) -> None:
     empty(valkey_store)
     collection, plain, data = create(valkey_store), Plain(), vectors(200)
@@ -200,7 +201,7 @@ def test_any_history_is_answered_as_by_a_plain_list(
     plain.add([image(0)], data[:1])
     searcher = Searcher(collection, max_staleness=0)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(partition_searcher, "FEW", few)
+        patch.setattr(Passing, "are_few", lambda *_: few)
         for what, first, count in steps:
             numbers = list(range(first, first + count))
             if what == "delete":
