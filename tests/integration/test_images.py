@@ -47,6 +47,7 @@ def filled(store: Store, count: int = 200, **options: Any) -> Collection:
     return collection
 
 
+@pytest.mark.slow
 @on_every_server
 def test_labels_and_metadata_change_without_the_image(store: Store) -> None:
     collection = filled(store, partitions=2)
@@ -190,6 +191,7 @@ def test_any_writes_equal_those_of_a_dictionary(store: Store, writes: list[Any])
             assert (shown.label, shown.metadata) == (model[name]["label"], model[name]["metadata"])
 
 
+@pytest.mark.slow
 def test_the_commands(cli: CommandLine, valkey_url: str, tmp_path: Path) -> None:
     inside, beside = tmp_path / "in", tmp_path / "in2"
     inside.mkdir()

@@ -89,6 +89,7 @@ class Caller:
         return self.ask(token, "POST", "/v1/search", json=body)
 
 
+@pytest.mark.slow
 def test_a_token_sees_its_collections_only(collections: Store, tokens: Tokens) -> None:
     caller = Caller(collections, tokens)
     data = [float(value) for value in vectors(151)[150]]

@@ -80,6 +80,7 @@ def test_records_are_columns_and_back() -> None:
         assert as_records(parts) == (records[some], uris[some])
 
 
+@pytest.mark.slow
 @on_every_server
 def test_there_and_back(store: Store, tmp_path: Path) -> None:
     collection = full(store, partitions=2)
@@ -375,6 +376,7 @@ class TestOfOtherPrograms:
             import_embeddings(str(path), store=store, name="y", model="clip")
 
 
+@pytest.mark.slow
 def test_the_commands(cli: CommandLine, valkey_url: str, tmp_path: Path) -> None:
     with closing(connect(valkey_url)) as store:
         count = len(full(store))
