@@ -15,7 +15,7 @@ PYTEST = $(BIN)/python -m pytest --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-fast test-rest test-long lint docs lock audit format bench-ingest bench-memory \
-	bench-network bench-scaling bench-decoding bench-index bench-filter bench-serve bench-duplicates clean
+	bench-network bench-scaling bench-decoding bench-transfer bench-index bench-filter bench-serve bench-duplicates clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -86,6 +86,9 @@ bench-decoding: $(VENV)/.installed-test ## Measure decoding, and what it does to
 
 bench-network: $(VENV)/.installed-test ## Measure what each measure for the network on a CPU is worth
 	@$(BIN)/python -m bench.network $(ARGS)
+
+bench-transfer: $(VENV)/.installed-test ## Measure export, import and copy
+	@$(BIN)/python -m bench.transfer $(ARGS)
 
 bench-index: $(VENV)/.installed-bench $(LSHASH3)/.installed ## Measure search beside its peers (SIZE=1000000 for scale)
 	@$(BIN)/python -m bench.index $(if $(SIZE),--size $(SIZE)) $(ARGS)

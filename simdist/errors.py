@@ -13,7 +13,8 @@ SimdistError
 │   ├── MissingCollectionError   there is none of that name
 │   ├── ModelMismatchError   another model made its embeddings
 │   ├── UnknownImageError    an image is not indexed in it
-│   └── UnknownCollectionError   a service does not serve it
+│   ├── UnknownCollectionError   a service does not serve it
+│   └── ForbiddenError       a caller of a service may not change it
 ├── ClusterError          Ray cannot be reached, or lost a part of the work
 │   └── BusyError            a service has no room or no time for a request now
 └── ServiceError          a simdist service cannot be reached, or refuses a request
@@ -152,6 +153,10 @@ class UnknownCollectionError(CollectionError):
     """A service does not serve that collection. `problem_type` as in `UnknownImageError`."""
 
     problem_type = "urn:simdist:unknown-collection"
+
+
+class ForbiddenError(CollectionError):
+    """A caller of a service may not do that with the collection."""
 
 
 class ClusterError(SimdistError):

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from cluster.service.rights import Rights
 from simdist.errors import Remedy, UsageError
 from simdist.search.searcher import CACHE_MEMORY, MAX_STALENESS
 from simdist.settings import DEFAULT_COLLECTION, REDIS_URL_VARIABLE, Settings
@@ -34,10 +35,15 @@ class Tokens:
     """The SHA-256 digests, in hex, of the bearer tokens that may read, and of those that may write.
 
     Only digests: a service's settings can be seen by whoever can see its Ray cluster.
+
+    Attributes:
+        only: of tokens that may not do so with all collections, "read" or "write", the digest, and
+            the names of those collections.
     """
 
     read: tuple[str, ...] = ()
     write: tuple[str, ...] = ()
+    only: tuple[tuple[str, str, tuple[str, ...]], ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.read or self.write)
@@ -47,25 +53,55 @@ class Tokens:
         """The tokens of a file, and of the environment (separated by commas).
 
         Without a file here, it is the one that the environment names, if any. Each of its lines is
-        `read TOKEN` or `write TOKEN`; a write token may read, too.
+        `read TOKEN` or `write TOKEN`; a write token may read, too. Behind a token may be names of
+        collections, with commas between them, to which it is limited; it may have several lines.
 
         Raises:
             UsageError: the file cannot be read or is not like that, or a token is short.
         """
-        read = os.environ.get(READ_TOKENS_VARIABLE, "").split(",")
-        write = os.environ.get(WRITE_TOKENS_VARIABLE, "").split(",")
+        found = [
+            (kind, token.strip(), "")
+            for kind, variable in (("read", READ_TOKENS_VARIABLE), ("write", WRITE_TOKENS_VARIABLE))
+            for token in os.environ.get(variable, "").split(",")
+            if token.strip()
+        ]
         if file is None and os.environ.get(TOKENS_FILE_VARIABLE):
             file = Path(os.environ[TOKENS_FILE_VARIABLE])
         if file is not None:
             for number, line in enumerate(_lines(file), start=1):
-                kind, _, token = line.partition(" ")
-                if kind and not kind.startswith("#"):
-                    if kind not in ("read", "write") or not token.strip():
-                        raise UsageError(
-                            f"line {number} of {file} is neither 'read TOKEN' nor 'write TOKEN'"
-                        )
-                    (read if kind == "read" else write).append(token)
-        return cls(_digests(read), _digests(write))
+                kind, token, names, *more = [*line.split(), "", "", ""]
+                if not kind or kind.startswith("#"):
+                    continue
+                if kind not in ("read", "write") or not token or any(more):
+                    raise UsageError(
+                        f"line {number} of {file} is neither 'read TOKEN' nor 'write TOKEN', nor "
+                        "one of these with names of collections, such as 'read TOKEN shop,photos'"
+                    )
+                found.append((kind, token, names))
+        return cls(
+            _digests([token for kind, token, _ in found if kind == "read"]),
+            _digests([token for kind, token, _ in found if kind == "write"]),
+            tuple(
+                (kind, token_digest(token), tuple(filter(None, names.split(","))))
+                for kind, token, names in found
+                if names
+            ),
+        )
+
+    def rights(self, digest: str) -> Rights:
+        """What the bearer of the token with this digest may do; without tokens, anybody."""
+        if not self:
+            return Rights()
+        return Rights(self._names("read", digest), self._names("write", digest))
+
+    def _names(self, kind: str, digest: str) -> frozenset[str] | None:
+        """The collections of one right of a token; None for all."""
+        lines = (self.read if kind == "read" else self.write).count(digest)
+        limits = [names for one, of, names in self.only if (one, of) == (kind, digest)]
+        # A line without names is for all.
+        if lines > len(limits):
+            return None
+        return frozenset(name for names in limits for name in names)
 
 
 def _lines(file: Path) -> list[str]:

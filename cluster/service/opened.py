@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from cluster.service.config import ServiceConfig
-from simdist.errors import CollectionError, UnknownCollectionError
+from cluster.service.rights import RIGHTS
+from simdist.errors import CollectionError
 from simdist.index.collection import Collection
 from simdist.index.following import Following
 from simdist.search.searcher import Searcher
@@ -41,6 +42,18 @@ class Opened:
             if searcher.collection.is_fitted():
                 searcher.search(np.ones(searcher.collection.dim, np.float32), n=1)
 
+    def named(self, name: str | None, *, write: bool = False) -> str:
+        """The collection of a name, for whoever's request is answered in this context.
+
+        Raises:
+            UnknownCollectionError, ForbiddenError: see `Rights.named`.
+        """
+        return RIGHTS.get().named(name, self._config.collections, write=write)
+
+    def seen(self) -> list[str]:
+        """The collections that whoever's request is answered in this context may see."""
+        return RIGHTS.get().seen(self._config.collections)
+
     def collection(self, name: str | None) -> Collection:
         """A collection that is served, as it was last seen; by default the first.
 
@@ -58,7 +71,7 @@ class Opened:
         try:
             return self._follower(name).now()
         except CollectionError:
-            self._following.pop(self._served(name), None)
+            self._following.pop(self.named(name), None)
             raise
 
     def searcher(self, name: str | None) -> Searcher:
@@ -67,7 +80,7 @@ class Opened:
         Raises:
             UnknownCollectionError: as `collection`.
         """
-        config, name = self._config, self._served(name)
+        config, name = self._config, self.named(name)
         if name not in self._searchers:
             self._searchers[name] = Searcher(
                 Collection.open(self._store, name),
@@ -83,23 +96,13 @@ class Opened:
         self._following.pop(collection.name, None)
 
     def _follower(self, name: str | None) -> Following:
-        name = self._served(name)
+        name = self.named(name)
         following = self._following.get(name)
         if following is None:
             opened = Collection.open(self._store, name)
             following = Following(opened, max_staleness=self._config.max_staleness)
             self._following[name] = following
         return following
-
-    def _served(self, name: str | None) -> str:
-        config = self._config
-        name = name or config.collections[0]
-        if name not in config.collections:
-            raise UnknownCollectionError(
-                f"the collection {name!r} is not served here, only: "
-                + ", ".join(config.collections)
-            )
-        return name
 
     def _partitions(self, count: int) -> range:
         """Those that are searched here: neighbours, so that equal scores keep their order."""

@@ -8,6 +8,7 @@ import io
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -144,6 +145,7 @@ class QueryWorker:
 
     async def answer(self, question: Question) -> list[Hit]:
         """As `ask`, for who has a deadline of their own."""
+        question = replace(question, collection=self._opened.named(question.collection))
         data = question.image
         if question.url is not None:
             data = await self.fetch(question.url)
@@ -209,17 +211,13 @@ class QueryWorker:
         metadata: Mapping[str, Any],
         collection: str | None,
     ) -> tuple[Added, list[Copy]]:
-        """Index one image by its bytes; says which images it is a copy of.
-
-        Raises:
-            ImageError, ModelMismatchError, BusyError, StoreError: it cannot be indexed.
-        """
-        opened = await self._now(collection)
+        """Index one image by its bytes, or raise why not; says which images it is a copy of."""
+        opened = await self._now(collection, write=True)
         vector, pixels = await self._in_time(self._embed(data, opened))
         fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
         [look] = [TINY] if is_tiny(data) else await self.decoded(lambda: prints_of(pixels[None]))
         ref = ImageRef(uri, fingerprint, len(data), label, metadata=metadata, look=look)
-        copies = await self._copies(ref, vector, collection)
+        copies = await self._copies(ref, vector, opened.name)
         added = await self._in(self._reading, lambda: opened.add(vector[None], [ref]))
         return added, copies
 
@@ -239,18 +237,19 @@ class QueryWorker:
 
     async def delete(self, uri: str, collection: str | None) -> int:
         """Delete an image by its URI; returns how many there were."""
-        opened = await self._now(collection)
+        opened = await self._now(collection, write=True)
         return await self._in(self._reading, lambda: opened.delete([uri]))
 
     async def collections(self, describe: Callable[[Collection], T]) -> list[T]:
         """Describe each collection that is served."""
+        seen = self._opened.seen()
         return await self._in(
-            self._reading,
-            lambda: [describe(self._opened.now(name)) for name in self.config.collections],
+            self._reading, lambda: [describe(self._opened.now(one)) for one in seen]
         )
 
-    async def _now(self, name: str | None) -> Collection:
-        return await self._in(self._reading, lambda: self._opened.now(name))
+    async def _now(self, name: str | None, *, write: bool = False) -> Collection:
+        allowed = self._opened.named(name, write=write)
+        return await self._in(self._reading, lambda: self._opened.now(allowed))
 
     def collection(self, name: str | None) -> Collection:
         """A collection that is served, as it was last seen.

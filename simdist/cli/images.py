@@ -47,6 +47,15 @@ Labelled = Annotated[
         rich_help_panel=options.WHICH_IMAGES,
     ),
 ]
+Passing = Annotated[
+    str | None,
+    typer.Option(
+        "--where",
+        metavar="FILTER",
+        help="All images that pass, such as 'price < 20': docs/filters.md.",
+        rich_help_panel=options.WHICH_IMAGES,
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 
@@ -56,6 +65,7 @@ def list_them(
     collection: options.CollectionName = DEFAULT_COLLECTION,
     prefix: Prefix = None,
     labelled: Labelled = None,
+    where: Passing = None,
     n: Annotated[int, typer.Option("-n", min=1, help="Images on a page.")] = 100,
     after: Annotated[
         str | None,
@@ -74,7 +84,7 @@ def list_them(
 
     with open_store(Settings.resolve(redis_url=redis)) as store:
         opened = Collection.open(store, collection)
-        page = scroll(opened, n=n, after=after, choice=_choice(prefix, labelled))
+        page = scroll(opened, n=n, after=after, choice=_choice(prefix, labelled, where))
     if as_json:
         print_json({"images": [_as_json(record) for record in page.images], "next": page.next})
         return
@@ -115,6 +125,7 @@ def set_them(
     collection: options.CollectionName = DEFAULT_COLLECTION,
     prefix: Prefix = None,
     labelled: Labelled = None,
+    where: Passing = None,
     label: Annotated[str | None, typer.Option(metavar="LABEL", help="The new label.")] = None,
     no_label: Annotated[bool, typer.Option("--no-label", help="Take the label away.")] = False,
     metadata: Annotated[
@@ -136,7 +147,7 @@ def set_them(
     amendment = Amendment(label, no_label, _object(metadata) if metadata is not None else None)
     with open_store(Settings.resolve(redis_url=redis)) as store:
         opened = Collection.open(store, collection)
-        changed = amend(opened, _chosen(opened, image, prefix, labelled), amendment)
+        changed = amend(opened, _chosen(opened, image, _choice(prefix, labelled, where)), amendment)
     _say("changed", changed, collection, image)
 
 
@@ -147,12 +158,13 @@ def delete(
     collection: options.CollectionName = DEFAULT_COLLECTION,
     prefix: Prefix = None,
     labelled: Labelled = None,
+    where: Passing = None,
     yes: Yes = False,
     redis: options.RedisUrl = None,
 ) -> None:
     """Delete images from the index. Their files stay.
 
-    Images that are named go at once; what a prefix or a label chooses is counted first, and asked
+    Images that are named go at once; what an option chooses is counted first, and asked
     about.
     """
     from simdist.index.collection import Collection
@@ -162,7 +174,7 @@ def delete(
         raise UsageError("delete asks before it deletes, and nobody can answer here: add --yes")
     with open_store(Settings.resolve(redis_url=redis)) as store:
         opened = Collection.open(store, collection)
-        uris = list(_chosen(opened, image, prefix, labelled))
+        uris = list(_chosen(opened, image, _choice(prefix, labelled, where)))
         question = f"Delete {len(uris):,} images from the index of {collection}?"
         if not image and not yes and not typer.confirm(question, err=True):
             typer.echo("Nothing is deleted", err=True)
@@ -177,26 +189,28 @@ def _say(done: str, count: int, collection: str, image: list[str] | None) -> Non
     typer.echo(f"{count:,} images {done}")
 
 
-def _chosen(
-    opened: Collection, image: list[str] | None, prefix: str | None, labelled: str | None
-) -> Iterable[str]:
+def _chosen(opened: Collection, image: list[str] | None, choice: Choice) -> Iterable[str]:
     """The URIs of the images that are named, or else of those that are meant."""
-    from simdist.index.scrolling import selected
+    from simdist.index.scrolling import Choice, selected
     from simdist.sources import uri_of
 
-    meant = prefix is not None or labelled is not None
-    if bool(image) == meant:
-        raise UsageError("name the images, or choose them by --prefix or --labelled")
+    if bool(image) == (choice != Choice()):
+        raise UsageError("name the images, or choose them by --prefix, --labelled or --where")
     if image:
         return [uri_of(one) for one in image]
-    return selected(opened, _choice(prefix, labelled))
+    return selected(opened, choice)
 
 
-def _choice(prefix: str | None, labelled: str | None) -> Choice:
+def _choice(prefix: str | None, labelled: str | None, where: str | None) -> Choice:
     from simdist.index.scrolling import Choice
+    from simdist.index.where import Where
     from simdist.sources import prefix_of
 
-    return Choice(None if prefix is None else prefix_of(prefix), labelled)
+    return Choice(
+        None if prefix is None else prefix_of(prefix),
+        labelled,
+        None if where is None else Where.parse(where),
+    )
 
 
 def _object(text: str) -> Mapping[str, Any]:

@@ -66,7 +66,8 @@ def serve(
         Path | None,
         typer.Option(
             metavar="FILE",
-            help="File of bearer tokens, one 'read TOKEN' or 'write TOKEN' per line "
+            help="File of bearer tokens, one 'read TOKEN' or 'write TOKEN' per line, with names of "
+            "collections behind it if it is not for all "
             "[env var: SIMDIST_TOKENS_FILE; SIMDIST_READ_TOKENS, SIMDIST_WRITE_TOKENS].",
         ),
     ] = None,

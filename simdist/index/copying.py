@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from simdist.errors import CollectionError
 from simdist.index import catalogue
@@ -69,13 +70,15 @@ def copy(
     catalogue.require_room(store, entry)
     made = Collection.of(store, name, home, catalogue.begin(store, name, home, entry))
     total, done = original.count(), 0
-    for of, to in zip(original.partitions, made.partitions, strict=True):
-        if of.is_fitted() and not to.is_fitted():
-            to.fit(of.hashing().family, images=of.state().fitted)
-        for copied in _copy(of, to):
-            done += copied
-            on_progress("copying", min(done, total), total)
-    made.settle()
+    # A BLAS with more threads spins between its calls: with two, writing takes many times as long.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for of, to in zip(original.partitions, made.partitions, strict=True):
+            if of.is_fitted() and not to.is_fitted():
+                to.fit(of.hashing().family, images=of.state().fitted)
+            for copied in _copy(of, to):
+                done += copied
+                on_progress("copying", min(done, total), total)
+        made.settle()
     for partition in made.partitions:
         store.call("HDEL", partition.keys.meta, COPIED)
     changed(store, lambda names: (_finished(names, home, name), None))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from simdist.errors import UsageError
 from simdist.index.collection import Collection
+from simdist.index.where import Where
 from simdist.store.records import Record
 
 # A partition, and the first of its rows that has not been shown.
@@ -21,15 +22,19 @@ class Choice:
     Attributes:
         prefix: what their URIs begin with.
         label: theirs.
+        where: what else holds of them.
     """
 
     prefix: str | None = None
     label: str | None = None
+    where: Where | None = None
 
     def has(self, record: Record) -> bool:
         """Whether an image is meant."""
-        return (self.prefix is None or record.uri.startswith(self.prefix)) and (
-            self.label is None or record.label == self.label
+        return (
+            (self.prefix is None or record.uri.startswith(self.prefix))
+            and (self.label is None or record.label == self.label)
+            and (self.where is None or self.where.has(record.uri, record.label, record.metadata))
         )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
-from simdist.errors import CollectionError, SourceError
+from simdist.errors import CollectionError, SourceError, StoreError
 from simdist.hashing import load_family
 from simdist.index.batch import Batch
 from simdist.index.collection import Collection
@@ -26,7 +26,7 @@ from simdist.store import Store, layout
 from simdist.transfer.columns import as_records
 from simdist.transfer.exporting import Piece, family_name
 from simdist.transfer.manifest import Manifest
-from simdist.vectors.codec import INVERSE_LENGTH, alive
+from simdist.vectors.codec import INVERSE_LENGTH, Codec, alive
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -128,7 +128,8 @@ def _batch(rows: pa.RecordBatch, uri: str, manifest: Manifest) -> Batch:
         packed[:, INVERSE_LENGTH:] = _fixed(columns["values"], width)
         fingerprints = _fixed(columns["fingerprint"], layout.FINGERPRINT)
         records, uris = as_records(columns)
-    except (ValueError, SourceError) as error:
+        Codec.of(manifest.dtype, manifest.dim).check(packed)
+    except (ValueError, SourceError, StoreError) as error:
         raise SourceError(f"{uri} is damaged: {error}") from error
     if not alive(packed).all():
         raise SourceError(f"{uri} is damaged: a vector has no length")
@@ -151,7 +152,6 @@ def _add(collection: Collection, batch: Batch, *, check: bool) -> Added:
     results = b""
     for partition, some in _spread(collection, batch):
         wanted = some
-        partition.codec.check(some.packed)
         if check:
             there = partition.versions(some.digests) == Version.SAME
             results += b"=" * int(there.sum())

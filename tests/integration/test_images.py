@@ -19,6 +19,7 @@ from simdist.index.amending import Amendment, amend
 from simdist.index.collection import Collection
 from simdist.index.commit import commit_batch
 from simdist.index.scrolling import Choice, scroll, selected
+from simdist.index.where import Where
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef, file_uri
 from simdist.store import Store, connect
@@ -46,6 +47,7 @@ def filled(store: Store, count: int = 200, **options: Any) -> Collection:
     return collection
 
 
+@pytest.mark.slow
 @on_every_server
 def test_labels_and_metadata_change_without_the_image(store: Store) -> None:
     collection = filled(store, partitions=2)
@@ -73,6 +75,15 @@ def test_labels_and_metadata_change_without_the_image(store: Store) -> None:
     [hit] = searcher.search(data[6], n=1)
     assert (hit.label, hit.metadata) == (None, {"a": 1, "b": {"d": 2}})
     assert contents(collection) == sorted(ref(i).uri for i in range(200))
+    # Filters see it, too, and what is chosen by one is changed.
+    assert [hit.uri for hit in searcher.search(data[6], n=9, where="a = 1 and b exists")] == [
+        ref(6).uri,
+        ref(5).uri,
+    ]
+    chosen = Choice(where=Where.parse("a = 1"))
+    assert amend(collection, selected(collection, chosen), Amendment(metadata={"a": 2})) == 2
+    assert not searcher.search(data[6], n=9, where="a = 1")
+    assert len(searcher.search(data[6], n=9, where="a = 2")) == 2
     with pytest.raises(UsageError, match="cannot be changed so: its label has"):
         amend(collection, uris, Amendment(label="x" * 70_000))
 
@@ -180,6 +191,7 @@ def test_any_writes_equal_those_of_a_dictionary(store: Store, writes: list[Any])
             assert (shown.label, shown.metadata) == (model[name]["label"], model[name]["metadata"])
 
 
+@pytest.mark.slow
 def test_the_commands(cli: CommandLine, valkey_url: str, tmp_path: Path) -> None:
     inside, beside = tmp_path / "in", tmp_path / "in2"
     inside.mkdir()
@@ -205,6 +217,7 @@ def test_the_commands(cli: CommandLine, valkey_url: str, tmp_path: Path) -> None
         "images", "set", "a.jpg", "--label", "x", "--no-label", code=2
     )
     assert "JSON object" in cli.fail("images", "set", "a.jpg", "--metadata", "[1]", code=2)
+    assert len(cli.run("images", "list", "--where", 'label = "y"').out.splitlines()) == 3
     assert "name the images" in cli.fail("images", "set", "--label", "x", code=2)
     assert "add --yes" in cli.fail("images", "delete", "--labelled", "y", code=2)
     assert cli.run("images", "delete", "--labelled", "y", "--yes").out == "2 images deleted\n"

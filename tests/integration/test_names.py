@@ -383,6 +383,7 @@ CHANGES = st.lists(
 )
 
 
+@pytest.mark.slow
 def test_the_commands(cli: CommandLine, valkey_url: str) -> None:
     with closing(connect(valkey_url)) as store:
         assert cli.run("collections", "list").out.startswith("No collections yet.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from contextlib import closing
 from pathlib import Path
@@ -27,9 +28,10 @@ from simdist.transfer.embeddings import import_embeddings
 from simdist.transfer.exporting import export
 from tests.collections import DIM, Killed, create, ref, vectors
 from tests.command_line import CommandLine
+from tests.conftest import ROOT
 from tests.index_contents import contents
 from tests.object_store import ObjectStore
-from tests.servers import empty, on_every_server
+from tests.servers import empty, on_every_server, running, valkey
 
 ODD = [
     ImageRef("file:///a.jpg", "1", 1, None),
@@ -78,6 +80,7 @@ def test_records_are_columns_and_back() -> None:
         assert as_records(parts) == (records[some], uris[some])
 
 
+@pytest.mark.slow
 @on_every_server
 def test_there_and_back(store: Store, tmp_path: Path) -> None:
     collection = full(store, partitions=2)
@@ -373,6 +376,7 @@ class TestOfOtherPrograms:
             import_embeddings(str(path), store=store, name="y", model="clip")
 
 
+@pytest.mark.slow
 def test_the_commands(cli: CommandLine, valkey_url: str, tmp_path: Path) -> None:
     with closing(connect(valkey_url)) as store:
         count = len(full(store))
@@ -384,3 +388,49 @@ def test_the_commands(cli: CommandLine, valkey_url: str, tmp_path: Path) -> None
     assert "holds a whole export" in cli.fail("export", str(tmp_path / "out"), "-c", "test", code=2)
     assert "there is no collection" in cli.fail("export", str(tmp_path / "x"), "-c", "none")
     assert "there is no" in cli.fail("import", str(tmp_path / "none"), "-c", "x")
+
+
+LSHASH3 = ROOT / ".venv-lshash3" / "bin" / "python"
+# The real lshash3: indexes what it reads, in Redis or in memory, whose tables it prints.
+INDEX = """
+import json, sys
+from lshash.lshash import LSHash
+work = json.load(sys.stdin)
+lsh = LSHash(6, work["dim"], 2, storage_config=work["storage"])
+for number, point in enumerate(work["points"]):
+    lsh.index(point, extra_data={"n": number} if number % 2 else None)
+if not work["storage"]:
+    print(json.dumps([table.storage for table in lsh.hash_tables]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["memory", "redis"])
+def test_lshash3(store: Store, tmp_path: Path, kind: str) -> None:
+    points = (3 * vectors(200)).tolist()
+    with running(valkey(), tmp_path / "valkey") as server:
+        storage = {"redis": {"host": "127.0.0.1", "port": server.port}} if kind == "redis" else None
+        work = {"dim": DIM, "points": points, "storage": storage}
+        printed = subprocess.run(
+            [LSHASH3, "-c", INDEX],
+            input=json.dumps(work),
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        (tmp_path / "tables.json").write_text(printed)
+        where = server.url if kind == "redis" else str(tmp_path / "tables.json")
+        done = import_embeddings(where, store=store, name="points")
+    assert done.added.added == 200
+    collection = Collection.open(store, "points")
+    assert collection.partitions[0].codec.dtype == np.float32
+    [hit] = Searcher(collection).search(points[7], n=1)
+    assert hit.metadata == {"extra": {"n": 7}}
+    found = collection.get(hit.uri)
+    assert found is not None
+    # With the length that the point has.
+    [whole] = collection.partitions[0].rows(np.array([0], np.uint32))
+    assert whole is not None
+    values, scale = collection.partitions[0].codec.unpack(whole[0][None])
+    assert np.linalg.norm(values) == pytest.approx(3, rel=1e-5)
+    assert scale[0] == pytest.approx(1 / 3, rel=1e-5)

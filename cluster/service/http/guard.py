@@ -26,12 +26,14 @@ from cluster.service.http.bearers import BEARERS, Bearers
 from cluster.service.http.bodies import headers_of, is_json
 from cluster.service.http.problems import RETRY_AFTER, ProblemError
 from cluster.service.metrics import ServiceMetrics
+from cluster.service.rights import having
 
 # Bytes of a body: an image, or JSON (a batch of 64 vectors of 2,048 numbers).
 MAX_UPLOAD = 20 * 1024 * 1024
 MAX_JSON = 4 * 1024 * 1024
 _OPEN = ("/", "/healthz", "/readyz", "/v1/openapi.json")
 _OPEN_BELOW = "/page/"
+_METRICS = "/metrics"
 # What a read token may do. All else takes a write token, whatever the router makes of its path; the
 # routes that write check it once more (`require_write`).
 _READING = ("GET", "HEAD", "OPTIONS")
@@ -167,7 +169,10 @@ class Guard:
         limit = MAX_JSON if is_json(scope) else MAX_UPLOAD
         self._check_length(headers, limit)
         scope[BEARERS] = self._bearers
-        with self._bearers.holding(bearer):
+        rights = self._config.tokens.rights(bearer)
+        if path == _METRICS and rights.reads is not None and rights.writes is not None:
+            raise ProblemError(403, "the metrics name all collections, this token is for some")
+        with self._bearers.holding(bearer), having(rights):
             await self._answer(scope, receive, send, progress, limit)
 
     async def _answer(

@@ -13,6 +13,7 @@ from simdist.errors import (
     ClusterError,
     CollectionError,
     FetchError,
+    ForbiddenError,
     ImageError,
     ModelError,
     OutputError,
@@ -32,6 +33,7 @@ RETRY_AFTER = {"Retry-After": "1"}
 _STATUS: Sequence[tuple[type[SimdistError], HTTPStatus]] = (
     (UnknownImageError, HTTPStatus.NOT_FOUND),
     (UnknownCollectionError, HTTPStatus.NOT_FOUND),
+    (ForbiddenError, HTTPStatus.FORBIDDEN),
     (CollectionError, HTTPStatus.CONFLICT),
     (UsageError, HTTPStatus.UNPROCESSABLE_ENTITY),
     (VectorError, HTTPStatus.UNPROCESSABLE_ENTITY),
