@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cluster.service.config import ServiceConfig
+from cluster.service.examples import embedded
 from cluster.service.metrics import ServiceMetrics
 from cluster.service.opened import Opened
 from cluster.service.parts import Parts
@@ -36,8 +37,8 @@ from simdist.index.origin import Origin
 from simdist.joining.arrival import NEAREST, Copy, copies_among
 from simdist.joining.judging import PART_COSINE
 from simdist.prints.prints import TINY, is_tiny, prints_of
-from simdist.search.question import Hit, Question
-from simdist.search.searcher import asked_vector
+from simdist.search.examples import named_vector, settled
+from simdist.search.question import Example, Hit, Question
 from simdist.sources import Access, ImageRef, is_web_address
 from simdist.sources.originals import Original, read_original, root_uri
 from simdist.sources.web import fetch
@@ -60,6 +61,7 @@ _PAUSE = 0.2
 _FRESH_SECONDS = 1.0
 
 T = TypeVar("T")
+Asked = TypeVar("Asked", Question, Example)
 
 
 class QueryWorker:
@@ -144,13 +146,19 @@ class QueryWorker:
 
     async def answer(self, question: Question) -> list[Hit]:
         """As `ask`, for who has a deadline of their own."""
-        data = question.image
-        if question.url is not None:
-            data = await self.fetch(question.url)
-        if data is not None:
-            vector, _ = await self._embed(data, await self._now(question.collection))
-            question = question.by_vector(vector)
+        if question.several:
+            question = await embedded(question, partial(self._by_content, question.collection))
+        elif question.url is not None or question.image is not None:
+            question = await self._by_content(question.collection, question)
         return await self._searching.ask(question)
+
+    async def _by_content(self, collection: str | None, asked: Asked) -> Asked:
+        """What is asked by, where that is an image: its vector."""
+        data = asked.image if asked.url is None else await self.fetch(asked.url)
+        if data is None:
+            return asked
+        vector, _ = await self._embed(data, self.collection(collection))
+        return asked.by_vector(vector)
 
     async def image(self, digest: bytes, collection: str | None) -> IndexedImage:
         """What is stored of an image, by `layout.uri_digest`.
@@ -265,8 +273,9 @@ class QueryWorker:
         opened = await self._now(question.collection)
         try:
             vector: Any = question.vector
-            if vector is None:
-                find = partial(asked_vector, opened, question)
+            if vector is None or question.several:
+                question = await self._in(self._reading, partial(settled, opened, question))
+                find = partial(named_vector, opened, question)
                 vector = await self._in(self._reading, find, stage="look up")
             return question.by_vector(shaped([vector], dim=opened.dim)[0])
         except UnknownImageError:
