@@ -58,8 +58,9 @@ def named_vector(collection: Collection, question: Question) -> ArrayLike:
         return question.vector
     if not (question.uri or question.id):
         raise UsageError("a search here is by a vector, or by the URI or id of an indexed image")
-    [vector], _ = _vectors(collection, question.positive)
-    return vector
+    vectors, _ = _vectors(collection, question.positive)
+    stored: NDArray[np.float32] = vectors[0]
+    return stored
 
 
 def _vectors(collection: Collection, examples: Sequence[Example]) -> tuple[list[Any], set[str]]:
