@@ -1,22 +1,29 @@
-"""Several examples of a question, embedded side by side."""
+"""The images that a question asks by, embedded side by side."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from dataclasses import replace
-from typing import Any
+from typing import Protocol, TypeVar
 
 from simdist.search.question import Example, Question
 
+Asked = TypeVar("Asked", Question, Example)
 
-async def embedded(
-    question: Question, embed: Callable[[Example], Coroutine[Any, Any, Example]]
-) -> Question:
+
+class Embed(Protocol):
+    """Makes a vector of an image that is asked by."""
+
+    async def __call__(self, asked: Asked) -> Asked: ...
+
+
+async def embedded(question: Question, embed: Embed) -> Question:
     """The same question, each of its examples through `embed` at once: images go in one batch.
 
     Where one fails, the others are given up.
     """
+    if not question.several:
+        return await embed(question)
     like, unlike = list(question.positive), list(question.unlike)
     try:
         async with asyncio.TaskGroup() as group:
