@@ -91,9 +91,9 @@ _OPTIONS = tuple(SearchOptions.model_fields)
 
 def _describe_ways(schema: dict[str, Any]) -> None:
     """That one of them is to be given, and has no default, is not in their types."""
-    for way in WAYS:
-        del schema["properties"][way]["default"]
     ways = [*WAYS, "like"] if "like" in schema["properties"] else WAYS
+    for way in ways:
+        del schema["properties"][way]["default"]
     schema["oneOf"] = [{"required": [way]} for way in ways]
 
 
