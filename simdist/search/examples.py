@@ -39,9 +39,8 @@ def settled(collection: Collection, question: Question) -> Question:
     like, unlike = question.positive, question.unlike
     given, named = _vectors(collection, [*like, *unlike])
     units = normalised(checked(given, dim=collection.dim))
-    vector = _mean(like, units[: len(like)])
-    if unlike:
-        vector = vector - UNLIKE * _mean(unlike, units[len(like) :])
+    weights = np.concatenate([_shares(like), -UNLIKE * _shares(unlike)])
+    vector = weights @ units
     if not np.linalg.norm(vector) > np.finfo(np.float32).eps:
         raise VectorError("the examples cancel each other out: leave one of them out")
     return replace(question.by_vector(vector), without=question.without | named)
@@ -85,16 +84,20 @@ def _vectors(collection: Collection, examples: Sequence[Example]) -> tuple[list[
     named: set[str] = set()
     for partition, digests in homes.items():
         found = partition.find_many(list(digests.values()))
+        packed = []
         for number, stored in zip(digests, found, strict=True):
             if stored is None:
                 name = examples[number].uri or "no image of that id"
                 raise UnknownImageError(f"{name} is not indexed in {collection.name!r}")
             named.add(layout.unpack_record(stored[1]).uri)
-            codec = partition.codec
-            [vectors[number]] = codec.turned_back(codec.restore(stored[0][None]))
+            packed.append(stored[0])
+        restored = partition.codec.turned_back(partition.codec.restore(np.array(packed)))
+        vectors |= zip(digests, restored, strict=True)
     return [vectors[number] for number in range(len(examples))], named
 
 
-def _mean(examples: Sequence[Example], units: NDArray[np.float32]) -> NDArray[np.float32]:
-    weights = [example.weight for example in examples]
-    return np.average(units, axis=0, weights=weights).astype(np.float32)
+def _shares(examples: Sequence[Example]) -> NDArray[np.float32]:
+    """The weights, which become 1 together."""
+    weights = np.array([example.weight for example in examples], np.float32)
+    shares: NDArray[np.float32] = weights / max(weights.sum(), np.finfo(np.float32).tiny)
+    return shares
