@@ -150,4 +150,6 @@ def _likeness(question: Question) -> object:
     vector = question.vector
     if vector is None or question.filter is not None or question.min_score is not None:
         return None
+    if question.several or question.without:
+        return None
     return question.collection, question.n, question.recall, np.shape(vector)

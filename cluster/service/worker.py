@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cluster.service.config import ServiceConfig
+from cluster.service.examples import Asked, embedded
 from cluster.service.metrics import ServiceMetrics
 from cluster.service.opened import Opened
 from cluster.service.parts import Parts
@@ -37,8 +38,8 @@ from simdist.index.origin import Origin
 from simdist.joining.arrival import NEAREST, Copy, copies_among
 from simdist.joining.judging import PART_COSINE
 from simdist.prints.prints import TINY, is_tiny, prints_of
+from simdist.search.examples import named_vector, settled
 from simdist.search.question import Hit, Question
-from simdist.search.searcher import asked_vector
 from simdist.sources import Access, ImageRef, is_web_address
 from simdist.sources.originals import Original, read_original, root_uri
 from simdist.sources.web import fetch
@@ -51,14 +52,11 @@ if TYPE_CHECKING:
 # Threads that wait for Redis; for web addresses, however slow those are; for folders and object
 # stores, which others chose; and that decode. Of those for strangers' addresses and images, one
 # bearer holds so many.
-_READERS = 16
+_READERS, _FILES = 16, 8
 _FETCHERS, _FETCHERS_EACH = 32, 16
-_FILES = 8
 _DECODERS, _DECODERS_EACH = 3, 2
-# Seconds between two attempts to reach an embedder that is not there.
-_PAUSE = 0.2
-# How long it is believed that Redis answers, or does not.
-_FRESH_SECONDS = 1.0
+_PAUSE = 0.2  # seconds between two attempts to reach an embedder that is not there
+_FRESH_SECONDS = 1.0  # that it is believed that Redis answers, or does not
 
 T = TypeVar("T")
 
@@ -133,26 +131,27 @@ class QueryWorker:
 
     async def ask_many(self, questions: Sequence[Question]) -> list[list[Hit] | SimdistError]:
         """As `ask` for each question; what cannot be answered comes as the error."""
-        found = await self._in_time(
-            asyncio.gather(*map(self.answer, questions), return_exceptions=True)
-        )
-        answers: list[list[Hit] | SimdistError] = []
-        for one in found:
-            if isinstance(one, BaseException) and not isinstance(one, SimdistError):
-                raise one
-            answers.append(one)
-        return answers
+
+        async def answered(question: Question) -> list[Hit] | SimdistError:
+            try:
+                return await self.answer(question)
+            except SimdistError as error:
+                return error
+
+        return await self._in_time(asyncio.gather(*map(answered, questions)))
 
     async def answer(self, question: Question) -> list[Hit]:
         """As `ask`, for who has a deadline of their own."""
         question = replace(question, collection=self._opened.named(question.collection))
-        data = question.image
-        if question.url is not None:
-            data = await self.fetch(question.url)
-        if data is not None:
+
+        async def by_content(asked: Asked) -> Asked:
+            data = asked.image if asked.url is None else await self.fetch(asked.url)
+            if data is None:
+                return asked
             vector, _ = await self._embed(data, await self._now(question.collection))
-            question = question.by_vector(vector)
-        return await self._searching.ask(question)
+            return asked.by_vector(vector)
+
+        return await self._searching.ask(await embedded(question, by_content))
 
     async def image(self, digest: bytes, collection: str | None) -> IndexedImage:
         """What is stored of an image, by `layout.uri_digest`.
@@ -264,8 +263,9 @@ class QueryWorker:
         opened = await self._now(question.collection)
         try:
             vector: Any = question.vector
-            if vector is None:
-                find = partial(asked_vector, opened, question)
+            if vector is None or question.several:
+                question = await self._in(self._reading, partial(settled, opened, question))
+                find = partial(named_vector, opened, question)
                 vector = await self._in(self._reading, find, stage="look up")
             return question.by_vector(shaped([vector], dim=opened.dim)[0])
         except UnknownImageError:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from unicodedata import normalize
@@ -19,6 +22,7 @@ from simdist.cli.render import (
     show,
     table,
 )
+from simdist.errors import UsageError
 from simdist.settings import (
     DEFAULT_COLLECTION,
     DEFAULT_RESULTS,
@@ -35,12 +39,23 @@ if TYPE_CHECKING:
 
 def search(
     images: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
-            metavar="IMAGE...", help="Files, http(s) addresses, or URIs of indexed images."
+            metavar="[IMAGE...]", help="Files, http(s) addresses, or URIs of indexed images."
         ),
-    ],
+    ] = None,
     *,
+    like: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="IMAGE",
+            help="Search by several images at once, for what is like all of them. Repeatable.",
+        ),
+    ] = None,
+    unlike: Annotated[
+        list[str] | None,
+        typer.Option(metavar="IMAGE", help="An image that hits are not to be like. Repeatable."),
+    ] = None,
     n: Annotated[
         int, typer.Option("-n", metavar="N", min=1, max=MAX_RESULTS, help="Number of hits.")
     ] = DEFAULT_RESULTS,
@@ -105,16 +120,17 @@ def search(
         ),
     ] = None,
 ) -> None:
-    """Find the images most similar to one, or to each of several."""
+    """Find the images most similar to one, to each of several, or to several at once."""
     from simdist.search.contact_sheet import (
         check_target,
         contact_sheet,
         show_picture,
         write_picture,
     )
-    from simdist.search.query import ask_by
+    from simdist.search.query import ask_by, ask_by_several
     from simdist.search.question import Question
 
+    several = _several(images or [], like or [], unlike or [])
     # As labels are stored: a name that is copied from macOS is written otherwise.
     label = label and normalize("NFC", label)
     question = Question(
@@ -130,10 +146,13 @@ def search(
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
     with ExitStack() as stack:
         service = _service(stack, server, settings)
-        if service is not None:
-            found = [ask_by(image, service, question) for image in images]
+        if service is None:
+            load = partial(_load, model, weights)
+            found = _search_here(images or [], several, question, settings, load)
+        elif several is not None:
+            found = [ask_by_several(*several, service, question)]
         else:
-            found = _search_here(images, question, settings, model, weights)
+            found = [ask_by(image, service, question) for image in images or []]
     # The sheet first: whoever reads the output may stop reading (`... | head`).
     sheet = contact_sheet(found) if out is not None or show else None
     if sheet is not None and out is not None:
@@ -148,6 +167,19 @@ def search(
         typer.echo(f"Contact sheet: {out}", err=as_json)
     if sheet is not None and show:
         show_picture(sheet)
+
+
+def _several(
+    images: list[str], like: list[str], unlike: list[str]
+) -> tuple[list[str], list[str]] | None:
+    """The examples of one question; None where each image is a question by itself."""
+    if images and like:
+        raise UsageError("give images that are searched for one by one, or --like, not both")
+    if not images and not like:
+        raise UsageError("name an image to search by: simdist search photo.jpg")
+    if unlike and len(images) > 1:
+        raise UsageError("with --unlike, give the images that hits are to be like with --like")
+    return (like or images, unlike) if like or unlike else None
 
 
 def _service(stack: ExitStack, server: str | None, settings: Settings) -> Service | None:
@@ -167,14 +199,14 @@ def _service(stack: ExitStack, server: str | None, settings: Settings) -> Servic
 
 def _search_here(
     images: list[str],
+    several: tuple[list[str], list[str]] | None,
     question: Question,
     settings: Settings,
-    model: str | None,
-    weights: Path | None,
+    load_model: Callable[[str], Embedder],
 ) -> list[tuple[QueryImage, list[Hit]]]:
     from simdist.index.collection import Collection
     from simdist.index.partition import require_fitted
-    from simdist.search.query import resolve_queries
+    from simdist.search.query import examples_of, resolve_queries
     from simdist.search.searcher import Searcher
     from simdist.store import open_store
 
@@ -182,17 +214,18 @@ def _search_here(
         opened = Collection.open(store, question.collection or DEFAULT_COLLECTION)
         # Before a model is loaded: an empty collection says so at once.
         require_fitted(opened.partitions)
-        queries = resolve_queries(
-            images, opened, load_embedder=lambda: _load(model or opened.model, weights)
-        )
-        searcher = Searcher(opened)
+        searcher, load = Searcher(opened), partial(load_model, opened.model)
+        if several is not None:
+            first, like, unlike = examples_of(*several, opened, load_embedder=load)
+            return [(first, searcher.ask(replace(question, like=like, unlike=unlike)))]
+        queries = resolve_queries(images, opened, load_embedder=load)
         return [(query, searcher.ask(question.by_vector(vector))) for query, vector in queries]
 
 
-def _load(model: str, weights: Path | None) -> Embedder:
+def _load(model: str | None, weights: Path | None, usual: str) -> Embedder:
     from simdist.embedding import Embedder
 
-    return Embedder.load(model, weights=weights)
+    return Embedder.load(model or usual, weights=weights)
 
 
 def _render(found: list[tuple[QueryImage, list[Hit]]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -91,6 +92,8 @@ class Client:
             ServiceError: the service cannot be reached, or refuses.
         """
         asked = _fields(question)
+        if question.several:
+            return self._send("POST", "/v1/search", _hits, json=asked)
         body = asked.pop("image", None)
         if "vector" in asked:
             body = _float32(asked.pop("vector"))
@@ -195,11 +198,29 @@ def _bytes(image: Path | bytes) -> bytes:
 
 def _fields(question: Question) -> dict[str, Any]:
     """What is asked, as the API takes it: what is not said is left out."""
+    if question.without:
+        raise UsageError("a service leaves out the examples that are indexed, and nothing else")
     given = {field.name: getattr(question, field.name) for field in fields(question)}
     given = {name: value for name, value in given.items() if value is not None}
-    if not given.keys() & set(WAYS):
-        raise UsageError(f"search by one of {', '.join(WAYS)}")
-    return given
+    sides = {name: given.pop(name) for name in ("like", "unlike")}
+    del given["without"]
+    if not question.several:
+        if not given.keys() & set(WAYS):
+            raise UsageError(f"search by one of {', '.join(WAYS)}")
+        return given
+    return _in_json(given) | {
+        name: [_in_json(vars(example)) for example in side] for name, side in sides.items() if side
+    }
+
+
+def _in_json(given: Mapping[str, Any]) -> dict[str, Any]:
+    """What is asked by, where it is not the only thing: vectors as numbers, images in base64."""
+    found = {name: value for name, value in given.items() if value is not None}
+    if "vector" in found:
+        found["vector"] = np.asarray(found["vector"], np.float32).tolist()
+    if "image" in found:
+        found["image"] = b64encode(found["image"]).decode()
+    return found
 
 
 def _float32(vectors: ArrayLike) -> bytes:

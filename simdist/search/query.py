@@ -20,7 +20,7 @@ from simdist.errors import (
 )
 from simdist.images.decoding import open_image
 from simdist.index.collection import Collection
-from simdist.search.question import Hit, Question
+from simdist.search.question import Example, Hit, Question
 from simdist.sources import file_uri, is_web_address, local_path, read_bytes
 
 _READABLE = ("file://", "s3://", "gs://", "az://")
@@ -112,6 +112,59 @@ def ask_by(image: str, service: Service, question: Question) -> tuple[QueryImage
     uri = _readable_uri(image, question.collection)
     data = _checked_bytes(uri, image)
     return QueryImage(image, uri, data), service.ask(replace(question, image=data))
+
+
+def examples_of(
+    like: Sequence[str],
+    unlike: Sequence[str],
+    collection: Collection,
+    *,
+    load_embedder: Callable[[], Embedder],
+) -> tuple[QueryImage, list[Example], list[Example]]:
+    """The examples of one question, given what `resolve_queries` takes; and the first of them.
+
+    Raises:
+        SimdistError: as `resolve_queries`.
+    """
+    queries = resolve_queries([*like, *unlike], collection, load_embedder=load_embedder)
+    examples = [
+        Example(uri=query.uri) if query.data is None else Example(vector=vector)
+        for query, vector in queries
+    ]
+    first = replace(queries[0][0], name=" + ".join(like))
+    return first, examples[: len(like)], examples[len(like) :]
+
+
+def ask_by_several(
+    like: Sequence[str], unlike: Sequence[str], service: Service, question: Question
+) -> tuple[QueryImage, list[Hit]]:
+    """As `ask_by`, by several examples."""
+
+    def asked(indexed: bool) -> list[Hit]:
+        sides = (
+            [_example(image, question.collection, indexed) for image in side]
+            for side in (like, unlike)
+        )
+        positive, negative = sides
+        return service.ask(replace(question, like=positive, unlike=negative))
+
+    try:
+        hits = asked(indexed=True)
+    except UnknownImageError:
+        hits = asked(indexed=False)
+    name = " + ".join(like)
+    if _may_be_indexed(like[0]):
+        return QueryImage(name, like[0], None), hits
+    return QueryImage(name, _readable_uri(like[0], question.collection), None), hits
+
+
+def _example(image: str, collection: str | None, indexed: bool) -> Example:
+    """An example for a service; one that is not `indexed` is read, where it can be."""
+    if image.startswith("urn:") or (indexed and _may_be_indexed(image)):
+        return Example(uri=image)
+    if is_web_address(image):
+        return Example(url=image)
+    return Example(image=_checked_bytes(_readable_uri(image, collection), image))
 
 
 def _may_be_indexed(image: str) -> bool:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from simdist.errors import UnknownImageError, UsageError
+from simdist.errors import UsageError
 from simdist.index.collection import Collection
 from simdist.index.following import Following
 from simdist.index.partition import require_fitted
 from simdist.index.tuning import ProbeChooser
 from simdist.index.where import Where
+from simdist.search.examples import named_vector, settled
 from simdist.search.partition_searcher import PartitionSearcher, Wish
 from simdist.search.question import Hit, Question, check_recall
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
@@ -79,9 +80,13 @@ class Searcher:
             VectorError, CollectionError: as `search_many`.
         """
         self._follow()
-        vector = asked_vector(self.collection, question)
-        wish = Wish(question.n, None, question.recall, question.filter)
+        question = settled(self.collection, question)
+        vector = named_vector(self.collection, question)
+        n = min(MAX_RESULTS, question.n + len(question.without))
+        wish = Wish(n, None, question.recall, question.filter)
         [hits] = self._search_many(np.asarray(vector)[None], wish)
+        if question.without:
+            hits = [hit for hit in hits if hit.uri not in question.without][: question.n]
         if question.min_score is not None:
             hits = [hit for hit in hits if hit.score >= question.min_score]
         return hits
@@ -157,27 +162,6 @@ class Searcher:
     def cache_misses(self) -> int:
         """Times that buckets had to be read from Redis so far."""
         return self._counted[1] + sum(part.cache_misses for part in self._partitions)
-
-
-def asked_vector(collection: Collection, question: Question) -> ArrayLike:
-    """What a question asks by, or the stored vector of the image that it names.
-
-    Raises:
-        UsageError: it asks by an image or an address, which must be embedded first.
-        UnknownImageError: the image that it names is not indexed.
-    """
-    if question.vector is not None:
-        return question.vector
-    if question.uri is not None:
-        stored = collection.get(question.uri)
-    elif question.id is not None:
-        stored = collection.get_by_digest(bytes.fromhex(question.id))
-    else:
-        raise UsageError("a search here is by a vector, or by the URI or id of an indexed image")
-    if stored is None:
-        name = question.uri or "no image of that id"
-        raise UnknownImageError(f"{name} is not indexed in {collection.name!r}")
-    return stored.vector
 
 
 def best_of(found: Sequence[list[Hit]], n: int) -> list[Hit]:

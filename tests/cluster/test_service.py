@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import ipaddress
 import json
@@ -18,9 +19,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import simdist
+from cluster.service.http.answers import image_id
 from simdist.embedding import Embedder
 from simdist.errors import ServiceError, UnknownCollectionError, UnknownImageError, UsageError
-from simdist.search.question import Hit
+from simdist.search.question import Example, Hit, Question
 from simdist.search.searcher import Searcher
 from simdist.sources import file_uri
 from simdist.store import connect
@@ -115,6 +117,58 @@ class TestSameAnswers:
             assert found.json() == expected
             found = service.post("/v1/search/batch?n=3", data=many, headers=raw)
             assert found.json() == batch
+
+    def test_by_an_image_as_people_send_it(
+        self, service: Service, searcher: Searcher, embedder: Embedder
+    ) -> None:
+        expected = searcher.search(embedder.embed_files([FISH])[0], n=3)
+        data, coded = FISH.read_bytes(), base64.b64encode(FISH.read_bytes()).decode()
+        curl = {"Content-Type": "application/x-www-form-urlencoded"}
+        for request in (
+            {"data": data, "headers": curl},
+            {"data": data},
+            {"files": {"file": ("fish.jpg", data, "image/jpeg")}},
+            {"json": {"image": coded}},
+            {"json": {"image": f"data:image/jpeg;base64,{coded}"}},
+        ):
+            answer = service.post("/v1/search?n=3", **request)
+            assert answer.status_code == 200, answer.text
+            assert [hit["uri"] for hit in answer.json()["hits"]] == [hit.uri for hit in expected]
+
+    def test_by_several_examples(
+        self,
+        service: Service,
+        client: simdist.Client,
+        cli: CommandLine,
+        searcher: Searcher,
+        embedder: Embedder,
+    ) -> None:
+        fish = embedder.embed_files([FISH])[0]
+        tool, other = (hit.uri for hit in searcher.search(fish, n=154)[-2:])
+        expected = searcher.ask(
+            Question(
+                like=[Example(vector=fish, weight=2), Example(uri=HORSES)],
+                unlike=[Example(uri=tool), Example(uri=other)],
+                n=7,
+            )
+        )
+        like = [Example(image=FISH.read_bytes(), weight=2), Example(uri=HORSES)]
+        unlike = [Example(id=image_id(tool)), Example(uri=other)]
+        found = client.search(like=like, unlike=unlike, n=7)
+        assert_same(found, expected)
+        assert HORSES not in {hit.uri for hit in found}
+        options = ("--server", service.url, "-c", COLLECTION, "--json", "-n", "7")
+        answer = cli.run(
+            *("search", "--like", str(FISH), "--like", str(FISH), "--like", HORSES),
+            *("--unlike", tool, "--unlike", other, *options),
+        )
+        assert answer.code == 0, answer.err
+        [said] = json.loads(answer.out)
+        assert_same([Hit(**fields) for fields in said["hits"]], expected)
+        with pytest.raises(UnknownImageError, match="not indexed"):
+            client.search(like=[Example(uri=HORSES), Example(uri="urn:nowhere")])
+        with pytest.raises(ServiceError, match="not an image"):
+            client.search(like=[Example(uri=HORSES), Example(image=b"no image")])
 
     def test_on_the_command_line(
         self, service: Service, cli: CommandLine, searcher: Searcher, embedder: Embedder

@@ -46,8 +46,9 @@ def test_the_commands_work(shop: Path, embedder: Embedder) -> None:
     with running(valkey(), shop / "redis") as redis:
         store = connect(redis.url)
         collection = simdist.Collection.ensure(store, "shop", model=embedder.model)
-        photo = ImageRef("urn:shop:4711", "1", 1, "fish")
-        collection.add(embedder.embed_files([shop / "photo.jpg"]), [photo])
+        photos = sorted(QUERIES.glob("*.jpg"))[:3]
+        refs = [ImageRef(f"urn:shop:{n}", "1", 1, "fish") for n in (4711, 4713, 4714)]
+        collection.add(embedder.embed_files(photos), refs)
         store.close()
         for line in commands("simdist serve"):
             arguments = shlex.split(line)[2:]
@@ -68,5 +69,5 @@ def test_the_commands_work(shop: Path, embedder: Embedder) -> None:
 
 def test_there_are_commands() -> None:
     assert [len(commands(start)) for start in ("simdist serve", "curl", "simdist search")] == [
-        *(2, 7, 1)
+        *(2, 9, 2)
     ]

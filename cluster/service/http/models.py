@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from simdist.index.where import MAX_FILTER
-from simdist.search.question import WAYS, Question
+from simdist.search.question import MAX_EXAMPLES, MAX_WEIGHT, WAYS, Example, Question
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 
 MAX_BATCH = 64
@@ -91,20 +91,27 @@ _OPTIONS = tuple(SearchOptions.model_fields)
 
 def _describe_ways(schema: dict[str, Any]) -> None:
     """That one of them is to be given, and has no default, is not in their types."""
-    for way in WAYS:
+    ways = [*WAYS, "like"] if "like" in schema["properties"] else WAYS
+    for way in ways:
         del schema["properties"][way]["default"]
-    schema["oneOf"] = [{"required": [way]} for way in WAYS]
+    schema["oneOf"] = [{"required": [way]} for way in ways]
+
+
+def _describe_searches(schema: dict[str, Any]) -> None:
+    _describe_ways(schema)
     schema["examples"] = [
         {"url": "https://example.org/photo.jpg", "n": 5},
         {"id": _EXAMPLE_ID, "recall": 0.95, "label": "monuments"},
         {"image": "data:image/gif;base64,R0lGODlhAQABAAAAACw=", "n": 5},
+        {
+            "like": [{"id": _EXAMPLE_ID}, {"uri": "urn:shop:1", "weight": 2}],
+            "unlike": [{"uri": "urn:shop:2"}],
+        },
     ]
 
 
-class SearchRequest(SearchOptions):
-    """A search by exactly one of `vector`, `uri`, `id`, `url` and `image`."""
-
-    model_config = ConfigDict(json_schema_extra=_describe_ways)
+class _Way(Model):
+    """One of `vector`, `uri`, `id`, `url` and `image`."""
 
     vector: Annotated[list[float], FailFast()] = Field(
         default=[],
@@ -141,23 +148,70 @@ class SearchRequest(SearchOptions):
         _decoded(image)
         return image
 
+    def way(self) -> dict[str, Any]:
+        """What is given of them, as a question takes it."""
+        with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite: refused
+            vector = np.array(self.vector, np.float32) if self.vector else None
+        return {
+            "vector": vector,
+            "uri": self.uri or None,
+            "id": self.id or None,
+            "url": self.url or None,
+            "image": _decoded(self.image) if self.image else None,
+        }
+
+
+class ExampleRequest(_Way):
+    """One of several examples, by exactly one of `vector`, `uri`, `id`, `url` and `image`."""
+
+    model_config = ConfigDict(json_schema_extra=_describe_ways)
+
+    weight: float = Field(
+        default=1.0, gt=0, le=MAX_WEIGHT, description="How much it counts beside the others."
+    )
+
     @model_validator(mode="after")
-    def _one_way(self) -> SearchRequest:
+    def _one_way(self) -> ExampleRequest:
         if len(self.model_fields_set.intersection(WAYS)) != 1:
             raise ValueError(f"give exactly one of {', '.join(WAYS)}")
         return self
 
+    def example(self) -> Example:
+        """The example."""
+        return Example(**self.way(), weight=self.weight)
+
+
+class SearchRequest(_Way, SearchOptions):
+    """A search by exactly one of `vector`, `uri`, `id`, `url`, `image` and `like`."""
+
+    model_config = ConfigDict(json_schema_extra=_describe_searches)
+
+    like: list[ExampleRequest] = Field(
+        default=[],
+        min_length=1,
+        max_length=MAX_EXAMPLES,
+        description="Several examples. Those that are indexed are no hits.",
+    )
+    unlike: list[ExampleRequest] = Field(
+        default=[],
+        max_length=MAX_EXAMPLES,
+        description="What hits are not to be like. All examples of a search count as a batch's "
+        f"searches do, and are at most {MAX_EXAMPLES}.",
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> SearchRequest:
+        ways = (*WAYS, "like")
+        if len(self.model_fields_set.intersection(ways)) != 1:
+            raise ValueError(f"give exactly one of {', '.join(ways)}")
+        if len(self.like) + len(self.unlike) > MAX_EXAMPLES:
+            raise ValueError(f"a search has at most {MAX_EXAMPLES} examples")
+        return self
+
     def asked(self) -> Question:
         """The question."""
-        with np.errstate(over="ignore"):  # what float32 does not hold becomes infinite: refused
-            vector = np.array(self.vector, np.float32) if self.vector else None
-        return self.question(
-            vector=vector,
-            uri=self.uri or None,
-            id=self.id or None,
-            url=self.url or None,
-            image=_decoded(self.image) if self.image else None,
-        )
+        like, unlike = ([one.example() for one in side] for side in (self.like, self.unlike))
+        return self.question(**self.way(), like=like, unlike=unlike)
 
 
 def _decoded(image: str) -> bytes:

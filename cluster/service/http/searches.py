@@ -23,7 +23,7 @@ from cluster.service.http.problems import ProblemError
 from cluster.service.http.vectors import read_vectors, vector_or_image
 from cluster.service.worker import QueryWorker
 from simdist.errors import SimdistError
-from simdist.search.question import Hit, Question
+from simdist.search.question import Example, Hit, Question
 
 _BY_DEFAULT = SearchOptions.model_validate({})
 
@@ -123,7 +123,13 @@ def _options(request: Request) -> SearchOptions:
 
 
 def _cost(question: Question) -> int:
-    return 1 if question.url is None and question.image is None else IMAGE_COST
+    if not question.several:
+        return _cost_of(question)
+    return sum(map(_cost_of, [*question.positive, *question.unlike]))
+
+
+def _cost_of(asked: Question | Example) -> int:
+    return 1 if asked.url is None and asked.image is None else IMAGE_COST
 
 
 def _json(answer: dict[str, Any]) -> Response:
