@@ -77,14 +77,17 @@ def copies(look: bytes, near: Sequence[Near]) -> list[Copy]:
     near = [one for one in near if len(one.look) == BYTES]
     if not near:
         return []
+    from threadpoolctl import threadpool_limits
+
     [picture] = pictures(packed_prints([look]))
     others = pictures(packed_prints(one.look for one in near))
     cosines = np.array([one.cosine for one in near], np.float32)
     agreed = Agreed.nothing(len(near))
     agreed.compare(np.arange(len(near)), np.broadcast_to(picture, others.shape), others)
     left = np.flatnonzero(~are_copies(agreed, cosines))
-    if len(left):
-        inside = Windows(picture).find(others[left])
+    # Small products: threads that share a core wait for each other, four times as long.
+    with threadpool_limits(1, user_api="blas"):
+        inside = Windows(picture).find(others[left]) if len(left) else []
         for number, match in zip(left.tolist(), inside, strict=True):
             agreed.note(number, match, number)
             [around] = Windows(others[number]).find(picture[None])
