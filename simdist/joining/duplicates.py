@@ -182,8 +182,8 @@ def groups_of_same(
     found = _find(whole, Decisions.read(collection), on_progress, turns=False)
     numbers = np.arange(len(whole), dtype=np.int32)
     for group in found.groups(Sought.same):
-        [first, *rest] = [whole.find(one.uri) for one in group]
-        numbers[rest] = first
+        members = [number for one in group if (number := whole.find(one.uri)) is not None]
+        numbers[members] = members[0]
     return numbers
 
 

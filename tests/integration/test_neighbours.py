@@ -127,10 +127,11 @@ class TestTable:
         cli.run("neighbours", "-c", "copies", "-k", "5", "--no-duplicates", "--out", str(out))
         assert {uri: [other for other, _ in its] for uri, its in table(out).items()} == found
         # Decisions change the groups, and so what is written, though nothing else has changed.
-        one, other = (each.uri for each in groups[0][:2])
-        Decisions(apart=frozenset({(min(one, other), max(one, other))})).add_to(copies)
+        first, second = (each.uri for each in groups[0][:2])
+        apart = (min(first, second), max(first, second))
+        Decisions(apart=frozenset({apart})).add_to(copies)
         cli.run("neighbours", "-c", "copies", "-k", "5", "--no-duplicates", "--out", str(out))
-        assert other in [uri for uri, _ in table(out)[one]]
+        assert second in [uri for uri, _ in table(out)[first]]
 
     def test_the_recall_that_is_asked_for_is_reached(
         self, cli: CommandLine, large: Collection, tmp_path: Path
