@@ -109,7 +109,7 @@ class Sieve:
 def _original(ref: ImageRef, near: Sequence[_Linked]) -> Copy | None:
     """Which of the images near to one it is a duplicate of; None if it is none.
 
-    Links do not form chains: it is rather one without a link, and none that is linked to this.
+    Rather one without a link, and none that is linked to this.
     """
     if len(ref.look) != BYTES:
         return None
