@@ -26,8 +26,9 @@ from simdist.embedding import Embedder
 from simdist.embedding.memory import tune_process
 from simdist.index.collection import Collection
 from simdist.joining.duplicates import SIMILAR, Duplicates, find_duplicates
+from simdist.joining.job import plan_job
 from simdist.joining.judging import COPY, judged
-from simdist.joining.neighbours import Wanted, plan_job
+from simdist.joining.plan import Wanted
 from simdist.joining.stars import stars
 from simdist.joining.whole import Whole, read_whole
 from simdist.prints.prints import TINY, is_tiny, prints_of
@@ -241,7 +242,9 @@ def _vectors(store: Store, count: int, *, peers: bool) -> None:
     with threadpool_limits(1):
         pairs = _timed("duplicates", lambda: judged(whole, _quiet, turns=False))
         _timed("  their groups", lambda: stars(pairs.numbers[pairs.scores >= 0.9], count))
-        job = _timed("neighbours, k = 10: plan", lambda: plan_job(collection, whole, Wanted(k=10)))
+        job = _timed(
+            "neighbours, k = 10: plan", lambda: plan_job(collection, whole, Wanted(k=10), _quiet)
+        )
         parts = _timed("  all", lambda: [job.run(n) for n in range(len(job.bounds) - 1)])
         best = np.empty((count, 10), np.int32)
         for one in parts:

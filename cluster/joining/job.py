@@ -8,7 +8,8 @@ from cluster.joining.spread import run_all
 from simdist.errors import UsageError
 from simdist.index.collection import Collection
 from simdist.joining.folder import Folder
-from simdist.joining.neighbours import Job, Plan, Wanted, plan_job
+from simdist.joining.job import Job, plan_job
+from simdist.joining.plan import Plan, Wanted
 from simdist.joining.whole import OnProgress, read_whole
 from simdist.settings import Settings
 from simdist.sources import local_path
@@ -56,7 +57,7 @@ def write_neighbours(
     if earlier and before is None:
         raise UsageError(f"{since} holds no finished neighbours: name a folder that does")
     whole = read_whole(collection, on_progress)
-    job = plan_job(collection, whole, wanted)
+    job = plan_job(collection, whole, wanted, on_progress)
     if folder.plan() == job.plan:
         return Outcome(job.plan, len(whole), 0)
     found = len(whole)

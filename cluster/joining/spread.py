@@ -7,7 +7,7 @@ from typing import Any
 
 from cluster.runtime import ray_session
 from simdist.errors import ClusterError
-from simdist.joining.neighbours import Job, Part
+from simdist.joining.job import Job, Part
 from simdist.settings import Settings
 
 # A collection of fewer images is done before Ray has started.

@@ -76,6 +76,15 @@ def neighbours(
             rich_help_panel=WHICH,
         ),
     ] = False,
+    no_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--no-duplicates",
+            help="Leave out the same picture in another form, as 'simdist duplicates --same' "
+            "finds it.",
+            rich_help_panel=WHICH,
+        ),
+    ] = False,
     since: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +103,7 @@ def neighbours(
     """
     from cluster.joining.job import write_neighbours
     from simdist.index.collection import Collection
-    from simdist.joining.neighbours import Wanted
+    from simdist.joining.plan import Wanted
     from simdist.store import open_store
 
     wanted = Wanted(
@@ -103,6 +112,7 @@ def neighbours(
         min_score=-1.0 if min_score is None else min_score,
         max_score=2.0 if max_score is None else max_score,
         same_label=same_label,
+        no_duplicates=no_duplicates,
     )
     settings = Settings.resolve(redis_url=redis, ray_address=ray_address)
     with open_store(settings) as store, Monitor() as monitor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from simdist.index.collection import Collection
 from simdist.index.images import Version
 from simdist.ingest.duplicates import Arrived, OnDuplicate
-from simdist.joining.arrival import NEAREST, Copy, copies, looks_of
+from simdist.joining.arrival import NEAREST, Copy, Near, copies, looks_of
 from simdist.joining.judging import PART_COSINE
 from simdist.prints.prints import BYTES
 from simdist.search.searcher import Searcher
@@ -23,6 +23,8 @@ from simdist.vectors.checks import normalised
 DUPLICATE_OF = "duplicate_of"
 # Duplicates that a summary names; all are counted.
 NAMED_DUPLICATES = 20
+# An image that came before, and the URI that it is linked to.
+_Linked = tuple[Near, str | None]
 # Images that are compared, and searched for, at once.
 _BATCH = 256
 
@@ -61,7 +63,6 @@ class Sieve:
         unit = normalised(vectors)
         known = self._collection.versions(refs) != Version.NONE
         kept: list[int] = []
-        treated: list[_Known] = []
         taken: list[ImageRef] = []
         for start in range(0, len(refs), _BATCH):
             hits = self._hits(unit[start : start + _BATCH])
@@ -69,7 +70,9 @@ class Sieve:
                 ref = refs[number]
                 cosines = unit[kept] @ unit[number] if kept else np.empty(0)
                 for i in np.flatnonzero(cosines >= PART_COSINE).tolist():
-                    near.append((float(cosines[i]), treated[i]))
+                    before = taken[i]
+                    its = Near(before.uri, float(cosines[i]), before.look)
+                    near.append((its, _link(before.metadata)))
                 original = _original(ref, near)
                 if original is not None:
                     self._count(ref, original)
@@ -79,12 +82,11 @@ class Sieve:
                     if self._action is OnDuplicate.link:
                         ref = _linked(ref, original.uri)
                 kept.append(number)
-                treated.append(_Known(ref.uri, ref.look, _link(ref.metadata)))
                 taken.append(ref)
         return vectors[kept], taken
 
-    def _hits(self, unit: NDArray[np.float32]) -> list[list[tuple[float, _Known]]]:
-        """Those of the collection's images that are near to each of some, with their cosines."""
+    def _hits(self, unit: NDArray[np.float32]) -> list[list[_Linked]]:
+        """Those of the collection's images that are near to each of some."""
         if not self._collection.is_fitted():
             return [[] for _ in unit]
         found = [
@@ -94,7 +96,7 @@ class Sieve:
         uris = sorted({hit.uri for hits in found for hit in hits})
         looks = dict(zip(uris, looks_of(self._collection, uris), strict=True))
         return [
-            [(hit.score, _Known(hit.uri, looks[hit.uri], _link(hit.metadata))) for hit in hits]
+            [(Near(hit.uri, hit.score, looks[hit.uri]), _link(hit.metadata)) for hit in hits]
             for hits in found
         ]
 
@@ -104,27 +106,18 @@ class Sieve:
             self.named.append(Arrived(ref.uri, original.uri, original.score))
 
 
-@dataclass(frozen=True)
-class _Known:
-    """An image that came before: its print, and the URI that it is linked to, or None."""
-
-    uri: str
-    look: bytes
-    link: str | None
-
-
-def _original(ref: ImageRef, near: Sequence[tuple[float, _Known]]) -> Copy | None:
+def _original(ref: ImageRef, near: Sequence[_Linked]) -> Copy | None:
     """Which of the images near to one it is a duplicate of; None if it is none.
 
-    Links do not form chains: it is rather one without a link, and none that is linked to this.
+    Rather one without a link, and none that is linked to this.
     """
     if len(ref.look) != BYTES:
         return None
-    nearest = sorted(near, key=lambda one: (-one[0], one[1].uri))[:NEAREST]
-    others = {one.uri: one for _, one in nearest if ref.uri not in (one.uri, one.link)}
-    found = copies(ref.look, [(uri, one.look) for uri, one in others.items()])
+    nearest = sorted(near, key=lambda one: (-one[0].cosine, one[0].uri))[:NEAREST]
+    others = {one.uri: (one, link) for one, link in nearest if ref.uri not in (one.uri, link)}
+    found = copies(ref.look, [one for one, _ in others.values()])
     same = [copy for copy in found if copy.kind == "same"]
-    return min(same, key=lambda copy: others[copy.uri].link is not None, default=None)
+    return min(same, key=lambda copy: others[copy.uri][1] is not None, default=None)
 
 
 def _link(metadata: Mapping[str, Any]) -> str | None:

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
+
 from simdist.index.collection import Collection
 from simdist.index.lookup import look_up
-from simdist.joining.judging import PART_COSINE, SAME_AREA, are_copies
+from simdist.joining.judging import PART_COSINE, SAME_AREA, Agreed, are_copies
 from simdist.prints.prints import BYTES, packed_prints, pictures
-from simdist.prints.windows import Match, Windows, whole_agreements
+from simdist.prints.windows import Windows
 from simdist.store import layout
 
 # So many of the most similar images are looked at.
@@ -24,6 +26,15 @@ class Copy:
     uri: str
     score: float
     kind: Literal["same", "similar"]
+
+
+@dataclass(frozen=True)
+class Near:
+    """An image that may be copied: the cosine of its embedding and the new one, and its print."""
+
+    uri: str
+    cosine: float
+    look: bytes
 
 
 def copies_among(
@@ -41,9 +52,9 @@ def copies_among(
     """
     if len(look) != BYTES:
         return []
-    others = [other for other, cosine in near if other != uri and cosine >= PART_COSINE]
-    looks = looks_of(collection, others)
-    return copies(look, zip(others, looks, strict=True))
+    near = [one for one in near if one[0] != uri and one[1] >= PART_COSINE]
+    looks = looks_of(collection, [other for other, _ in near])
+    return copies(look, [Near(*one, its) for one, its in zip(near, looks, strict=True)])
 
 
 def looks_of(collection: Collection, uris: Sequence[str]) -> list[bytes]:
@@ -56,26 +67,34 @@ def looks_of(collection: Collection, uris: Sequence[str]) -> list[bytes]:
     return [layout.unpack_look(one.record) if one else b"" for one in stored]
 
 
-def copies(look: bytes, others: Iterable[tuple[str, bytes]]) -> list[Copy]:
+def copies(look: bytes, near: Sequence[Near]) -> list[Copy]:
     """Those of some images that one with this print is a copy of, the best first.
 
     Args:
         look: `BYTES` of it.
-        others: their URIs and prints; what cannot be compared is no copy.
+        near: they; what has no print that can be compared is no copy.
     """
+    near = [one for one in near if len(one.look) == BYTES]
+    if not near:
+        return []
+    from threadpoolctl import threadpool_limits
+
+    [picture] = pictures(packed_prints([look]))
+    others = pictures(packed_prints(one.look for one in near))
+    cosines = np.array([one.cosine for one in near], np.float32)
+    agreed = Agreed.nothing(len(near))
+    agreed.compare(np.arange(len(near)), np.broadcast_to(picture, others.shape), others)
+    left = np.flatnonzero(~are_copies(agreed, cosines))
+    # Small products: threads that share a core wait for each other, four times as long.
+    with threadpool_limits(1, user_api="blas"):
+        inside = Windows(picture).find(others[left]) if len(left) else []
+        for number, match in zip(left.tolist(), inside, strict=True):
+            agreed.note(number, match, number)
+            [around] = Windows(others[number]).find(picture[None])
+            agreed.note(number, around, number)
     found = []
-    for uri, other in others:
-        if len(other) != BYTES:
-            continue
-        match = _match(look, other)
-        if are_copies(match.agreement, match.area):
-            kind: Literal["same", "similar"] = "same" if match.area >= SAME_AREA else "similar"
-            found.append(Copy(uri, round(match.agreement, 4), kind))
+    for number in np.flatnonzero(are_copies(agreed, cosines)).tolist():
+        kind: Literal["same", "similar"]
+        kind = "same" if agreed.areas[number] >= SAME_AREA else "similar"
+        found.append(Copy(near[number].uri, round(float(agreed.agreements[number]), 4), kind))
     return sorted(found, key=lambda copy: (-copy.score, copy.uri))
-
-
-def _match(look: bytes, other: bytes) -> Match:
-    one, two = pictures(packed_prints([look, other]))
-    whole = Match(float(whole_agreements(one[None], two[None])[0]), 1.0)
-    parts = Windows(one).find(two[None]) + Windows(two).find(one[None])
-    return max([whole, *parts], key=lambda match: match.agreement)

@@ -147,12 +147,14 @@ class Choice:
     Attributes:
         least, most: scores from the one on, and below the other.
         labels: (n,) int32 of all images, only those with equal ones count; empty for any.
+        groups: (n,) int32 of all images, only those with other ones count; empty for any.
     """
 
     k: int
     least: float = -2.0
     most: float = 2.0
     labels: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    groups: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
 
     def of(
         self, buckets: Buckets, images: NDArray[np.int32], candidates: NDArray[np.int32]
@@ -177,7 +179,8 @@ class Choice:
         bounds = (self.least, self.most)
         for part, block in buckets.blocks(images, candidates):
             here = best[part], scores[part]
-            improve(block.products, block.sides, bounds, self.labels, here)
+            sorts = self.labels, self.groups
+            improve(block.products, block.sides, bounds, sorts, here)
 
 
 def fit_buckets(

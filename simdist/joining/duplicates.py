@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from simdist.errors import UsageError
 from simdist.index.collection import Collection
@@ -165,11 +166,30 @@ def find_duplicates(
         CollectionError: nothing has been added yet.
         StoreError: the server cannot be reached, or what is stored is damaged.
     """
-    from threadpoolctl import threadpool_limits
-
     show = on_progress or _ignore
     decisions = Decisions.read(collection)
-    whole = read_whole(collection, show)
+    return _find(read_whole(collection, show), decisions, show, turns=turns)
+
+
+def groups_of_same(
+    collection: Collection, whole: Whole, on_progress: OnProgress
+) -> NDArray[np.int32]:
+    """(n,) the group of each image, where the same pictures are in one; others are alone in theirs.
+
+    Raises:
+        StoreError: the server cannot be reached, or what is stored is damaged.
+    """
+    found = _find(whole, Decisions.read(collection), on_progress, turns=False)
+    numbers = np.arange(len(whole), dtype=np.int32)
+    for group in found.groups(Sought.same):
+        members = [number for one in group if (number := whole.find(one.uri)) is not None]
+        numbers[members] = members[0]
+    return numbers
+
+
+def _find(whole: Whole, decisions: Decisions, show: OnProgress, *, turns: bool) -> Duplicates:
+    from threadpoolctl import threadpool_limits
+
     # Small products: threads that share a core wait for each other.
     with threadpool_limits(1):
         pairs = judged(whole, show, turns=turns)

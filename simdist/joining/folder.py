@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.errors import OutputError, UsageError
-from simdist.joining.neighbours import Known, Part, Plan
+from simdist.joining.job import Known, Part
+from simdist.joining.plan import Plan
 from simdist.joining.whole import Whole
 from simdist.joining.writing import whole_file
 from simdist.sources import local_path

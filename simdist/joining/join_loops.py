@@ -45,7 +45,7 @@ def improve(
     products: NDArray[np.int32],
     sides: tuple[NDArray[np.int32], NDArray[np.float32], NDArray[np.int32], NDArray[np.float32]],
     bounds: tuple[float, float],
-    labels: NDArray[np.int32],
+    sorts: tuple[NDArray[np.int32], NDArray[np.int32]],
     found: tuple[NDArray[np.int32], NDArray[np.float32]],
 ) -> None:
     """Put what scores better among the best of q images; of equals the smaller number comes first.
@@ -53,7 +53,8 @@ def improve(
     Args:
         products, sides: as for `collect`.
         bounds: the least score that counts, and one that is too much.
-        labels: of all images by their numbers: only those with equal ones count; empty for any.
+        sorts: labels of all images by their numbers: only those with equal ones count; and groups:
+            only those with other ones count; each empty for any.
         found: (q, k) numbers, the best first, -1 where there is none yet; and (q, k) scores, -inf
             where there is none.
     """
@@ -61,7 +62,8 @@ def improve(
     best, scores = found
     least, most = bounds
     last = best.shape[1] - 1
-    by_label = labels.shape[0] > 0
+    labels, groups = sorts
+    by_label, by_group = labels.shape[0] > 0, groups.shape[0] > 0
     for j in range(products.shape[0]):
         number = candidates[j]
         for i in range(products.shape[1]):
@@ -71,6 +73,8 @@ def improve(
             if score == scores[i, last] and number > best[i, last]:
                 continue
             if by_label and labels[number] != labels[images[i]]:
+                continue
+            if by_group and groups[number] == groups[images[i]]:
                 continue
             at = last
             while at > 0 and (

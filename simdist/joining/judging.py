@@ -6,16 +6,21 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from simdist.joining.candidates import Pairs, background, pairs_by_prints, similar_pairs
 from simdist.joining.whole import OnProgress, Whole
 from simdist.prints.prints import BYTES, packed_prints, pictures
-from simdist.prints.windows import Windows, turned, whole_agreements
+from simdist.prints.windows import Match, Windows, details, turned, whole_agreements
 
-# Prints that agree so much are of copies. Where one shows all of the other it takes more: some
-# motorcycles on white ground agree by .97, while a part is rarely met by chance.
-COPY, _WHOLE_COPY, _WHOLE_AREA = 0.96, 0.975, 0.85
+# Prints that agree so much are of copies, if more speaks for it. If one shows all of the other, as
+# far as so much of its area: its details agree, too. Else the less was cut off the more similar the
+# embeddings are, at least so much and so much more for all of the area; and where little was cut
+# off the prints agree more. All measured (docs/duplicates.md): motorcycles on plain ground agree by
+# .99, but neither in their details nor by their embeddings.
+COPY, _WHOLE_AREA, _DETAILS = 0.96, 0.95, 0.905
+_CUT_COSINE, _CUT_MORE = 0.38, 0.57
+_LITTLE_CUT, _LITTLE_COPY = 0.85, 0.975
 # What is less certain scores at most so much.
 _UNCERTAIN = 0.95
 # A copy that shows so much of the other is the same picture, one that shows less a similar one.
@@ -64,25 +69,67 @@ def judged(whole: Whole, on_progress: OnProgress, *, turns: bool) -> Judged:
     pairs = _with_more(whole, pairs, np.concatenate(extra))
     place = np.full(len(whole), -1)
     place[printed] = np.arange(len(printed))
-    agreements, areas, parts = _agreements(pairs, prints, place, on_progress, turns=turns)
+    agreed = _agreements(pairs, prints, place, on_progress, turns=turns)
     typical = np.zeros(len(whole), np.float32)
     if len(usable):
         typical[usable] = background(whole.packed, slots)
     scores = pairs.cosines - typical[pairs.numbers].mean(axis=1)
     both_printed = (place[pairs.numbers] >= 0).all(axis=1)
     scores = np.minimum(scores, np.where(both_printed, _UNCERTAIN, 1)).astype(np.float32)
-    copies = are_copies(agreements, areas)
-    scores = np.where(copies, agreements, scores).clip(-1, 1).astype(np.float32)
+    copies = are_copies(agreed, pairs.cosines)
+    scores = np.where(copies, agreed.agreements, scores).clip(-1, 1).astype(np.float32)
     # Equal vectors are of equal pixels, whether there are prints or not.
     equal = ~both_printed & (pairs.cosines >= 1 - 1e-6)
-    same = equal | (copies & (areas >= SAME_AREA))
-    return Judged(pairs.numbers, scores, same, np.where(copies, parts, -1).astype(np.int32))
+    same = equal | (copies & (agreed.areas >= SAME_AREA))
+    return Judged(pairs.numbers, scores, same, np.where(copies, agreed.parts, -1).astype(np.int32))
 
 
-def are_copies(agreements: ArrayLike, areas: ArrayLike) -> NDArray[np.bool_]:
-    """Which pictures are copies: by how much they agree, on how much of the larger's area."""
-    least = np.where(np.asarray(areas) >= _WHOLE_AREA, _WHOLE_COPY, COPY)
-    return np.asarray(agreements) >= least
+@dataclass(frozen=True)
+class Agreed:
+    """How much pairs of prints agree, m of them.
+
+    Attributes:
+        agreements: (m,) float32, -1 to 1.
+        areas: (m,) float32, on how much of the larger one's area.
+        details: (m,) float32, how much their details agree where all of both is compared.
+        parts: (m,) int32, the number of the one that is a part of the other; -1 for neither.
+    """
+
+    agreements: NDArray[np.float32]
+    areas: NDArray[np.float32]
+    details: NDArray[np.float32]
+    parts: NDArray[np.int32]
+
+    @classmethod
+    def nothing(cls, count: int) -> Agreed:
+        """Pairs of which nothing is known yet."""
+        least, none = np.full(count, -1, np.float32), np.full(count, -1, np.int32)
+        return cls(least, np.ones(count, np.float32), least.copy(), none)
+
+    def compare(
+        self, which: NDArray[np.intp], one: NDArray[np.float32], other: NDArray[np.float32]
+    ) -> None:
+        """Compare pictures as they are, (k, s, s), that are some of the pairs."""
+        alike = whole_agreements(one, other)
+        self.agreements[which] = np.maximum(self.agreements[which], alike)
+        fine = np.einsum("nk,nk->n", details(one), details(other))
+        self.details[which] = np.maximum(self.details[which], fine)
+
+    def note(self, pair: int, match: Match, part: int, *, less: float = 0.0) -> None:
+        """Note where one print has been found in the other, if they agree more so."""
+        if match.agreement - less > self.agreements[pair]:
+            self.agreements[pair], self.areas[pair] = match.agreement - less, match.area
+            self.parts[pair] = part
+
+
+def are_copies(agreed: Agreed, cosines: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """(m,) which pairs are copies, by their prints and the cosines of their embeddings."""
+    areas, agreements = agreed.areas, agreed.agreements
+    whole = (areas >= _WHOLE_AREA) & (agreed.details >= _DETAILS)
+    cut = (areas < _LITTLE_CUT) | (agreements >= _LITTLE_COPY)
+    cut &= cosines >= _CUT_COSINE + _CUT_MORE * areas
+    copies: NDArray[np.bool_] = (agreements >= COPY) & (whole | cut)
+    return copies
 
 
 def _with_more(whole: Whole, pairs: Pairs, more: NDArray[np.int32]) -> Pairs:
@@ -119,23 +166,22 @@ def _agreements(
     on_progress: OnProgress,
     *,
     turns: bool,
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.int32]]:
-    """(m,) how much the prints of each pair agree, on how much of the area, and which is a part.
+) -> Agreed:
+    """How much the prints of each pair agree.
 
     Args:
         place: where in `prints` that of each image is; -1 for none.
     """
-    agreements = np.full(len(pairs.numbers), -1, np.float32)
-    areas = np.ones(len(pairs.numbers), np.float32)
-    parts = np.full(len(pairs.numbers), -1, np.int32)
+    agreed = Agreed.nothing(len(pairs.numbers))
     placed = place[pairs.numbers]
     known = np.flatnonzero((placed >= 0).all(axis=1))
     for start in range(0, len(known), _BATCH):
         some = known[start : start + _BATCH]
         one, other = (pictures(prints[side]) for side in placed[some].T)
         for way in turned(one) if turns else (one,):
-            agreements[some] = np.maximum(agreements[some], whole_agreements(way, other))
-    left = known[(agreements[known] < _WHOLE_COPY) & (pairs.cosines[known] >= PART_COSINE)]
+            agreed.compare(some, way, other)
+    closer = ~are_copies(agreed, pairs.cosines) & (pairs.cosines >= PART_COSINE)
+    left = known[closer[known]]
     left = left[_among_nearest(pairs.numbers[left], pairs.cosines[left])]
     # Each picture with all that may be parts of it, and it may be a part of.
     images, which = np.concatenate([placed[left], placed[left][:, ::-1]]), np.tile(left, 2)
@@ -147,14 +193,12 @@ def _agreements(
         [picture] = pictures(prints[images[start : start + 1, 0]])
         windows, sought = Windows(picture), pictures(prints[images[start:end, 1]])
         for turn, way in enumerate(turned(sought) if turns else (sought,)):
+            less = _BY_CHANCE if turn else 0
             for at, match in enumerate(windows.find(way), start):
-                pair, agreement = which[at], match.agreement - (_BY_CHANCE if turn else 0)
-                if agreement > agreements[pair]:
-                    agreements[pair], areas[pair] = agreement, match.area
-                    parts[pair] = part[at]
+                agreed.note(int(which[at]), match, int(part[at]), less=less)
         if number % _REPORT == 0:
             on_progress("looking closely", number, len(bounds) - 1)
-    return agreements, areas, parts
+    return agreed
 
 
 def _among_nearest(numbers: NDArray[np.int32], cosines: NDArray[np.float32]) -> NDArray[np.intp]:

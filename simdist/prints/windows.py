@@ -84,6 +84,19 @@ def whole_agreements(one: NDArray[np.float32], others: NDArray[np.float32]) -> N
     return agreements
 
 
+def details(shown: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, SIDE, SIDE) pictures -> (n, k) where they become darker and brighter, of length 1.
+
+    Things of one shape on plain ground agree as wholes; their products here, pixel by pixel, do so
+    only if they are the same.
+    """
+    across = np.diff(shown, axis=2).reshape(len(shown), -1)
+    down = np.diff(shown, axis=1).reshape(len(shown), -1)
+    both = np.concatenate([across, down], axis=1)
+    both /= np.maximum(np.linalg.norm(both, axis=1, keepdims=True), 1e-6)
+    return both
+
+
 def turned(shown: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
     """(n, SIDE, SIDE) pictures: as they are, by quarter turns, and their mirror images so."""
     for side in (shown, shown[:, :, ::-1]):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster.joining.job import write_neighbours
-from simdist.joining.neighbours import Wanted
+from simdist.joining.plan import Wanted
 from simdist.settings import Settings
 from simdist.store import Store
 from tests.collections import create, ref, vectors

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +30,7 @@ from simdist.sources import ImageRef, file_uri
 from simdist.store import Store, connect
 from tests.collections import create, ref, vectors
 from tests.command_line import CommandLine
+from tests.conftest import ROOT
 from tests.copies import COPIED, SAME, index, make_copies
 
 pytestmark = pytest.mark.slow
@@ -318,6 +324,34 @@ class TestCommand:
         assert "http://" not in text
         assert "https://" not in text
         assert "<script" not in text
+
+
+def test_killed_at_ten_moments_it_leaves_the_same_output(
+    collection: Collection, tmp_path: Path, valkey_url: str
+) -> None:
+    """What is there is whole: that of the run before, or the new one."""
+    out, page = tmp_path / "groups.jsonl", tmp_path / "groups.html"
+    command = [sys.executable, "-m", "simdist", "duplicates", "-c", "copies"]
+    command += ["--out", str(out), "--report", str(page)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "SIMDIST_REDIS_URL": valkey_url}
+    before = time.monotonic()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    seconds = time.monotonic() - before
+    expected = out.read_bytes(), page.read_bytes()
+    assert len(expected[0].splitlines()) > 15
+    killed = 0
+    for share in np.random.default_rng(5).uniform(0, 1, 10).tolist():
+        quiet = subprocess.DEVNULL
+        process = subprocess.Popen(command, env=environment, stdout=quiet, stderr=quiet)
+        time.sleep(seconds * share)
+        process.send_signal(signal.SIGKILL)
+        killed += process.wait() == -signal.SIGKILL
+        assert (out.read_bytes(), page.read_bytes()) == expected
+    assert killed >= 3
+    out.unlink()
+    page.unlink()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    assert (out.read_bytes(), page.read_bytes()) == expected
 
 
 def test_what_is_replaced_meanwhile_is_not_deleted(collection: Collection) -> None:

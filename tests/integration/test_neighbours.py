@@ -15,14 +15,18 @@ import pytest
 from numpy.typing import NDArray
 
 import simdist
+from simdist.embedding import Embedder
 from simdist.index.collection import Collection
 from simdist.index.rehash import rehash
+from simdist.joining.decisions import Decisions
+from simdist.joining.duplicates import Sought, find_duplicates
 from simdist.joining.folder import NOTE
 from simdist.sources import ImageRef
 from simdist.store import connect
 from tests.collections import DIM, create, ref
 from tests.command_line import CommandLine
 from tests.conftest import ROOT
+from tests.copies import index, make_copies
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +105,33 @@ class TestTable:
         for uri, its in found.items():
             assert {labels[other] for other, _ in its} == {labels[uri]} != {None}
             assert all(0.5 <= score < 0.9 for _, score in its)
+
+    def test_without_duplicates(
+        self, cli: CommandLine, embedder: Embedder, valkey_url: str, tmp_path: Path
+    ) -> None:
+        """What is in one group with an image is no neighbour, and the next ones are."""
+        (tmp_path / "copies").mkdir()
+        copies = index(connect(valkey_url), embedder, make_copies(tmp_path / "copies"))
+        groups = find_duplicates(copies).groups(Sought.same)
+        group_of = {one.uri: one.group for group in groups for one in group}
+        found: dict[str, list[str]] = {}
+        for one in simdist.neighbours("copies", k=5, no_duplicates=True):
+            found.setdefault(one.uri, []).append(one.neighbour)
+        assert len(group_of) > 10
+        expected: dict[str, list[str]] = {}
+        for one in simdist.neighbours("copies", k=len(copies)):
+            if not group_of.get(one.uri) or group_of.get(one.uri) != group_of.get(one.neighbour):
+                expected.setdefault(one.uri, []).append(one.neighbour)
+        assert found == {uri: others[:5] for uri, others in expected.items()}
+        out = tmp_path / "out"
+        cli.run("neighbours", "-c", "copies", "-k", "5", "--no-duplicates", "--out", str(out))
+        assert {uri: [other for other, _ in its] for uri, its in table(out).items()} == found
+        # Decisions change the groups, and so what is written, though nothing else has changed.
+        first, second = (each.uri for each in groups[0][:2])
+        apart = (min(first, second), max(first, second))
+        Decisions(apart=frozenset({apart})).add_to(copies)
+        cli.run("neighbours", "-c", "copies", "-k", "5", "--no-duplicates", "--out", str(out))
+        assert second in [uri for uri, _ in table(out)[first]]
 
     def test_the_recall_that_is_asked_for_is_reached(
         self, cli: CommandLine, large: Collection, tmp_path: Path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +17,9 @@ from simdist.ingest.duplicates import OnDuplicate
 from simdist.ingest.progress import Count, Summary
 from simdist.ingest.sieve import DUPLICATE_OF, Sieve
 from simdist.sources import ImageRef
-from simdist.store import Store
+from simdist.store import connect
 from tests.copies import COPIED, SAME, embedded, make_copies
+from tests.servers import empty
 
 pytestmark = pytest.mark.slow
 
@@ -34,8 +36,11 @@ def images(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Imag
 
 
 @pytest.fixture
-def collection(store: Store, embedder: Embedder) -> Collection:
-    return Collection.ensure(store, "copies", model=embedder.model)
+def collection(valkey_url: str, embedder: Embedder) -> Iterator[Collection]:
+    store = connect(valkey_url)
+    empty(store)
+    yield Collection.ensure(store, "copies", model=embedder.model)
+    store.close()
 
 
 def stem(uri: str) -> str:
