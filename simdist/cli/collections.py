@@ -17,7 +17,7 @@ from simdist.settings import Settings
 collections = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode=None,
-    help="List, rename, copy and drop collections, or give them aliases.",
+    help="List, rename, copy and drop collections; give them aliases.",
 )
 
 Named = Annotated[str, typer.Argument(metavar="COLLECTION", help="A collection, or an alias.")]

@@ -63,7 +63,7 @@ def plan(
     ] = 64,
     as_json: options.AsJson = False,
 ) -> None:
-    """Estimate the memory, servers and hours that a collection needs.
+    """Estimate memory, servers and hours for a collection.
 
     Also the workers, for a number of queries per second. The estimate comes from measured
     constants, which docs/scale.md names: memory is right to within a tenth, times to within a

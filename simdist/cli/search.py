@@ -120,7 +120,7 @@ def search(
         ),
     ] = None,
 ) -> None:
-    """Find the images most similar to one, to each of several, or to several at once."""
+    """Find the images most similar to one, or to several examples."""
     from simdist.search.contact_sheet import (
         check_target,
         contact_sheet,

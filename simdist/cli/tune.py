@@ -36,7 +36,7 @@ def tune(
     ] = None,
     redis: options.RedisUrl = None,
 ) -> None:
-    """Measure what each recall costs; searches can then ask for one.
+    """Measure what each recall costs, so that it can be asked for.
 
     The exact answers for some stored images are compared with what the hash tables find at each
     number of probes. Run it again when the collection has changed a lot.

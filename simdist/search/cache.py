@@ -202,7 +202,8 @@ class BucketCache:
             # What there is no room for is scored as it passes by.
             if passing:
                 pages = as_pages(passing, self._partition.codec)
-                chain = np.zeros(1, np.int32), np.array([len(pages.rows)], np.int32)
+                count = sum(len(tail.rows) for tail in passing)
+                chain = np.zeros(1, np.int32), np.array([count], np.int32)
                 scored += self._score(pages, chain, batch, i, out)
             scored += self._score(self._kept.pages, self._kept.chains(places[i]), batch, i, out)
         # Its table may lie elsewhere by now.

@@ -72,7 +72,7 @@ def test_the_help_of_a_command_fits_a_terminal_of_80_columns(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "usage"), [("search", "IMAGE..."), ("ingest", "SOURCE"), ("convert", "EXPORT.pkl")]
+    ("name", "usage"), [("search", "[IMAGE...]"), ("ingest", "SOURCE"), ("convert", "EXPORT.pkl")]
 )
 def test_arguments_have_the_same_name_in_the_usage_and_below_it(name: str, usage: str) -> None:
     section = reference().partition(f"## simdist {name}\n")[2]
