@@ -356,7 +356,8 @@ class TestOfOtherPrograms:
 
     @pytest.mark.parametrize("kind", ["IndexFlatIP", "IndexFlatL2", "IndexIDMap"])
     def test_faiss(self, store: Store, tmp_path: Path, kind: str) -> None:
-        faiss = pytest.importorskip("faiss", reason="FAISS is for benchmarks")
+        import faiss
+
         ids = np.arange(500) + 7 * (kind == "IndexIDMap")
         if kind == "IndexIDMap":
             index = faiss.IndexIDMap(faiss.IndexFlatL2(DIM))
