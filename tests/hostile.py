@@ -342,7 +342,6 @@ def _uploads() -> Iterator[Case]:
         "text/html",
         "application/xml",
         "application/x-www-form-urlencoded",
-        "multipart/form-data; boundary=x",
         "video/mp4",
         "imagejpeg",
         "",
@@ -351,6 +350,9 @@ def _uploads() -> Iterator[Case]:
         for path in ("/v1/search", "/v1/search/batch"):
             data = request("POST", path, b'{"uri": "x"}', media_type)
             yield Case(f"{media_type!r} to {path}", (415,), data)
+    form = "multipart/form-data; boundary=x"
+    yield Case("no form", (422,), request("POST", "/v1/search", b'{"uri": "x"}', form))
+    yield Case("a form of queries", (415,), request("POST", "/v1/search/batch", b"{}", form))
 
 
 def _questions() -> Iterator[Case]:

@@ -52,7 +52,7 @@ class Names:
         leads = store.call("HGETALL", layout.NAMES)
         homes = store.call("SMEMBERS", layout.COLLECTIONS)
         return cls(
-            {name.decode(): to.decode() for name, to in leads.items()},
+            dict(_lead(name, to) for name, to in leads.items()),
             frozenset(home.decode() for home in homes),
         )
 
@@ -120,7 +120,7 @@ def checked_name(name: str) -> str:
 def home_of(store: Store, name: str) -> str | None:
     """The home that a name leads to, which need not be there; None if it leads nowhere."""
     to = store.call("HGET", layout.NAMES, checked_name(name))
-    return name if to is None else _home(to.decode())
+    return name if to is None else _home(_lead(name.encode(), to)[1])
 
 
 def home_for(store: Store, name: str) -> str:
@@ -135,7 +135,7 @@ def home_for(store: Store, name: str) -> str:
 
     # Once it has its name, as it mostly has, this is all there is to ask.
     to = store.call("HGET", layout.NAMES, checked_name(name))
-    home = to and _home(to.decode())
+    home = to and _home(_lead(name.encode(), to)[1])
     return str(home) if home else changed(store, decide)
 
 
@@ -268,6 +268,25 @@ def changed(store: Store, decide: Callable[[Names], tuple[Change, T]]) -> T:
         if not change or name_scripts.change(store, before, change):
             return answer
     raise StoreError("the names of collections change all the time: try again")
+
+
+def _lead(name: bytes, to: bytes) -> tuple[str, str]:
+    """A name, and what it leads to, as text.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        text = name.decode(), to.decode()
+    except UnicodeDecodeError:
+        text = "", ""
+    leads = text[1] == _NOBODY or (text[1][:1] in (_OWN, _ALIAS) and text[1][1:])
+    if leads or text[0].startswith(_WORK):
+        return text
+    raise StoreError(
+        f"the field {name!r} of {layout.NAMES} is damaged: if it is removed, the name leads to the "
+        "collection that was made under it"
+    )
 
 
 def _home(to: str) -> str | None:

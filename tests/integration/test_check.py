@@ -449,7 +449,7 @@ MADE_FOR = {b"model", b"model_id", b"dim", b"dtype", b"expect", b"partitions", b
 
 def harm(store: Store, data: st.DataObject) -> None:
     """Overwrite, cut or remove something of a key."""
-    key = data.draw(st.sampled_from(sorted(all_keys(store, "simdist:{*"))))
+    key = data.draw(st.sampled_from(sorted(all_keys(store, "simdist:{*/*"))))
     if store.call("TYPE", key) == b"hash":
         names = sorted(set(store.call("HKEYS", key)) - MADE_FOR - {b"version"})
         name = data.draw(st.sampled_from(names))

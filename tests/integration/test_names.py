@@ -77,6 +77,17 @@ def test_a_renamed_collection_is_the_same(store: Store) -> None:
     assert catalogue.names(store) == ["old"]
 
 
+@pytest.mark.parametrize("to", [b"\x80", b"", b"=", b"x"])
+def test_a_damaged_name_is_told_from_one_that_is_not_there(store: Store, to: bytes) -> None:
+    made(store, "a")
+    store.call("HSET", layout.NAMES, "a", to)
+    for use in (Names.read, lambda store: Collection.open(store, "a")):
+        with pytest.raises(StoreError, match="if it is removed"):
+            use(store)
+    store.call("HDEL", layout.NAMES, "a")
+    assert len(Collection.open(store, "a")) == 70
+
+
 def test_names_that_cannot_be(store: Store) -> None:
     made(store, "one", count=1)
     made(store, "two", count=1)
