@@ -42,7 +42,7 @@ class Passing:
         self._rows = np.zeros(0, np.uint32)
         self._packed: list[NDArray[np.uint8]] = []
         self._pages: Pages | None = None
-        self.known = self.count = 0
+        self.known = self.count = self._paged = 0
         self.excluded = np.zeros(0, np.uint8)
 
     def renew(self, columns: Columns, partition: Partition, cache: BucketCache) -> bool:
@@ -77,6 +77,9 @@ class Passing:
         """All rows that pass, with their vectors, as one chain of pages; and how many."""
         from simdist.search.kept import rows_as_pages
 
+        # Those that have died since are left out by their bits.
+        if self._pages is not None and self._paged == self.known:
+            return self._pages, len(self._rows)
         alive = np.unpackbits(~self.excluded, count=self.known, bitorder="little")
         rows = np.flatnonzero(alive).astype(np.uint32)
         first = self._rows[-1] + 1 if len(self._rows) else 0
@@ -89,6 +92,7 @@ class Passing:
             packed = np.concatenate(kept) if kept else _none(partition.codec)
             self._rows, self._packed = np.concatenate([self._rows, new]), [packed]
             self._pages = rows_as_pages(self._rows, packed, partition.codec)
+        self._paged = self.known
         return self._pages, len(self._rows)
 
 
