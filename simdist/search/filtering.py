@@ -45,10 +45,10 @@ class Passing:
         self.known = self.count = self._paged = 0
         self.excluded = np.zeros(0, np.uint8)
 
-    def renew(self, columns: Columns, partition: Partition, cache: BucketCache) -> bool:
-        """Look at the rows that are new; whether there can be any."""
+    def renew(self, columns: Columns, partition: Partition, cache: BucketCache) -> None:
+        """Look at the rows that are new."""
         if self._moment == cache.moment:
-            return False
+            return
         end = partition.state().rows
         if end > self.known:
             more = columns.passing(self._where.node, self.known, end)
@@ -58,7 +58,6 @@ class Passing:
         alive = np.unpackbits(~self.excluded, count=self.known, bitorder="little")
         self.count = int(alive.sum())
         self._moment = cache.moment
-        return True
 
     def are_few(self, probes: int, size: int) -> bool:
         """Whether to score all is the quickest: by what it takes to look for so many in buckets.
