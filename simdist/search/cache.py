@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.index.buckets import BucketTail, Place, Reading
+from simdist.index.buckets import BucketTail, OutdatedError, Place, Reading
 from simdist.index.partition import Partition
 from simdist.search.kept import KeptBuckets, as_pages
 from simdist.store.layout import epoch_of
 from simdist.vectors.checks import checked
+from simdist.vectors.codec import Codec
+from simdist.vectors.codes import Codes
 
 if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
@@ -65,7 +67,10 @@ class BucketCache:
         self._turning = query_loops.Turning(*partition.codec.turning())
         self._partition = partition
         self._family = partition.family(generation)
-        self._kept = KeptBuckets(partition.codec, memory)
+        self._memory = memory
+        # As the first reading says.
+        self._format: Codec | Codes = partition.codec
+        self._kept = KeptBuckets(partition.codec, 0)
         self._dead = np.zeros(0, np.uint8)
         self._dead_known = 0
         self._epoch = -1
@@ -78,6 +83,11 @@ class BucketCache:
             OutdatedError: the tables have another generation.
         """
         self._read({})
+
+    @property
+    def codes(self) -> Codes | None:
+        """What is here in place of vectors, so that scores are estimates; or None."""
+        return self._format if isinstance(self._format, Codes) else None
 
     @property
     def size(self) -> int:
@@ -136,16 +146,18 @@ class BucketCache:
         asked = len(vectors), n, probes
         if prepared is None or prepared.asked != asked or prepared.excluded is not out:
             prepared = self._prepare(*asked, out)
-        batch, headers, values = prepared.batch, prepared.headers, self._kept.pages.values
+        batch, headers, pages = prepared.batch, prepared.headers, self._kept.pages
         batch.vectors[:] = vectors
         self._kept.clock += 1
         now = self._epoch, self._kept.clock
         if prepared.cells:
-            scored, least = loops.rank_vectors(values, headers, prepared.cells, *now)
+            scored, least = loops.rank_vectors(
+                pages.values, pages.bits, headers, prepared.cells, *now
+            )
         else:
             loops.turn(headers)
             batch.places[:] = self._places(batch.exact, probes)
-            scored, least = loops.rank_places(values, headers, *now)
+            scored, least = loops.rank_places(pages.values, pages.bits, headers, *now)
         if least == loops.UNUSABLE:
             checked(batch.vectors, dim=vectors.shape[1])
         if least < 0:
@@ -201,7 +213,7 @@ class BucketCache:
             out = self._dead if excluded is None else excluded
             # What there is no room for is scored as it passes by.
             if passing:
-                pages = as_pages(passing, self._partition.codec)
+                pages = as_pages(passing, self._format)
                 count = sum(len(tail.rows) for tail in passing)
                 chain = np.zeros(1, np.int32), np.array([count], np.int32)
                 scored += self._score(pages, chain, batch, i, out)
@@ -232,6 +244,12 @@ class BucketCache:
         reading = self._partition.read(
             self.generation, wanted, dead_known=self._dead_known, moment=self.moment
         )
+        if not self.moment:
+            codec = self._partition.codec
+            self._format = Codes.of(codec, reading.bits) if reading.bits else codec
+            self._kept = KeptBuckets(self._format, self._memory)
+        elif reading.bits != self._kept.pages.bits:
+            raise OutdatedError
         self._dead_known += len(reading.dead)
         self.bury(reading.dead)
         self.moment, self._epoch = reading.moment, epoch_of(reading.moment)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from simdist.index.buckets import BucketTail
 from simdist.vectors.codec import Codec
+from simdist.vectors.codes import Codes
 
 if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
@@ -34,23 +35,25 @@ class KeptBuckets:
         clock: the number of the last query. What it has used is not dropped before the next one.
     """
 
-    def __init__(self, codec: Codec, memory: int) -> None:
+    def __init__(self, codec: Codec | Codes, memory: int) -> None:
         """None yet.
 
         Args:
+            codec: of what is kept, stored vectors or codes.
             memory: bytes that they may take; only what is filled is touched.
         """
         from simdist.search.bucket_loops import BUCKET
         from simdist.search.page_loops import Pages
 
-        page_bytes = PAGE_ROWS * (codec.dim * codec.dtype.itemsize + 8) + 4
+        page_bytes = PAGE_ROWS * (codec.values * codec.dtype.itemsize + 8) + 4
         limit = max(1, memory // page_bytes)
         self.table = np.zeros(_SLOTS, BUCKET)
         self.pages = Pages(
             np.empty(limit, np.int32),
             np.empty((limit, PAGE_ROWS), np.uint32),
-            np.empty((limit, PAGE_ROWS, codec.dim), codec.dtype),
+            np.empty((limit, PAGE_ROWS, codec.values), codec.dtype),
             np.empty((limit, PAGE_ROWS), np.float32),
+            codec.bits if isinstance(codec, Codes) else 0,
         )
         self.clock = 0
         self._limit = limit
@@ -172,14 +175,16 @@ class KeptBuckets:
             self._stock[0] = full["first"][0]
 
 
-def as_pages(tails: Sequence[BucketTail], codec: Codec) -> Pages:
+def as_pages(tails: Sequence[BucketTail], codec: Codec | Codes) -> Pages:
     """The rows of tails, as `rows_as_pages`."""
     rows = np.concatenate([tail.rows for tail in tails])
     return rows_as_pages(rows, np.concatenate([tail.vectors for tail in tails]), codec)
 
 
-def rows_as_pages(rows: NDArray[np.uint32], packed: NDArray[np.uint8], codec: Codec) -> Pages:
-    """(n,) rows and (n, width) stored vectors as one chain of pages from the first on."""
+def rows_as_pages(
+    rows: NDArray[np.uint32], packed: NDArray[np.uint8], codec: Codec | Codes
+) -> Pages:
+    """(n,) rows and (n, width) stored vectors, or codes, as a chain of pages from the first on."""
     from simdist.search.page_loops import Pages
 
     values, inverse_lengths = codec.unpack(packed)
@@ -189,6 +194,7 @@ def rows_as_pages(rows: NDArray[np.uint32], packed: NDArray[np.uint8], codec: Co
         np.pad(rows, (0, more)).reshape(-1, PAGE_ROWS),
         np.pad(values, ((0, more), (0, 0))).reshape(-1, PAGE_ROWS, values.shape[1]),
         np.pad(inverse_lengths, (0, more)).reshape(-1, PAGE_ROWS),
+        codec.bits if isinstance(codec, Codes) else 0,
     )
 
 

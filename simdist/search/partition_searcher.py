@@ -20,6 +20,7 @@ from simdist.index.where import Where
 from simdist.search.cache import BucketCache
 from simdist.search.filtering import Filters
 from simdist.search.question import Hit
+from simdist.search.refining import Found, Refiner, candidates_for
 from simdist.settings import MAX_RESULTS
 from simdist.store import layout
 
@@ -27,11 +28,15 @@ if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
     from simdist.search.query_loops import Batch
 
+    _Rank = Callable[[NDArray[np.float32]], Batch | Found]
+
 # Buckets looked up in each table: with k-means buckets, recall@10 is about .95 (docs/families.md).
 PROBES = 32
 # Of what a searcher may keep, the share for records (URIs, labels): some hundred bytes each.
 _RECORDS_SHARE = 16
 _RECORD_BYTES = 512
+# And for vectors, where buckets have codes only.
+_VECTORS_SHARE = 8
 _HIT = partial(tuple.__new__, Hit)
 # Of all records, what is forgotten at once when there are too many.
 _FORGOTTEN = 16
@@ -69,6 +74,7 @@ class PartitionSearcher:
         self._records: dict[int, tuple[str, str | None, Mapping[str, Any]]] = {}
         self._cache: BucketCache | None = None
         self._filters: Filters | None = None
+        self._refiner = Refiner(partition.codec, memory=memory // _VECTORS_SHARE)
         self._checked_at = 0.0
         self.rows_read = 0
         self.cache_misses = 0
@@ -102,6 +108,7 @@ class PartitionSearcher:
         self._cache = None
         self._filters = None
         self._records.clear()
+        self._refiner = Refiner(self._partition.codec, memory=self._memory // _VECTORS_SHARE)
         self._partition.forget()
 
     def _synced(self) -> BucketCache:
@@ -133,7 +140,7 @@ class PartitionSearcher:
     ) -> list[list[Hit]]:
         probes = self._probes(cache, wish)
         most = probes if wish.probes else cache.size
-        rank = partial(self._rank, cache, n=wish.n, probes=probes, most=most, enough=wish.n)
+        rank: _Rank = partial(self._rank, cache, n=wish.n, probes=probes, most=most, enough=wish.n)
         best = rank(queries)
         return [self._hits(cache, queries, rank, best, i) for i in range(len(queries))]
 
@@ -154,7 +161,7 @@ class PartitionSearcher:
             probes = self._probes(cache, wish)
             if passing.are_few(probes, cache.size):
                 pages, count = passing.pages(self._partition, moment)
-                rank = partial(self._rank_all, cache, n=wish.n, pages=pages, count=count)
+                rank: _Rank = partial(self._rank_all, cache, n=wish.n, pages=pages, count=count)
             else:
                 more = passing.known / max(1, passing.count)
                 rank = partial(
@@ -182,14 +189,31 @@ class PartitionSearcher:
         most: int,
         enough: int,
         excluded: NDArray[np.uint8] | None = None,
-    ) -> Batch:
+    ) -> Batch | Found:
         """Look into so many buckets, or into more, until enough is found for each query."""
+        taken = candidates_for(n, cache.codes) if cache.codes else n
         while True:
-            best, scored, least = cache.rank(queries, n, probes, excluded)
+            best, scored, least = cache.rank(queries, taken, probes, excluded)
             self.rows_read += scored
-            if least >= enough or probes >= most:
+            if least < enough and probes < most:
+                probes = min(most, 2 * probes)
+            elif cache.codes is None:
                 return best
-            probes = min(most, 2 * probes)
+            elif refined := self._refined(cache, best, n):
+                return refined
+            else:
+                taken *= 2
+
+    def _refined(self, cache: BucketCache, candidates: Batch, n: int) -> Found | None:
+        """The n best of candidates whose scores are estimates; None if there are too few."""
+        rows = {
+            row
+            for some, count in zip(candidates.rows, candidates.found.tolist(), strict=True)
+            for row in some[:count].tolist()
+        }
+        self._refiner.make_room()
+        self._know(cache, sorted(rows))
+        return self._refiner.best(candidates, n, all_of_them=candidates.rows.shape[1])
 
     def _rank_all(
         self,
@@ -208,8 +232,8 @@ class PartitionSearcher:
         self,
         cache: BucketCache,
         queries: NDArray[np.float32],
-        rank: Callable[[NDArray[np.float32]], Batch],
-        best: Batch,
+        rank: _Rank,
+        best: Batch | Found,
         i: int,
     ) -> list[Hit]:
         """What is found for the i-th query; `rank` finds it once more."""
@@ -237,11 +261,15 @@ class PartitionSearcher:
             for row in list(oldest):
                 del self._records[row]
         missing = [row for row in rows if row not in self._records]
+        if cache.codes:
+            missing += [row for row in rows if row in self._records and row not in self._refiner]
         stored = self._partition.rows(np.array(missing, np.uint32), moment=cache.moment)
         gone = [row for row, pair in zip(missing, stored, strict=True) if pair is None]
         for row, pair in zip(missing, stored, strict=True):
             if pair is not None:
                 record = layout.unpack_record(pair[1])
                 self._records[row] = record.uri, record.label, record.metadata
+                if cache.codes:
+                    self._refiner.keep(row, pair[0].tobytes())
         cache.bury(np.array(gone, np.uint32))
         return not gone
