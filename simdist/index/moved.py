@@ -22,7 +22,7 @@ from simdist.sources.access import Access
 from simdist.sources.output import OutputFolder
 from simdist.sources.reference import uri_path
 from simdist.store import Store, layout
-from simdist.store.damage import damaged
+from simdist.store.damage import count_of, damaged
 from simdist.vectors.codec import Codec
 
 # What a file begins with: no other is read, whatever Redis says.
@@ -85,6 +85,11 @@ class MovedFiles:
             for number, block, lengths in zip(places, found, all_lengths, strict=True)
         }
 
+    def bits(self) -> int:
+        """Those of the codes in Redis, where blocks may be in files; or 0."""
+        key = self._keys.meta
+        return count_of(self._store.call("HGET", key, "bits") or b"0", key, "bits", most=8)
+
     def write(self, blocks: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
         """Write blocks into a new file; returns what tells of each where it lies.
 
@@ -140,8 +145,7 @@ class MovedFiles:
             said = self._store.call("HGET", meta, FOLDER)
             if said is None:
                 raise damaged(meta, "it does not say where moved blocks are")
-            folder = f"{said.decode()}/{self._keys.home}/{self._keys.partition}"
-            self._folder = OutputFolder.of(folder, Access.resolve())
+            self._folder = _folder_of(said.decode(), self._keys)
         return self._folder
 
     def _read(self, ranges: Sequence[tuple[bytes, int, int]]) -> list[bytes]:
@@ -178,6 +182,21 @@ class MovedFiles:
                 f"cannot read {path}: {error.strerror}; vectors of the collection "
                 f"{self._keys.home!r} are there: every worker needs that folder"
             ) from error
+
+
+def remove_files(folder: str, keys: layout.Keys) -> None:
+    """Remove the files of a partition that is dropped.
+
+    Raises:
+        SourceError, OutputError: they cannot be listed, or removed.
+    """
+    files = _folder_of(folder, keys)
+    for name in files.names():
+        files.remove(name)
+
+
+def _folder_of(folder: str, keys: layout.Keys) -> OutputFolder:
+    return OutputFolder.of(f"{folder}/{keys.home}/{keys.partition}", Access.resolve())
 
 
 def _name(number: bytes) -> str:

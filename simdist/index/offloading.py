@@ -27,7 +27,7 @@ from simdist.vectors.codes import BITS, Codes
 # milliseconds.
 _IN_A_FILE, _AT_ONCE = 512, 32
 
-OnProgress = Callable[[int, int], None]
+OnProgress = Callable[[str, int, int], None]
 
 
 def offload(
@@ -35,14 +35,15 @@ def offload(
     folder: str,
     *,
     bits: int,
-    on_progress: OnProgress = lambda _done, _total: None,
+    on_progress: OnProgress = lambda _doing, _done, _total: None,
 ) -> int:
     """Move vectors and records of all full blocks into files; returns how many images' rows.
 
     Args:
         folder: a path that every worker sees under the same name, or a URI of an object store.
         bits: of each value that stay in Redis, one of `codes.BITS`.
-        on_progress: called with how many blocks have been gone through, and of how many.
+        on_progress: called with what is done, how many blocks have been gone through, and of how
+            many.
 
     Raises:
         UsageError: the collection's vectors have no codes; or it is offloaded already, elsewhere or
@@ -52,8 +53,12 @@ def offload(
     """
     if bits not in BITS:
         raise UsageError(f"of each value {', '.join(map(str, BITS))} bits can stay, not {bits}")
-    if not isinstance(collection.partitions[0].codec, Int8Codec):
-        raise UsageError("only vectors that are stored as bytes can be offloaded")
+    codec = collection.partitions[0].codec
+    if not isinstance(codec, Int8Codec) or Codes(codec, bits).width >= codec.width:
+        raise UsageError(
+            f"{bits} bits of these vectors would take no less: only those of bytes, and of more "
+            "than 32 dimensions, can be offloaded"
+        )
     place = OutputFolder.of(folder, Access.resolve())
     place.check()
     _agree(collection, place.uri, bits)
@@ -61,7 +66,7 @@ def offload(
 
 
 def bring_back(
-    collection: Collection, *, on_progress: OnProgress = lambda _done, _total: None
+    collection: Collection, *, on_progress: OnProgress = lambda _doing, _done, _total: None
 ) -> int:
     """Have everything in Redis again; returns how many images' rows were elsewhere.
 
@@ -110,7 +115,7 @@ def _all(collection: Collection, bits: int, on_progress: OnProgress) -> int:
                 )
             for done, count in _partition(partition, end, bits):
                 moved += count
-                on_progress(before + done, sum(ends))
+                on_progress("moving blocks", before + done, sum(ends))
         before += end
     return layout.BLOCK * moved
 
