@@ -7,13 +7,14 @@ on the disk: whoever dies in between has moved some blocks, and a file that nobo
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator, Sequence
-from itertools import compress
+from dataclasses import dataclass
+from itertools import chain, compress
 
 from simdist.errors import UsageError
 from simdist.index import catalogue
 from simdist.index.collection import Collection
-from simdist.index.growth import lease, renew
 from simdist.index.moved import FOLDER
 from simdist.index.partition import Partition
 from simdist.sources.access import Access
@@ -26,6 +27,8 @@ from simdist.vectors.codes import BITS, Codes
 # Blocks in one file: some 20 MB. And those that one call of the script moves: a stall of some
 # milliseconds.
 _IN_A_FILE, _AT_ONCE = 512, 32
+# Bytes of the lengths in front of a block's records.
+_LENGTHS = 4 * layout.BLOCK
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -47,7 +50,7 @@ def offload(
 
     Raises:
         UsageError: the collection's vectors have no codes; or it is offloaded already, elsewhere or
-            with other bits.
+            with other bits; or another process has begun to bring it back meanwhile.
         OutputError: nothing can be written there.
         StoreError: the server cannot be reached, or refuses.
     """
@@ -62,7 +65,7 @@ def offload(
     place = OutputFolder.of(folder, Access.resolve())
     place.check()
     _agree(collection, place.uri, bits)
-    return _all(collection, bits, on_progress)
+    return sum(_all(collection, _Move(bits, ""), on_progress))
 
 
 def bring_back(
@@ -71,13 +74,17 @@ def bring_back(
     """Have everything in Redis again; returns how many images' rows were elsewhere.
 
     Raises:
+        UsageError: another process has begun to offload the collection meanwhile.
         SourceError: a file cannot be read.
         StoreError: the server cannot be reached, or refuses.
     """
-    moved = _all(collection, 0, on_progress)
+    back = _Move(0, secrets.token_hex(8))
     for partition in collection.partitions:
-        partition.note("HDEL", "meta", "bits")
-    collection.partitions[0].note("HDEL", "meta", FOLDER)
+        partition.note("HSET", "meta", "returning", back.returning)
+    moved = sum(_all(collection, back, on_progress))
+    # The first last: it says where files are.
+    for partition in reversed(collection.partitions):
+        _call(partition, back, [], last=True)
     return moved
 
 
@@ -87,6 +94,14 @@ def offloaded(collection: Collection) -> tuple[str, int] | None:
         "HMGET", collection.partitions[0].keys.meta, FOLDER, "bits"
     )
     return (folder.decode(), int(bits)) if folder and bits else None
+
+
+@dataclass(frozen=True)
+class _Move:
+    """Which way: so many bits of each value are to stay, or all come back (0), by this mark."""
+
+    bits: int
+    returning: str
 
 
 def _agree(collection: Collection, folder: str, bits: int) -> None:
@@ -102,42 +117,36 @@ def _agree(collection: Collection, folder: str, bits: int) -> None:
     partitions[0].note("HSET", "meta", FOLDER, folder)
     for partition in partitions:
         partition.note("HSET", "meta", "bits", str(bits))
+        partition.note("HDEL", "meta", "returning")
 
 
-def _all(collection: Collection, bits: int, on_progress: OnProgress) -> int:
+def _all(collection: Collection, move: _Move, on_progress: OnProgress) -> Iterator[int]:
+    """Move the blocks of all partitions; yields how many images' rows."""
     ends = [partition.state().rows // layout.BLOCK for partition in collection.partitions]
-    moved = before = 0
+    before = 0
     for partition, end in zip(collection.partitions, ends, strict=True):
-        with lease(partition) as granted:
-            if not granted:
-                raise UsageError(
-                    f"another process rebuilds or moves {collection.name!r}: try again later"
-                )
-            for done, count in _partition(partition, end, bits):
-                moved += count
-                on_progress("moving blocks", before + done, sum(ends))
+        for done, moved in _partition(partition, end, move):
+            yield layout.BLOCK * moved
+            on_progress("moving blocks", before + done, sum(ends))
         before += end
-    return layout.BLOCK * moved
 
 
-def _partition(partition: Partition, end: int, bits: int) -> Iterator[tuple[int, int]]:
+def _partition(partition: Partition, end: int, move: _Move) -> Iterator[tuple[int, int]]:
     """Move blocks of a partition; yields how many were gone through, and how many moved."""
-    width, store = partition.codec.width, partition.store
-    full = layout.BLOCK * width
+    full, store = layout.BLOCK * partition.codec.width, partition.store
     left: list[int] = []
     for start in range(0, end, _IN_A_FILE):
         numbers = range(start, min(start + _IN_A_FILE, end))
         sizes = store.call_many([("STRLEN", partition.keys.vectors(n)) for n in numbers])
-        left += compress(numbers, [size and (size == full) == (bits > 0) for size in sizes])
+        left += compress(numbers, [size and (size == full) == (move.bits > 0) for size in sizes])
         moved = 0
         while len(left) >= _IN_A_FILE or (left and numbers.stop == end):
-            moved += _move(partition, left[:_IN_A_FILE], bits)
+            moved += _move(partition, left[:_IN_A_FILE], move)
             del left[:_IN_A_FILE]
-            renew(partition)
         yield numbers.stop, moved
 
 
-def _move(partition: Partition, numbers: Sequence[int], bits: int) -> int:
+def _move(partition: Partition, numbers: Sequence[int], move: _Move) -> int:
     """Move blocks into one file, or out of files; returns how many were moved."""
     partition.history.check()
     stored = partition.blocks.stored(numbers)
@@ -146,27 +155,38 @@ def _move(partition: Partition, numbers: Sequence[int], bits: int) -> int:
         for number, (vectors, records) in zip(numbers, stored, strict=True)
         if vectors and records
     ]
-    pairs = [(vectors, records) for _, vectors, records in blocks]
-    places = partition.files.write(pairs) if bits else [b""] * len(pairs)
-    moved = 0
-    for at in range(0, len(blocks), _AT_ONCE):
-        words: list[Argument] = []
-        for (number, vectors, records), place in zip(
-            blocks[at : at + _AT_ONCE], places[at : at + _AT_ONCE], strict=True
-        ):
-            lengths = 4 * layout.BLOCK
-            words += [number, records[:lengths], place]
-            words += (
-                [_codes(partition, vectors, bits), b""] if bits else [vectors, records[lengths:]]
-            )
-        answer = scripts.move(
-            partition.store,
-            partition.keys.meta,
-            partition.history.seen,
-            width=partition.codec.width,
-            blocks=words,
+    places = [b""] * len(blocks)
+    if move.bits:
+        places = partition.files.write([(vectors, records) for _, vectors, records in blocks])
+    words: list[list[Argument]] = []
+    for (number, vectors, records), place in zip(blocks, places, strict=True):
+        here = (vectors, records[_LENGTHS:])
+        if move.bits:
+            here = _codes(partition, vectors, move.bits), b""
+        words.append([number, records[:_LENGTHS], place, *here])
+    return sum(
+        _call(partition, move, words[at : at + _AT_ONCE]) for at in range(0, len(words), _AT_ONCE)
+    )
+
+
+def _call(
+    partition: Partition, move: _Move, blocks: Sequence[list[Argument]], *, last: bool = False
+) -> int:
+    answer = scripts.move(
+        partition.store,
+        partition.keys.meta,
+        partition.history.seen,
+        width=partition.codec.width,
+        returning=move.returning,
+        last=last,
+        blocks=list(chain.from_iterable(blocks)),
+    )
+    moved = partition.history.note(answer)
+    if moved < 0:
+        raise UsageError(
+            f"another process has begun to move {partition.collection!r} the other way: see what "
+            "it does, then try again"
         )
-        moved += partition.history.note(answer)
     return moved
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from simdist.hashing.kmeans import KMeansFamily
 from simdist.index.buckets import BucketTail
 from simdist.search.kept import KeptBuckets
+from simdist.search.refining import Refiner
 from simdist.vectors.codec import Codec
 from simdist.vectors.codes import Codes
 
@@ -22,7 +23,7 @@ def compile_search(codec: Codec, codes: Codes | None = None) -> None:
         codes: what buckets hold of them, if it is that.
     """
     from simdist.search import query_loops
-    from simdist.search.page_loops import rank_pages, score_rows
+    from simdist.search.page_loops import rank_pages
 
     # What numba has made of it.
     rank_vectors: Any = query_loops.rank_vectors
@@ -44,5 +45,7 @@ def compile_search(codec: Codec, codes: Codes | None = None) -> None:
     chains = kept.chains(np.zeros(1, np.int64))
     rank_pages(batch.query(0), *chains, kept.pages, view.dead, 0, batch.rows[0], batch.scores[0])
     if codes:
-        values, inverse_lengths = codec.unpack(packed)
-        score_rows(batch.exact[0], np.ascontiguousarray(values), inverse_lengths)
+        refiner = Refiner(codec, memory=0)
+        for row in rows.tolist():
+            refiner.keep(row, packed[row])
+        refiner.best(batch, 1)

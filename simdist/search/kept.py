@@ -19,7 +19,8 @@ from simdist.vectors.codes import Codes
 if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
 
-PAGE_ROWS = 8
+# Rows of a page, of vectors and of codes; what a page has no row for yet is memory for nothing.
+PAGE_ROWS, CODES_PAGE_ROWS = 8, 2
 # Of all pages, what is made free at once when none is: looking for the oldest is not for every one.
 _EVICTED = 16
 # Slots for buckets to begin with.
@@ -45,14 +46,15 @@ class KeptBuckets:
         from simdist.search.bucket_loops import BUCKET
         from simdist.search.page_loops import Pages
 
-        page_bytes = PAGE_ROWS * (codec.values * codec.dtype.itemsize + 8) + 4
+        self._page_rows = page_rows = _page_rows(codec)
+        page_bytes = page_rows * (codec.values * codec.dtype.itemsize + 8) + 4
         limit = max(1, memory // page_bytes)
         self.table = np.zeros(_SLOTS, BUCKET)
         self.pages = Pages(
             np.empty(limit, np.int32),
-            np.empty((limit, PAGE_ROWS), np.uint32),
-            np.empty((limit, PAGE_ROWS, codec.values), codec.dtype),
-            np.empty((limit, PAGE_ROWS), np.float32),
+            np.empty((limit, page_rows), np.uint32),
+            np.empty((limit, page_rows, codec.values), codec.dtype),
+            np.empty((limit, page_rows), np.float32),
             codec.bits if isinstance(codec, Codes) else 0,
         )
         self.clock = 0
@@ -107,7 +109,8 @@ class KeptBuckets:
             bucket["used"] = self.clock
         if known != tail.start:
             return False
-        needed = -(-(size + len(tail.rows)) // PAGE_ROWS) - -(-size // PAGE_ROWS)
+        room = self._page_rows
+        needed = -(-(size + len(tail.rows)) // room) - -(-size // room)
         if not self._make_room(needed):
             return False
         slot = self._slot(place)
@@ -157,7 +160,7 @@ class KeptBuckets:
         old = entries[is_old]
         old = old[np.argsort(old["used"])]
         # Pages that are free, and buckets that stay, once so many are dropped.
-        free = self._free + np.cumsum(-(-old["size"] // PAGE_ROWS))
+        free = self._free + np.cumsum(-(-old["size"] // self._page_rows))
         stay = len(entries) - np.arange(1, len(old) + 1)
         share = max(1, limit // _EVICTED)
         enough = np.flatnonzero((free >= max(needed, share)) & (stay <= limit - share))
@@ -188,14 +191,19 @@ def rows_as_pages(
     from simdist.search.page_loops import Pages
 
     values, inverse_lengths = codec.unpack(packed)
-    more = -len(rows) % PAGE_ROWS
+    room = _page_rows(codec)
+    more = -len(rows) % room
     return Pages(
-        np.arange(1, (len(rows) + more) // PAGE_ROWS + 1, dtype=np.int32),
-        np.pad(rows, (0, more)).reshape(-1, PAGE_ROWS),
-        np.pad(values, ((0, more), (0, 0))).reshape(-1, PAGE_ROWS, values.shape[1]),
-        np.pad(inverse_lengths, (0, more)).reshape(-1, PAGE_ROWS),
+        np.arange(1, (len(rows) + more) // room + 1, dtype=np.int32),
+        np.pad(rows, (0, more)).reshape(-1, room),
+        np.pad(values, ((0, more), (0, 0))).reshape(-1, room, values.shape[1]),
+        np.pad(inverse_lengths, (0, more)).reshape(-1, room),
         codec.bits if isinstance(codec, Codes) else 0,
     )
+
+
+def _page_rows(codec: Codec | Codes) -> int:
+    return CODES_PAGE_ROWS if isinstance(codec, Codes) else PAGE_ROWS
 
 
 def _frozen(tail: BucketTail) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:

@@ -56,9 +56,10 @@ class Pages(NamedTuple):
 
 
 @compiled(fastmath=_SUMS)
-def _cosine(
+def cosine(
     query: NDArray[np.float32], values: NDArray[np.generic], inverse_length: np.float32
 ) -> np.float32:
+    """The cosine of a query of length 1 and stored values."""
     total = np.float32(0)
     for i in range(query.shape[0]):
         total += query[i] * np.float32(values[i])
@@ -75,13 +76,14 @@ def _middles(whole: NDArray[np.int16], bits: int) -> tuple[np.float32, np.float3
 
 
 @compiled()
-def _insert(
+def insert(
     row: np.uint32,
     score: np.float32,
     found: int,
     best_rows: NDArray[np.uint32],
     best_scores: NDArray[np.float32],
 ) -> int:
+    """Put a row among the best, in its place; returns how many there are by then."""
     limit = best_rows.shape[0]
     slot = found
     while slot > 0 and (
@@ -162,23 +164,12 @@ def rank_pages(  # noqa: PLR0917
                         # A row's length is 1: what the query lost makes no greater difference.
                         if product * inverse_length + unsure < best_scores[limit - 1]:
                             continue
-                    score = _cosine(query.exact, pages.values[page, i], inverse_length)
+                    score = cosine(query.exact, pages.values[page, i], inverse_length)
                 if found == limit and score < best_scores[limit - 1]:
                     continue
-                found = _insert(pages.rows[page, i], score, found, best_rows, best_scores)
+                found = insert(pages.rows[page, i], score, found, best_rows, best_scores)
             page, left = pages.following[page], left - room
     return found
-
-
-@compiled()
-def score_rows(
-    query: NDArray[np.float32], values: NDArray[Any], inverse_lengths: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """The cosine of each of (n, d) values, whose 1 / lengths are given, as `rank_pages` has it."""
-    scores = np.empty(len(values), np.float32)
-    for i in range(len(values)):
-        scores[i] = _cosine(query, values[i], inverse_lengths[i])
-    return scores
 
 
 @compiled()

@@ -206,14 +206,9 @@ class PartitionSearcher:
 
     def _refined(self, cache: BucketCache, candidates: Batch, n: int) -> Found | None:
         """The n best of candidates whose scores are estimates; None if there are too few."""
-        rows = {
-            row
-            for some, count in zip(candidates.rows, candidates.found.tolist(), strict=True)
-            for row in some[:count].tolist()
-        }
-        self._refiner.make_room()
-        self._know(cache, sorted(rows))
-        return self._refiner.best(candidates, n, all_of_them=candidates.rows.shape[1])
+        if missing := self._refiner.missing(candidates):
+            self._know(cache, missing, with_vectors=True)
+        return self._refiner.best(candidates, n)
 
     def _rank_all(
         self,
@@ -253,23 +248,25 @@ class PartitionSearcher:
         # As `Hit._make` does it, without a call in Python for each.
         return list(map(_HIT, zip(uris, scores, labels, metadata, strict=True)))
 
-    def _know(self, cache: BucketCache, rows: Sequence[int]) -> bool:
-        """Have the records of these rows; False if one has been deleted meanwhile."""
+    def _know(self, cache: BucketCache, rows: Sequence[int], *, with_vectors: bool = False) -> bool:
+        """Have the records of these rows; False if one has been deleted meanwhile.
+
+        Args:
+            with_vectors: have their vectors, too, of which none is there yet.
+        """
         if len(self._records) + len(rows) > self._max_records:
             # The oldest go, and some at once: not all, or every query would wait for its own anew.
             oldest = islice(self._records, max(len(rows), self._max_records // _FORGOTTEN))
             for row in list(oldest):
                 del self._records[row]
-        missing = [row for row in rows if row not in self._records]
-        if cache.codes:
-            missing += [row for row in rows if row in self._records and row not in self._refiner]
+        missing = [row for row in rows if with_vectors or row not in self._records]
         stored = self._partition.rows(np.array(missing, np.uint32), moment=cache.moment)
         gone = [row for row, pair in zip(missing, stored, strict=True) if pair is None]
         for row, pair in zip(missing, stored, strict=True):
             if pair is not None:
                 record = layout.unpack_record(pair[1])
                 self._records[row] = record.uri, record.label, record.metadata
-                if cache.codes:
-                    self._refiner.keep(row, pair[0].tobytes())
+                if with_vectors:
+                    self._refiner.keep(row, pair[0])
         cache.bury(np.array(gone, np.uint32))
         return not gone

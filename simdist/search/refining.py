@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 # Rows taken for each that is asked for, and beside: by the bits of their codes. Among 25,000
 # photographs all of the ten best are among so many of 4 and 2 bits, and .999 of them of 1 bit.
 _TAKEN = {4: (2, 10), 2: (3, 20), 1: (8, 20)}
-# Others are left out unless so many times the mean error of these would put them among the best.
-_SURE = 4.0
-# Of all vectors, what is forgotten at once when there are too many; what one takes beside it.
-_FORGOTTEN, _BESIDE = 16, 120
+# Vectors that there is room for, at the least; what one takes beside its bytes.
+_LEAST, _BESIDE = 4096, 120
+# Of all vectors, what is forgotten at once when there is no room for others.
+_FORGOTTEN = 16
 
 
 class Found(NamedTuple):
@@ -51,55 +51,73 @@ class Refiner:
             memory: bytes that vectors may take, roughly.
         """
         self._codec = codec
-        self._most = max(1, memory // (codec.width + _BESIDE))
-        self._kept: dict[int, bytes] = {}
+        self._slots: dict[int, int] = {}
+        self._free: list[int] = []
+        # Touched only where it is filled.
+        self._values = np.empty((0, codec.dim), np.int8)
+        self._inverse_lengths = np.empty(0, np.float32)
+        self._grow(max(_LEAST, memory // (codec.width + _BESIDE)))
 
-    def __contains__(self, row: int) -> bool:
-        """Whether its vector is here."""
-        return row in self._kept
+    def missing(self, candidates: Batch) -> list[int]:
+        """The rows whose vectors are not here, each once; there is room for them from now on."""
+        found = zip(candidates.rows, candidates.found.tolist(), strict=True)
+        rows = {row for some, count in found for row in some[:count].tolist()}
+        missing = rows.difference(self._slots)
+        if len(missing) > len(self._free):
+            self._make_room(len(missing), rows)
+        return sorted(missing)
 
-    def keep(self, row: int, vector: bytes) -> None:
-        """Have a stored vector."""
-        self._kept[row] = vector
+    def _make_room(self, count: int, needed: set[int]) -> None:
+        """Have room for so many more vectors, by forgetting the oldest that are not needed."""
+        if len(needed) > len(self._values):
+            self._grow(len(needed))
+        others = (row for row in self._slots if row not in needed)
+        more = count - len(self._free) + len(self._values) // _FORGOTTEN
+        for row in list(islice(others, max(0, more))):
+            self._free.append(self._slots.pop(row))
 
-    def make_room(self) -> None:
-        """Forget the oldest if there are too many: not one that has been kept since."""
-        if (more := len(self._kept) - self._most) > 0:
-            for row in list(islice(self._kept, more + self._most // _FORGOTTEN)):
-                del self._kept[row]
+    def keep(self, row: int, packed: NDArray[np.uint8]) -> None:
+        """Have the (width,) bytes of a stored vector; there is room for it."""
+        slot = self._slots[row] = self._free.pop()
+        self._values[slot], self._inverse_lengths[slot] = (
+            part[0] for part in self._codec.unpack(packed[None])
+        )
 
-    def best(self, candidates: Batch, n: int, *, all_of_them: int) -> Found | None:
+    def best(self, candidates: Batch, n: int) -> Found | None:
         """The n best of each query's candidates; None where others may be among the best.
 
         Args:
             candidates: rows whose vectors are here, or that are gone; their scores are estimates.
-            all_of_them: so many candidates are not all that there were.
         """
-        count = len(candidates.found)
-        best = Found(
-            np.empty((count, n), np.uint32), np.empty((count, n), np.float32), np.zeros(count, int)
-        )
-        for i, taken in enumerate(candidates.found.tolist()):
-            rows = candidates.rows[i, :taken]
-            here = [j for j, row in enumerate(rows.tolist()) if row in self._kept]
-            rows, estimates = rows[here], candidates.scores[i, :taken][here]
-            scores = self._scores(candidates.exact[i], rows)
-            order = np.lexsort((rows, -scores))[:n]
-            if taken == all_of_them:
-                error = _SURE * float(np.sqrt(np.mean((scores - estimates) ** 2)))
-                last = candidates.scores[i, taken - 1]
-                if len(order) < n or last + error >= scores[order[-1]]:
-                    return None
-            best.found[i] = len(order)
-            best.rows[i, : len(order)], best.scores[i, : len(order)] = rows[order], scores[order]
-        return best
+        from simdist.search.refine_loops import UNSURE, Vectors, rank_candidates
 
-    def _scores(self, query: NDArray[np.float32], rows: NDArray[np.uint32]) -> NDArray[np.float32]:
-        from simdist.search.page_loops import score_rows
+        count, all_of_them = candidates.rows.shape
+        rows, scores = np.empty((count, n), np.uint32), np.empty((count, n), np.float32)
+        found, vectors = candidates.found.copy(), Vectors(self._values, self._inverse_lengths)
+        for i, taken in enumerate(found.tolist()):
+            some = candidates.rows[i, :taken]
+            slots = np.array([self._slots.get(row, -1) for row in some.tolist()], np.int64)
+            found[i] = rank_candidates(
+                candidates.exact[i],
+                some,
+                candidates.scores[i, :taken],
+                slots,
+                vectors,
+                rows[i],
+                scores[i],
+                taken < all_of_them,
+            )
+            if found[i] == UNSURE:
+                return None
+        return Found(rows, scores, found)
 
-        packed = self._codec.matrix(b"".join(map(self._kept.__getitem__, rows.tolist())))
-        values, inverse_lengths = self._codec.unpack(packed)
-        return score_rows(query, np.ascontiguousarray(values), inverse_lengths)
+    def _grow(self, size: int) -> None:
+        values, inverse_lengths = self._values, self._inverse_lengths
+        self._values = np.empty((size, self._codec.dim), np.int8)
+        self._inverse_lengths = np.empty(size, np.float32)
+        self._values[: len(values)] = values
+        self._inverse_lengths[: len(values)] = inverse_lengths
+        self._free += range(len(values), size)
 
 
 def candidates_for(n: int, codes: Codes) -> int:

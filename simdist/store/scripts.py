@@ -290,20 +290,30 @@ def commit(
 
 
 def move(
-    store: Store, meta: str, seen: Seen, *, width: int, blocks: Sequence[Argument]
+    store: Store,
+    meta: str,
+    seen: Seen,
+    *,
+    width: int,
+    returning: str,
+    last: bool,
+    blocks: Sequence[Argument],
 ) -> Answer[int] | None:
     """Let blocks lie in a file, or here again; what was deleted since they were read stays so.
 
     Args:
         width: bytes of a stored vector.
+        returning: a mark of who has begun to bring blocks back; "" where nobody is to have.
+        last: all are back.
         blocks: five for each: its number, the u32 lengths of its records as they were read, where
             it lies (the file's number, u64 where it begins there) or "", its vectors or codes, and
             its records, end to end, or "".
 
     Returns:
-        How many were not where they are to be already.
+        How many were not where they are to be already; -1 if somebody else has begun to move blocks
+        the other way.
     """
-    arguments = seen.arguments() | {"width": width}
+    arguments = seen.arguments() | {"width": width, "returning": returning, "last": int(last)}
     return _answer(run(store, "move", meta, arguments, blocks))
 
 

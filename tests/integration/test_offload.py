@@ -99,8 +99,6 @@ def test_a_move_that_dies_at_any_write_is_finished_by_the_next(
     died = 0
     while dies(move, died, monkeypatch):
         died += 1
-        for partition in collection.partitions:
-            store.call("DEL", partition.keys.lease)
         assert stored_vectors(collection) == kept
         assert answers(Searcher(collection)) == wanted
     assert died > 4
@@ -116,7 +114,7 @@ def dies(move: Callable[[], None], writes: int, monkeypatch: pytest.MonkeyPatch)
         def wrapper(self: Any, *arguments: Any, **options: Any) -> Any:
             nonlocal done
             name = getattr(arguments[0], "name", arguments[0])
-            if isinstance(self, OutputFolder) or name in {"move", "HDEL", "note"}:
+            if isinstance(self, OutputFolder) or name in {"move", "note"}:
                 done += 1
                 if done > writes:
                     raise Killed
@@ -157,6 +155,38 @@ def test_what_is_deleted_while_its_block_is_moved_stays_deleted(
     assert sorted(left) == contents(collection)
     assert {hit.uri for hits in answers(Searcher(collection), n=1000) for hit in hits} <= set(left)
     assert [one.damages for one in look(collection)] == [[]]
+
+
+def test_of_two_who_move_the_opposite_ways_the_later_one_wins(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = made(store)
+    kept = stored_vectors(collection)
+    move = scripts.move
+
+    def overtaken(by: Callable[[], object]) -> Callable[..., Any]:
+        def moved(*arguments: Any, **options: Any) -> Any:
+            monkeypatch.setattr(scripts, "move", move)
+            by()
+            return move(*arguments, **options)
+
+        return moved
+
+    [partition] = collection.partitions
+    begun = overtaken(lambda: partition.note("HSET", "meta", "returning", "another"))
+    monkeypatch.setattr(scripts, "move", begun)
+    with pytest.raises(UsageError, match="the other way"):
+        offload(collection, str(tmp_path), bits=4)
+    offload(collection, str(tmp_path), bits=4)
+    monkeypatch.setattr(
+        scripts, "move", overtaken(lambda: offload(collection, str(tmp_path), bits=4))
+    )
+    with pytest.raises(UsageError, match="the other way"):
+        bring_back(collection)
+    assert offloaded(collection)
+    assert stored_vectors(collection) == kept
+    bring_back(collection)
+    assert stored_vectors(collection) == kept
 
 
 MOVES = st.sampled_from([Step("rehash"), Step("offload"), Step("back")])

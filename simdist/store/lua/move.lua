@@ -5,6 +5,9 @@ if not now then
   return false
 end
 local call, sub, rep = redis.call, string.sub, string.rep
+if (call('HGET', KEYS[1], 'returning') or '') ~= returning then
+  return {now, -1}
+end
 local done = 0
 for i = REST, #ARGV, 5 do
   local block, place, vectors, records = ARGV[i], ARGV[i + 2], ARGV[i + 3], ARGV[i + 4]
@@ -42,5 +45,8 @@ for i = REST, #ARGV, 5 do
     end
     done = done + 1
   end
+end
+if last == '1' then
+  call('HDEL', KEYS[1], 'bits', 'moved_to', 'returning')
 end
 return {now, done}
