@@ -28,7 +28,7 @@ from tests.command_line import CommandLine
 from tests.histories import Model, Step, check
 from tests.index_contents import contents, stored_vectors
 from tests.object_store import ObjectStore
-from tests.servers import keys
+from tests.servers import keys, on_every_server
 
 # Full blocks and some rows beside.
 IMAGES = 20 * layout.BLOCK + 5
@@ -191,6 +191,18 @@ def test_of_two_who_move_the_opposite_ways_the_later_one_wins(
 
 MOVES = st.sampled_from([Step("rehash"), Step("offload"), Step("back")])
 SOME = st.builds(range, st.integers(0, 100), st.integers(101, 260))
+
+
+@on_every_server
+def test_each_server_takes_it(store: Store, tmp_path: Path) -> None:
+    collection = made(store, partitions=3)
+    wanted, kept = answers(Searcher(collection)), stored_vectors(collection)
+    offload(collection, str(tmp_path), bits=2)
+    assert answers(Searcher(collection)) == wanted
+    assert stored_vectors(collection) == kept
+    drop(store, "test")
+    assert not keys(store, "simdist:{test*")
+    assert not list(tmp_path.rglob("*.vectors"))
 
 
 @settings(
