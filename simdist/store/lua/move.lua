@@ -6,7 +6,8 @@ if not now then
 end
 local call, sub, rep = redis.call, string.sub, string.rep
 if (call('HGET', KEYS[1], 'returning') or '') ~= returning then
-  return {now, -1}
+  -- The last call may have been sent once more.
+  return {now, last == '1' and call('HEXISTS', KEYS[1], 'bits') == 0 and 0 or -1}
 end
 local done = 0
 for i = REST, #ARGV, 5 do
