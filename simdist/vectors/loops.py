@@ -160,5 +160,9 @@ def code_rows(
             product += value * (2 * (code - half) + 1)
             at, part = i % (32 * parts) % 32 + i // (32 * parts) * 32, i % (32 * parts) // 32
             codes[n, at] |= np.uint8(code << (bits * part))
+        if product == 0:
+            # It is no vector: whoever reads this says so.
+            factors[n] = np.inf
+            continue
         middle = np.float64(1 << shift) / 2
         factors[n] = 1 / (np.float64(inverse_lengths[n]) * product * middle)
