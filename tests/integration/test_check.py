@@ -183,7 +183,12 @@ def lose_bucket_of_next(store: Store, made: Collection) -> None:
 
 def first_bucket(change: Callable[[bytes], bytes]) -> Damaging:
     def damage(store: Store, made: Collection) -> None:
-        [key, *_] = sorted(all_keys(store, made.partitions[0].keys.pattern("bucket")))
+        keys = sorted(all_keys(store, made.partitions[0].keys.pattern("bucket")))
+        dead = set(np.frombuffer(store.call("GET", made.partitions[0].keys.dead), "<u4").tolist())
+        # One that matters.
+        key = next(
+            key for key in keys if set(np.frombuffer(store.call("GET", key), "<u4").tolist()) - dead
+        )
         value = change(store.call("GET", key))
         store.call("SET", key, value) if value else store.call("DEL", key)
 
