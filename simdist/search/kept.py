@@ -31,6 +31,7 @@ class KeptBuckets:
     Attributes:
         table: (slots,) `bucket_loops.BUCKET`.
         pages: their rows.
+        single: the same memory, each row a page by itself.
         clock: the number of the last query. What it has used is not dropped before the next one.
     """
 
@@ -51,6 +52,14 @@ class KeptBuckets:
             np.empty((limit, PAGE_ROWS), np.uint32),
             np.empty((limit, PAGE_ROWS, codec.dim), codec.dtype),
             np.empty((limit, PAGE_ROWS), np.float32),
+        )
+        pages, room = self.pages, limit * PAGE_ROWS
+        # What follows is never asked for: a page of one row has none behind it.
+        self.single = pages._replace(
+            following=np.zeros(room, np.int32),
+            rows=pages.rows.reshape(room, 1),
+            values=pages.values.reshape(room, 1, -1),
+            inverse_lengths=pages.inverse_lengths.reshape(room, 1),
         )
         self.clock = 0
         self._limit = limit

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -18,7 +17,8 @@ from simdist.index.partition import Partition
 from simdist.index.tuning import ProbeChooser
 from simdist.index.where import Where
 from simdist.search.cache import BucketCache
-from simdist.search.filtering import Filters
+from simdist.search.filtering import Filters, Passing
+from simdist.search.gathering import rank_passing
 from simdist.search.question import Hit
 from simdist.settings import MAX_RESULTS
 from simdist.store import layout
@@ -133,7 +133,7 @@ class PartitionSearcher:
     ) -> list[list[Hit]]:
         probes = self._probes(cache, wish)
         most = probes if wish.probes else cache.size
-        rank = partial(self._rank, cache, n=wish.n, probes=probes, most=most, enough=wish.n)
+        rank = partial(self._rank, cache, n=wish.n, probes=probes, most=most)
         best = rank(queries)
         return [self._hits(cache, queries, rank, best, i) for i in range(len(queries))]
 
@@ -142,12 +142,12 @@ class PartitionSearcher:
     ) -> list[list[Hit]]:
         """`_search` among the rows that pass a filter.
 
-        Where that is quickest all are scored. Else as many of them are as would be of all rows, and
-        so as many more buckets are looked into as there are fewer of them: the recipe of ParlayIVF
-        (big-ann-benchmarks, NeurIPS 2023).
+        Where that is quickest all are scored. Else as many of them are as would be of all rows, or
+        more where they lie far from the query: the recipe of ParlayIVF (big-ann-benchmarks, NeurIPS
+        2023).
         """
         if self._filters is None:
-            self._filters = Filters(self._partition)
+            self._filters = Filters(self._partition, memory=self._memory)
         while True:
             passing = self._filters.passing(where, cache)
             moment = cache.moment
@@ -156,16 +156,7 @@ class PartitionSearcher:
                 pages, count = passing.pages(self._partition, moment)
                 rank = partial(self._rank_all, cache, n=wish.n, pages=pages, count=count)
             else:
-                more = passing.known / max(1, passing.count)
-                rank = partial(
-                    self._rank,
-                    cache,
-                    n=wish.n,
-                    probes=min(cache.size, math.ceil(more * probes)),
-                    most=cache.size,
-                    enough=wish.n,
-                    excluded=passing.excluded,
-                )
+                rank = partial(self._rank_passing, cache, wish=wish, passing=passing, probes=probes)
             best = rank(queries)
             hits = [self._hits(cache, queries, rank, best, i) for i in range(len(queries))]
             # Rows that came, or died, while buckets were read have not been looked at.
@@ -180,16 +171,27 @@ class PartitionSearcher:
         n: int,
         probes: int,
         most: int,
-        enough: int,
-        excluded: NDArray[np.uint8] | None = None,
     ) -> Batch:
         """Look into so many buckets, or into more, until enough is found for each query."""
         while True:
-            best, scored, least = cache.rank(queries, n, probes, excluded)
+            best, scored, least = cache.rank(queries, n, probes)
             self.rows_read += scored
-            if least >= enough or probes >= most:
+            if least >= n or probes >= most:
                 return best
             probes = min(most, 2 * probes)
+
+    def _rank_passing(
+        self,
+        cache: BucketCache,
+        queries: NDArray[np.float32],
+        *,
+        wish: Wish,
+        passing: Passing,
+        probes: int,
+    ) -> Batch:
+        best, scored = rank_passing(cache, queries, passing, n=wish.n, probes=probes)
+        self.rows_read += scored
+        return best
 
     def _rank_all(
         self,
