@@ -54,6 +54,12 @@ def rank_passing(
     return batch, sum(one.seen for one in gatherings)
 
 
+def counts_above(batch: Batch, floor: float) -> list[int]:
+    """How many of each query's scores are not below the floor."""
+    there = np.arange(batch.scores.shape[1]) < batch.found[:, None]
+    return [int(n) for n in (there & (batch.scores >= floor)).sum(axis=1)]
+
+
 class _Gathering:
     """The search for one query.
 
@@ -80,6 +86,8 @@ class _Gathering:
         expected = probes * cache.tables * passing.known / max(1, passing.count)
         self._rank_places(min(cache.size, math.ceil(_AHEAD * expected / cache.tables)))
         wanted = max(usual, least)
+        if floor is not None:
+            wanted = max(1, usual // 2)
         before = None
         while self._gather(wanted):
             best = self._best(floor)
@@ -91,7 +99,7 @@ class _Gathering:
                 return
             if before is not None and np.array_equal(best, before):
                 return
-            before, wanted = best, _ON * self.seen
+            before, wanted = best, (_ON if is_far else 2) * self.seen
 
     def _best(self, floor: float | None) -> NDArray[np.float32] | None:
         """The scores that matter; None if there are not enough."""

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from simdist.errors import CollectionError
 from simdist.index.buckets import OutdatedError
-from simdist.index.partition import Partition
+from simdist.index.partition import READ_ROWS, Partition
 from simdist.index.tuning import ProbeChooser
 from simdist.index.where import Where
 from simdist.search.cache import BucketCache
 from simdist.search.filtering import Filters, Passing
-from simdist.search.gathering import rank_passing
+from simdist.search.gathering import counts_above, rank_passing
+from simdist.search.pages import Hits
 from simdist.search.question import Hit
 from simdist.settings import MAX_RESULTS
 from simdist.store import layout
@@ -33,6 +34,9 @@ PROBES = 32
 _RECORDS_SHARE = 16
 _RECORD_BYTES = 512
 _HIT = partial(tuple.__new__, Hit)
+# Rows that are scored at least for each hit that is asked for: with fewer, many hits would be no
+# better than any others.
+_SCORED_EACH = 4
 # Of all records, what is forgotten at once when there are too many.
 _FORGOTTEN = 16
 
@@ -46,12 +50,14 @@ class Wish(NamedTuple):
         recall: by which their number is chosen in its place; with neither it is `PROBES`. Then
             there may be more, so that n are found where there are n.
         where: which images.
+        floor: the lowest score that is asked for: not n are, but all that are as high, up to n.
     """
 
     n: int
     probes: int | None
     recall: float | None
     where: Where | None
+    floor: float | None = None
 
 
 class PartitionSearcher:
@@ -81,7 +87,7 @@ class PartitionSearcher:
             self._forget()
             return self._partition.is_fitted()
 
-    def search(self, queries: NDArray[np.float32], wish: Wish) -> list[list[Hit]]:
+    def search(self, queries: NDArray[np.float32], wish: Wish) -> list[Hits]:
         """For each query what is wished for."""
         while True:
             try:
@@ -128,18 +134,16 @@ class PartitionSearcher:
             cache.sync()
             raise
 
-    def _search(
-        self, cache: BucketCache, queries: NDArray[np.float32], wish: Wish
-    ) -> list[list[Hit]]:
+    def _search(self, cache: BucketCache, queries: NDArray[np.float32], wish: Wish) -> list[Hits]:
         probes = self._probes(cache, wish)
         most = probes if wish.probes else cache.size
-        rank = partial(self._rank, cache, n=wish.n, probes=probes, most=most)
+        rank = partial(self._rank, cache, wish=wish, probes=probes, most=most)
         best = rank(queries)
         return [self._hits(cache, queries, rank, best, i) for i in range(len(queries))]
 
     def _filtered(
         self, cache: BucketCache, queries: NDArray[np.float32], wish: Wish, where: Where
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """`_search` among the rows that pass a filter.
 
         Where that is quickest all are scored. Else as many of them are as would be of all rows, or
@@ -168,16 +172,30 @@ class PartitionSearcher:
         cache: BucketCache,
         queries: NDArray[np.float32],
         *,
-        n: int,
+        wish: Wish,
         probes: int,
         most: int,
     ) -> Batch:
-        """Look into so many buckets, or into more, until enough is found for each query."""
+        """Look into so many buckets, or into more, until enough is found for each query.
+
+        With a floor, until as many buckets again bring no better hit.
+        """
+        floor, before = wish.floor, None
+        if floor is not None and probes < most:
+            probes = max(1, probes // 2)
         while True:
-            best, scored, least = cache.rank(queries, n, probes)
+            best, scored, least = cache.rank(queries, wish.n, probes)
             self.rows_read += scored
-            if least >= n or probes >= most:
+            if probes >= most:
                 return best
+            if floor is None:
+                if least >= wish.n and scored >= _SCORED_EACH * wish.n * len(queries):
+                    return best
+            else:
+                high = counts_above(best, floor)
+                if high == before or min(high) == wish.n:
+                    return best
+                before = high
             probes = min(most, 2 * probes)
 
     def _rank_passing(
@@ -189,7 +207,15 @@ class PartitionSearcher:
         passing: Passing,
         probes: int,
     ) -> Batch:
-        best, scored = rank_passing(cache, queries, passing, n=wish.n, probes=probes)
+        best, scored = rank_passing(
+            cache,
+            queries,
+            passing,
+            n=wish.n,
+            probes=probes,
+            least=_SCORED_EACH * wish.n,
+            floor=wish.floor,
+        )
         self.rows_read += scored
         return best
 
@@ -213,12 +239,12 @@ class PartitionSearcher:
         rank: Callable[[NDArray[np.float32]], Batch],
         best: Batch,
         i: int,
-    ) -> list[Hit]:
+    ) -> Hits:
         """What is found for the i-th query; `rank` finds it once more."""
         found = int(best.found[i])
         rows, scores = best.rows[i, :found].tolist(), best.scores[i, :found].tolist()
         if not rows:
-            return []
+            return Hits()
         try:
             records = [self._records[row] for row in rows]
         except KeyError:
@@ -229,7 +255,9 @@ class PartitionSearcher:
             return self._hits(cache, only, rank, rank(only), 0)
         uris, labels, metadata = zip(*records, strict=True)
         # As `Hit._make` does it, without a call in Python for each.
-        return list(map(_HIT, zip(uris, scores, labels, metadata, strict=True)))
+        hits = map(_HIT, zip(uris, scores, labels, metadata, strict=True))
+        first = self._partition.number << 32
+        return Hits(hits, [first + row for row in rows])
 
     def _know(self, cache: BucketCache, rows: Sequence[int]) -> bool:
         """Have the records of these rows; False if one has been deleted meanwhile."""
@@ -239,7 +267,13 @@ class PartitionSearcher:
             for row in list(oldest):
                 del self._records[row]
         missing = [row for row in rows if row not in self._records]
-        stored = self._partition.rows(np.array(missing, np.uint32), moment=cache.moment)
+        stored = [
+            pair
+            for start in range(0, len(missing), READ_ROWS // 4)
+            for pair in self._partition.rows(
+                np.array(missing[start : start + READ_ROWS // 4], np.uint32), moment=cache.moment
+            )
+        ]
         gone = [row for row, pair in zip(missing, stored, strict=True) if pair is None]
         for row, pair in zip(missing, stored, strict=True):
             if pair is not None:
