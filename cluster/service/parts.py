@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.service.config import ServiceConfig
@@ -12,8 +13,9 @@ from cluster.service.opened import Opened
 from cluster.service.ray_serve import keep_replica_private
 from cluster.service.searching import Searching
 from simdist.errors import BusyError, SimdistError
-from simdist.search.question import Hit, Question
-from simdist.search.searcher import best_of
+from simdist.search.grouping import Grouping
+from simdist.search.pages import Cursor, Hits, best_of
+from simdist.search.question import Question
 from simdist.store import connect
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ class PartWorker:
         self._searching = Searching(opened.searcher, opened.forget, self._metrics)
         opened.warm_up()
 
-    async def search(self, question: Question) -> list[Hit] | SimdistError:
+    async def search(self, question: Question) -> Hits | SimdistError:
         """As `Searching.ask`; what cannot be answered is the answer, for Serve would wrap it."""
         try:
             return await self._searching.ask(question)
@@ -69,23 +71,36 @@ class Parts:
         self._parts = parts
         self._by_vector = by_vector
 
-    async def ask(self, question: Question) -> list[Hit]:
+    async def ask(self, question: Question) -> Hits:
         """The images most similar to what a question asks by, the best first.
 
         Raises:
             SimdistError: as `Searcher.ask`; BusyError where a part has too much to do.
         """
         question = await self._by_vector(question)
-        found = await asyncio.gather(*(self._ask(part, question) for part in self._parts))
-        return best_of(found, question.n)
+        if question.group_by is None:
+            return await self._page(question)
+        grouping = Grouping(question)
+        while (asked := grouping.question) is not None:
+            grouping.take(asked, await self._page(asked))
+        return grouping.answer()
 
-    async def _ask(self, part: DeploymentHandle[Any], question: Question) -> list[Hit]:
+    async def _page(self, question: Question) -> Hits:
+        """The best of what all parts find; what is left out, is of all of it."""
+        offset, n = question.offset, question.n
+        asked = replace(question, offset=0, n=offset + n)
+        found = await asyncio.gather(*(self._ask(part, asked) for part in self._parts))
+        before = offset + (Cursor.read(question.after).seen if question.after else 0)
+        hits = best_of(found, offset + n)
+        return hits.part(slice(offset, offset + n)).continued(n, before)
+
+    async def _ask(self, part: DeploymentHandle[Any], question: Question) -> Hits:
         from ray.exceptions import RayActorError
         from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
         while True:
             try:
-                found: list[Hit] | SimdistError = await part.search.remote(question)
+                found: Hits | SimdistError = await part.search.remote(question)
             except BackPressureError as error:
                 raise BusyError("more searches wait than can be answered; try again") from error
             # It died; another has the part, or soon will.

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from simdist.errors import CollectionError, SimdistError, UnknownImageError
-from simdist.search.question import Hit, Question
+from simdist.search.pages import Hits
+from simdist.search.question import Question
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop, Future
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from simdist.index.collection import Collection
     from simdist.search.searcher import Searcher
 
-    Waiting = tuple[Question, Future[list[Hit]]]
-    Answer = list[Hit] | Exception
+    Waiting = tuple[Question, Future[Hits]]
+    Answer = Hits | Exception
 
 # Searched together: what comes later waits for them, some milliseconds at most.
 MAX_TOGETHER = 32
@@ -58,7 +59,7 @@ class Searching:
         self._waiting: deque[Waiting] = deque()
         self._busy = False
 
-    async def ask(self, question: Question) -> list[Hit]:
+    async def ask(self, question: Question) -> Hits:
         """The images most similar to what a question asks by, the best first.
 
         Raises:
@@ -66,7 +67,7 @@ class Searching:
         """
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
-        future: Future[list[Hit]] = loop.create_future()
+        future: Future[Hits] = loop.create_future()
         self._waiting.append((question, future))
         if not self._busy:
             self._busy = True
@@ -108,7 +109,7 @@ class Searching:
         alike: dict[object, list[int]] = defaultdict(list)
         for number, question in enumerate(questions):
             alike[_likeness(question) or number].append(number)
-        answers: list[Answer] = [[]] * len(questions)
+        answers: list[Answer] = [Hits()] * len(questions)
         for numbers in alike.values():
             found = self._together([questions[number] for number in numbers])
             for number, answer in zip(numbers, found, strict=True):
@@ -150,6 +151,8 @@ def _likeness(question: Question) -> object:
     vector = question.vector
     if vector is None or question.filter is not None or question.min_score is not None:
         return None
-    if question.several or question.without:
+    if question.several or question.without or question.offset or question.after:
+        return None
+    if question.group_by is not None:
         return None
     return question.collection, question.n, question.recall, np.shape(vector)

@@ -24,6 +24,7 @@ def compile_search(codec: Codec, codes: Codes | None = None) -> None:
     """
     from simdist.search import query_loops
     from simdist.search.page_loops import rank_pages
+    from simdist.search.passing_loops import gather
 
     # What numba has made of it.
     rank_vectors: Any = query_loops.rank_vectors
@@ -43,6 +44,10 @@ def compile_search(codec: Codec, codes: Codes | None = None) -> None:
     headers = query_loops.all_headers(batch, turning, view, ranking)
     rank_vectors(kept.pages.values, kept.pages.bits, headers, cells, 0, 1)
     chains = kept.chains(np.zeros(1, np.int64))
+    places, found, none = np.zeros(1, np.int64), np.zeros(8, np.int32), np.zeros(1, np.uint8)
+    of_pages = kept.pages.following, kept.pages.rows
+    gather(places, 0, 1, kept.table, *of_pages, none, none.copy(), 0, 1, found)
+    family.probes(vectors, 2)
     rank_pages(batch.query(0), *chains, kept.pages, view.dead, 0, batch.rows[0], batch.scores[0])
     if codes:
         refiner = Refiner(codec, memory=0)

@@ -33,6 +33,7 @@ class KeptBuckets:
     Attributes:
         table: (slots,) `bucket_loops.BUCKET`.
         pages: their rows.
+        single: the same memory, each row a page by itself.
         clock: the number of the last query. What it has used is not dropped before the next one.
     """
 
@@ -56,6 +57,14 @@ class KeptBuckets:
             np.empty((limit, page_rows, codec.values), codec.dtype),
             np.empty((limit, page_rows), np.float32),
             codec.bits if isinstance(codec, Codes) else 0,
+        )
+        pages, room = self.pages, limit * page_rows
+        # What follows is never asked for: a page of one row has none behind it.
+        self.single = pages._replace(
+            following=np.zeros(room, np.int32),
+            rows=pages.rows.reshape(room, 1),
+            values=pages.values.reshape(room, 1, -1),
+            inverse_lengths=pages.inverse_lengths.reshape(room, 1),
         )
         self.clock = 0
         self._limit = limit

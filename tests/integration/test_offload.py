@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,9 @@ def made(store: Store, *, partitions: int = 1) -> Collection:
     return collection
 
 
-def answers(searcher: Searcher, *, n: int = 10, where: str | None = None) -> list[list[Hit]]:
+def answers(
+    searcher: Searcher, *, n: int = 10, where: str | None = None
+) -> Sequence[Sequence[Hit]]:
     return searcher.search_many(QUERIES, n=n, probes=1000, where=where)
 
 
