@@ -38,6 +38,9 @@ class Choice:
         )
 
 
+EVERYTHING = Choice()
+
+
 @dataclass(frozen=True)
 class Page:
     """Some images, and where the next page begins; None after the last."""
@@ -51,7 +54,8 @@ def scroll(
     *,
     n: int,
     after: str | None = None,
-    choice: Choice = Choice(),
+    choice: Choice = EVERYTHING,
+    most: int | None = None,
 ) -> Page:
     """The next n images.
 
@@ -61,6 +65,7 @@ def scroll(
 
     Args:
         after: `Page.next` of the page before; None for the first.
+        most: images that are looked at, if they are many: then a page may have fewer than n.
 
     Raises:
         UsageError: `n` is below 1, or `after` is of no page.
@@ -72,7 +77,10 @@ def scroll(
     if place is None or int(place[1]) >= len(collection.partitions):
         raise UsageError(f"{after!r} is where no page of {collection.name!r} begins")
     found: list[Record] = []
-    for number, row, record in _from(collection, int(place[1]), int(place[2])):
+    everything = _from(collection, int(place[1]), int(place[2]))
+    for seen, (number, row, record) in enumerate(everything):
+        if seen == most:
+            return Page(tuple(found), f"{number}-{row}")
         if not choice.has(record):
             continue
         if len(found) == n:
