@@ -10,9 +10,9 @@ from cluster.service.config import ServiceConfig
 from cluster.service.metrics import ServiceMetrics
 from cluster.service.opened import Opened
 from cluster.service.ray_serve import keep_replica_private
-from cluster.service.searching import Searching
+from cluster.service.searching import Found, Searching
 from simdist.errors import BusyError, SimdistError
-from simdist.search.question import Hit, Question
+from simdist.search.question import Question
 from simdist.search.searcher import best_of
 from simdist.store import connect
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
     from ray.serve.handle import DeploymentHandle
 
-# Seconds between two attempts to reach a part none of whose workers is there.
+# Seconds between two attempts to reach a part none of whose workers is there, or to have all agree.
 _PAUSE = 0.1
 
 
@@ -37,7 +37,7 @@ class PartWorker:
         self._searching = Searching(opened.searcher, opened.forget, self._metrics)
         opened.warm_up()
 
-    async def search(self, question: Question) -> list[Hit] | SimdistError:
+    async def search(self, question: Question) -> Found | SimdistError:
         """As `Searching.ask`; what cannot be answered is the answer, for Serve would wrap it."""
         try:
             return await self._searching.ask(question)
@@ -53,39 +53,45 @@ class Parts:
     """Asks a worker of each part, and merges what they find.
 
     All parts answer, or there is no answer: one that is a part of the truth looks like the whole.
-    A part whose worker dies is asked again until another answers, or the caller's time is up.
+    A part whose worker dies is asked again until another answers, or the caller's time is up. All
+    answer of one collection: while an alias is switched, some follow it sooner than others, and all
+    are asked again until they agree, for the second that an answer may be behind.
     """
 
     def __init__(
         self,
         parts: Sequence[DeploymentHandle[Any]],
-        by_vector: Callable[[Question], Awaitable[Question]],
+        by_vector: Callable[[Question], Awaitable[tuple[str, Question]]],
     ) -> None:
         """Nobody is asked yet.
 
         Args:
-            by_vector: the same question, by a float32 vector, that of the image that it names.
+            by_vector: the same question, by a float32 vector, that of the image that it names; and
+                the home of the collection which that is in.
         """
         self._parts = parts
         self._by_vector = by_vector
 
-    async def ask(self, question: Question) -> list[Hit]:
+    async def ask(self, question: Question) -> Found:
         """The images most similar to what a question asks by, the best first.
 
         Raises:
             SimdistError: as `Searcher.ask`; BusyError where a part has too much to do.
         """
-        question = await self._by_vector(question)
-        found = await asyncio.gather(*(self._ask(part, question) for part in self._parts))
-        return best_of(found, question.n)
+        while True:
+            home, asked = await self._by_vector(question)
+            found = await asyncio.gather(*(self._ask(part, asked) for part in self._parts))
+            if {one.home for one in found} == {home}:
+                return Found(home, best_of([one.hits for one in found], asked.n))
+            await asyncio.sleep(_PAUSE)
 
-    async def _ask(self, part: DeploymentHandle[Any], question: Question) -> list[Hit]:
+    async def _ask(self, part: DeploymentHandle[Any], question: Question) -> Found:
         from ray.exceptions import RayActorError
         from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
         while True:
             try:
-                found: list[Hit] | SimdistError = await part.search.remote(question)
+                found: Found | SimdistError = await part.search.remote(question)
             except BackPressureError as error:
                 raise BusyError("more searches wait than can be answered; try again") from error
             # It died; another has the part, or soon will.

@@ -43,10 +43,14 @@ EVERYTHING = Choice()
 
 @dataclass(frozen=True)
 class Page:
-    """Some images, and where the next page begins; None after the last."""
+    """Some images, and where the next page begins; None after the last.
+
+    `looked_at` is how many images there were, those that are not meant among them.
+    """
 
     images: tuple[Record, ...]
     next: str | None
+    looked_at: int
 
 
 def scroll(
@@ -77,16 +81,15 @@ def scroll(
     if place is None or int(place[1]) >= len(collection.partitions):
         raise UsageError(f"{after!r} is where no page of {collection.name!r} begins")
     found: list[Record] = []
-    everything = _from(collection, int(place[1]), int(place[2]))
-    for seen, (number, row, record) in enumerate(everything):
-        if seen == most:
-            return Page(tuple(found), f"{number}-{row}")
-        if not choice.has(record):
-            continue
-        if len(found) == n:
-            return Page(tuple(found), f"{number}-{row}")
-        found.append(record)
-    return Page(tuple(found), None)
+    looked_at = 0
+    for number, row, record in _from(collection, int(place[1]), int(place[2])):
+        meant = choice.has(record)
+        if looked_at == most or (meant and len(found) == n):
+            return Page(tuple(found), f"{number}-{row}", looked_at)
+        looked_at += 1
+        if meant:
+            found.append(record)
+    return Page(tuple(found), None, looked_at)
 
 
 def selected(collection: Collection, choice: Choice) -> Iterator[str]:
