@@ -111,6 +111,11 @@ def _batches(location: str, uris: Path | None) -> tuple[Iterator[Vectors], str |
     names = read_uris(uris) if uris else None
     if path.is_dir() and is_clip_retrieval(path):
         return read_clip_retrieval(path), None
+    if path.is_dir() and any(path.glob("*_stats.json")):
+        raise UsageError(
+            f"{path} holds images of img2dataset, not embeddings: ingest its files by a pattern, "
+            "such as folder/*.tar"
+        )
     if path.suffix == ".npy":
         return read_array(path, names), None
     if path.suffix in _FAISS:
