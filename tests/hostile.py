@@ -291,6 +291,7 @@ def cases() -> list[Case]:
         *_uploads(),
         *_questions(),
         *_parameters(),
+        *_administration(),
         *_bodies(),
         *_paths(),
         *_methods(),
@@ -474,6 +475,29 @@ def _parameters() -> Iterator[Case]:
     yield Case("delete a long uri", (422,), request("DELETE", "/v1/images?uri=" + "x" * 2049))
 
 
+def _administration() -> Iterator[Case]:
+    deep = "where=" + "(" * 2000
+    for query in ("prefix=", "where=a%20=", "label=x&after=9-9", "uri=a&label=b", deep):
+        yield Case(f"delete {query[:20]}", (422,), request("DELETE", f"/v1/images?{query}"))
+    for query in ("n=0", "n=1001", "n=x", "after=1", "where=%00", "label=" + "x" * 257, "a=b"):
+        yield Case(f"list {query[:20]}", (422,), request("GET", f"/v1/images?{query}"))
+    rename, copy = "/v1/collections/photos/rename", "/v1/collections/photos/copy"
+    for name in ("~", "a~1", "{x}", "!a", "a" * 65, "%00", "%F0%9F%98%80"):
+        status = 400 if name == "%00" else 422
+        for path in (f"/v1/collections/{name}", f"/v1/aliases/{name}"):
+            yield Case(f"delete {path[4:40]}", (status,), request("DELETE", path))
+        yield Case(f"rename to {name[:20]}", (422,), posted(rename, {"to": name}))
+    yield Case("rename to what is not served", (404,), posted(rename, {"to": "a"}))
+    yield Case("copy to itself", (409,), posted(copy, {"to": "photos"}))
+    for name, path, body in (
+        ("an alias of itself", "PUT /v1/aliases/photos", b'{"to": "photos"}'),
+        ("a change of nothing", "PATCH /v1/images?label=x", b"{}"),
+        ("a change of all", "PATCH /v1/images", b'{"label": "x"}'),
+    ):
+        method, place = path.split()
+        yield Case(name, (409, 422), request(method, place, body))
+
+
 def _bodies() -> Iterator[Case]:
     large = bytes(MAX_UPLOAD + 1)
     for path in ("/v1/search", "/v1/images?uri=urn:large"):
@@ -538,7 +562,7 @@ def _methods() -> Iterator[Case]:
     for method in ("GET", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "HEAD"):
         if method != "HEAD":  # has no body to look at
             yield Case(f"{method} /v1/search", (405,), head(method, "/v1/search"))
-    for path in ("/v1/images", "/v1/collections", "/", "/healthz", "/metrics"):
+    for path in ("/v1/aliases/a", "/v1/collections", "/", "/healthz", "/metrics"):
         yield Case(f"PATCH {path}", (405,), head("PATCH", path))
     for method in ("BREW", "get", "PROPFIND", "X" * 1000):
         yield Case(f"method {method[:10]}", (405,), head(method, "/v1/search"))
@@ -625,6 +649,16 @@ def _tokens() -> Iterator[Case]:
     yield Case("add with a read token", (403,), gif)
     removing = request("DELETE", "/v1/images?uri=urn:a", **reading)
     yield Case("delete with a read token", (403,), removing)
+    for method, path in (
+        ("PATCH", "/v1/images?label=x"),
+        ("DELETE", "/v1/collections/photos"),
+        ("DELETE", "/v1/aliases/photos"),
+        ("PUT", "/v1/aliases/photos"),
+        ("POST", "/v1/collections/photos/copy"),
+        ("POST", "/v1/collections/photos/rename"),
+    ):
+        changing = request(method, path, b'{"to": "a"}', "application/json", **reading)
+        yield Case(f"{method} {path} with a read token", (403,), changing)
     # What a router takes for the path of a route, though it is not equal to it.
     for ending in ("%0A", "%0D", "%0D%0A", "%00", "%20", "%09", "%7F", "%0A%0A"):
         adding = request("POST", f"/v1/images{ending}?uri=urn:a", b"GIF89a", "image/gif", **reading)

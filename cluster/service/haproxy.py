@@ -116,8 +116,8 @@ def amended(configuration: str, *, folder: Path, seconds: int) -> str:
         "    tcp-request connection track-sc0 src\n",
         "    tcp-request connection reject if !{ src 127.0.0.0/8 ::1 } "
         f"{{ sc0_conn_cur gt {share} }}\n",
-        # No path takes PATCH: the application says what it does take.
-        f"    http-request set-method PATCH unless {{ method {_METHODS} }}\n",
+        # No path takes TRACE: the application says what it does take.
+        f"    http-request set-method TRACE unless {{ method {_METHODS} }}\n",
         _refuse(414, f"{{ url,length gt {_MAX_ADDRESS} }}"),
         _refuse(431, f"{{ req.hdrs,length gt {_MAX_HEADERS} }}"),
         # A space or a control character in a path: servers read such paths in different ways.

@@ -60,18 +60,17 @@ class Opened:
         Raises:
             UnknownCollectionError: that one is not.
         """
-        return self._follower(name).last
+        return self._follower(self.named(name)).last
 
-    def now(self, name: str | None) -> Collection:
+    def open(self, name: str) -> Collection:
         """A collection that is served, wherever its name leads by now; a round trip at times.
 
-        Raises:
-            UnknownCollectionError: as `collection`.
+        In any thread: whether the caller may see it was found out before (`named`).
         """
         try:
             return self._follower(name).now()
         except CollectionError:
-            self._following.pop(self.named(name), None)
+            self._following.pop(name, None)
             raise
 
     def searcher(self, name: str | None) -> Searcher:
@@ -95,8 +94,7 @@ class Opened:
         self._searchers.pop(collection.name, None)
         self._following.pop(collection.name, None)
 
-    def _follower(self, name: str | None) -> Following:
-        name = self.named(name)
+    def _follower(self, name: str) -> Following:
         following = self._following.get(name)
         if following is None:
             opened = Collection.open(self._store, name)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future as Done
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,17 +18,25 @@ from simdist.search.pages import Hits
 from simdist.search.question import Question
 
 if TYPE_CHECKING:
-    from asyncio import AbstractEventLoop, Future
+    from asyncio import AbstractEventLoop
 
     from cluster.service.metrics import ServiceMetrics
     from simdist.index.collection import Collection
     from simdist.search.searcher import Searcher
 
-    Waiting = tuple[Question, Future[Hits]]
-    Answer = Hits | Exception
-
 # Searched together: what comes later waits for them, some milliseconds at most.
 MAX_TOGETHER = 32
+
+
+class Found(NamedTuple):
+    """What was found, and the home of the collection in which: an alias may lead to another."""
+
+    home: str
+    hits: Hits
+
+
+_Answer = Found | Exception
+_Waiting = tuple[Question, asyncio.Future[Found]]
 
 
 class Searching:
@@ -56,10 +64,10 @@ class Searching:
         self._forget = forget
         self._metrics = metrics
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="simdist-search")
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._busy = False
 
-    async def ask(self, question: Question) -> Hits:
+    async def ask(self, question: Question) -> Found:
         """The images most similar to what a question asks by, the best first.
 
         Raises:
@@ -67,7 +75,7 @@ class Searching:
         """
         started = time.perf_counter()
         loop = asyncio.get_running_loop()
-        future: Future[Hits] = loop.create_future()
+        future: asyncio.Future[Found] = loop.create_future()
         self._waiting.append((question, future))
         if not self._busy:
             self._busy = True
@@ -79,7 +87,7 @@ class Searching:
             self._metrics.stage("search", time.perf_counter() - started)
 
     def _start(self, loop: AbstractEventLoop) -> None:
-        batch: list[Waiting] = []
+        batch: list[_Waiting] = []
         while self._waiting and len(batch) < MAX_TOGETHER:
             one = self._waiting.popleft()
             if not one[1].done():
@@ -91,7 +99,7 @@ class Searching:
             done.add_done_callback(lambda done: loop.call_soon_threadsafe(settle, done))
 
     def _settle(
-        self, loop: AbstractEventLoop, batch: Sequence[Waiting], done: Done[list[Answer]]
+        self, loop: AbstractEventLoop, batch: Sequence[_Waiting], done: Done[list[_Answer]]
     ) -> None:
         self._start(loop)  # the next first: it is searched while these are answered
         failed = done.exception()
@@ -104,19 +112,19 @@ class Searching:
             else:
                 future.set_result(answer)
 
-    def _answer(self, questions: Sequence[Question]) -> list[Answer]:
+    def _answer(self, questions: Sequence[Question]) -> list[_Answer]:
         """Answer each question; those that ask alike, and by vectors, with one search."""
         alike: dict[object, list[int]] = defaultdict(list)
         for number, question in enumerate(questions):
             alike[_likeness(question) or number].append(number)
-        answers: list[Answer] = [Hits()] * len(questions)
+        answers: list[_Answer] = [Found("", Hits())] * len(questions)
         for numbers in alike.values():
             found = self._together([questions[number] for number in numbers])
             for number, answer in zip(numbers, found, strict=True):
                 answers[number] = answer
         return answers
 
-    def _together(self, questions: Sequence[Question]) -> Sequence[Answer]:
+    def _together(self, questions: Sequence[Question]) -> Sequence[_Answer]:
         if len(questions) == 1:
             return [self._alone(questions[0])]
         first = questions[0]
@@ -128,9 +136,9 @@ class Searching:
         except SimdistError:
             return [self._alone(question) for question in questions]
         self._metrics.searched(searcher, first.recall, len(questions))
-        return found
+        return [Found(searcher.collection.home_name, hits) for hits in found]
 
-    def _alone(self, question: Question) -> Answer:
+    def _alone(self, question: Question) -> _Answer:
         try:
             searcher = self._searcher(question.collection)
             try:
@@ -143,7 +151,7 @@ class Searching:
         except Exception as error:
             return error
         self._metrics.searched(searcher, question.recall)
-        return hits
+        return Found(searcher.collection.home_name, hits)
 
 
 def _likeness(question: Question) -> object:

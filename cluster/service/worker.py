@@ -68,6 +68,7 @@ class QueryWorker:
     Attributes:
         config: what the service was told.
         metrics: what it counts.
+        store, opened: where its collections are, and those that it has opened.
     """
 
     def __init__(
@@ -88,10 +89,10 @@ class QueryWorker:
         self._embedder = embedder
         self._model: tuple[str, Preprocessing] | None = None
         self._roots = [root_uri(place) for place in config.thumbnails_from]
-        self._store = connect(config.redis_url)
+        self.store = connect(config.redis_url)
         self._check: asyncio.Future[object] | None = None
         self._checked = 0.0
-        self._opened = Opened(config, self._store)
+        self.opened = Opened(config, self.store)
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="simdist-read")
         self._fetching = Turns(_FETCHERS, each=_FETCHERS_EACH, name="simdist-fetch")
         self._files = ThreadPoolExecutor(_FILES, thread_name_prefix="simdist-files")
@@ -100,8 +101,8 @@ class QueryWorker:
         if parts:
             self._searching = Parts(parts, self._by_vector)
         else:
-            self._searching = Searching(self._opened.searcher, self._opened.forget, self.metrics)
-            self._opened.warm_up()
+            self._searching = Searching(self.opened.searcher, self.opened.forget, self.metrics)
+            self.opened.warm_up()
         # What decodes is loaded now: the first image would wait for it, two seconds.
         blank = io.BytesIO()
         Image.new("RGB", (64, 64)).save(blank, "JPEG")
@@ -116,7 +117,7 @@ class QueryWorker:
         now = time.monotonic()
         if self._check is None or (self._check.done() and now - self._checked > _FRESH_SECONDS):
             self._checked = now
-            ping = self._in(self._reading, lambda: self._store.call("PING"))
+            ping = self._in(self._reading, lambda: self.store.call("PING"))
             self._check = asyncio.ensure_future(ping)
         await asyncio.shield(self._check)
 
@@ -143,16 +144,16 @@ class QueryWorker:
 
     async def answer(self, question: Question) -> Hits:
         """As `ask`, for who has a deadline of their own."""
-        question = replace(question, collection=self._opened.named(question.collection))
+        question = replace(question, collection=self.opened.named(question.collection))
 
         async def by_content(asked: Asked) -> Asked:
             data = asked.image if asked.url is None else await self.fetch(asked.url)
             if data is None:
                 return asked
-            vector, _ = await self._embed(data, await self._now(question.collection))
+            vector, _ = await self._embed(data, await self.now(question.collection))
             return asked.by_vector(vector)
 
-        return await self._searching.ask(await embedded(question, by_content))
+        return (await self._searching.ask(await embedded(question, by_content))).hits
 
     async def image(self, digest: bytes, collection: str | None) -> IndexedImage:
         """What is stored of an image, by `layout.uri_digest`.
@@ -160,7 +161,7 @@ class QueryWorker:
         Raises:
             UnknownImageError: it is not indexed.
         """
-        opened = await self._now(collection)
+        opened = await self.now(collection)
         found = await self._in(self._reading, lambda: opened.get_by_digest(digest), stage="look up")
         if found is None:
             raise UnknownImageError(f"no such image is indexed in {opened.name!r}")
@@ -173,7 +174,7 @@ class QueryWorker:
             UnknownImageError: it is not indexed.
             SourceError, ImageError, UsageError: it cannot be read from there, or may not be.
         """
-        opened = await self._now(collection)
+        opened = await self.now(collection)
         origin = await self._in(self._reading, lambda: Origin.find(opened, digest), stage="look up")
         if origin is None:
             raise UnknownImageError(f"no such image is indexed in {opened.name!r}")
@@ -212,7 +213,7 @@ class QueryWorker:
         collection: str | None,
     ) -> tuple[Added, list[Copy]]:
         """Index one image by its bytes, or raise why not; says which images it is a copy of."""
-        opened = await self._now(collection, write=True)
+        opened = await self.now(collection, write=True)
         vector, pixels = await self._in_time(self._embed(data, opened))
         fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
         [look] = [TINY] if is_tiny(data) else await self.decoded(lambda: prints_of(pixels[None]))
@@ -225,31 +226,28 @@ class QueryWorker:
         self, ref: ImageRef, vector: NDArray[np.float32], collection: str | None
     ) -> list[Copy]:
         """The images that one is a copy of, before it is added."""
-        opened = await self._now(collection)
+        opened = await self.now(collection)
         question = Question(vector=vector, n=NEAREST, min_score=PART_COSINE, collection=collection)
         try:
-            hits = await self._in_time(self._searching.ask(question))
+            _, hits = await self._in_time(self._searching.ask(question))
         except CollectionError:
             # It has no images yet.
             return []
         near = [(hit.uri, hit.score) for hit in hits]
         return await self.decoded(lambda: copies_among(opened, ref.uri, ref.look, near))
 
-    async def delete(self, uri: str, collection: str | None) -> int:
-        """Delete an image by its URI; returns how many there were."""
-        opened = await self._now(collection, write=True)
-        return await self._in(self._reading, lambda: opened.delete([uri]))
+    async def now(self, name: str | None, *, write: bool = False) -> Collection:
+        """A collection that the caller may see, or change, wherever its name leads by now.
 
-    async def collections(self, describe: Callable[[Collection], T]) -> list[T]:
-        """Describe each collection that is served."""
-        seen = self._opened.seen()
-        return await self._in(
-            self._reading, lambda: [describe(self._opened.now(one)) for one in seen]
-        )
+        Raises:
+            UnknownCollectionError, ForbiddenError: it may not.
+        """
+        allowed = self.opened.named(name, write=write)
+        return await self.reading(lambda: self.opened.open(allowed))
 
-    async def _now(self, name: str | None, *, write: bool = False) -> Collection:
-        allowed = self._opened.named(name, write=write)
-        return await self._in(self._reading, lambda: self._opened.now(allowed))
+    async def reading(self, work: Callable[[], T]) -> T:
+        """Run work that waits for Redis where it delays no search."""
+        return await self._in(self._reading, work)
 
     def collection(self, name: str | None) -> Collection:
         """A collection that is served, as it was last seen.
@@ -257,22 +255,23 @@ class QueryWorker:
         Raises:
             UnknownCollectionError: that one is not.
         """
-        return self._opened.collection(name)
+        return self.opened.collection(name)
 
-    async def _by_vector(self, question: Question) -> Question:
-        """The same question by a vector, as others are sent it."""
-        opened = await self._now(question.collection)
+    async def _by_vector(self, question: Question) -> tuple[str, Question]:
+        """The same question by a vector, as others are sent it, and where it is asked."""
+        opened = await self.now(question.collection)
         try:
             vector: Any = question.vector
             if vector is None or question.several:
                 question = await self._in(self._reading, partial(settled, opened, question))
                 find = partial(named_vector, opened, question)
                 vector = await self._in(self._reading, find, stage="look up")
-            return question.by_vector(shaped([vector], dim=opened.dim)[0])
+            asked = question.by_vector(shaped([vector], dim=opened.dim)[0])
+            return opened.home_name, asked
         except UnknownImageError:
             raise
         except CollectionError:
-            self._opened.forget(opened)
+            self.opened.forget(opened)
             raise
 
     async def _embed(self, data: bytes, opened: Collection) -> tuple[NDArray[np.float32], Pixels]:

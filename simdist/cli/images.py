@@ -147,7 +147,8 @@ def set_them(
     amendment = Amendment(label, no_label, _object(metadata) if metadata is not None else None)
     with open_store(Settings.resolve(redis_url=redis)) as store:
         opened = Collection.open(store, collection)
-        changed = amend(opened, _chosen(opened, image, _choice(prefix, labelled, where)), amendment)
+        choice = _choice(prefix, labelled, where)
+        changed = amend(opened, _chosen(opened, image, choice), amendment, choice=choice)
     _say("changed", changed, collection, image)
 
 
@@ -168,18 +169,20 @@ def delete(
     about.
     """
     from simdist.index.collection import Collection
+    from simdist.index.deleting import delete_chosen
     from simdist.store import open_store
 
     if not image and not yes and not sys.stdin.isatty():
         raise UsageError("delete asks before it deletes, and nobody can answer here: add --yes")
     with open_store(Settings.resolve(redis_url=redis)) as store:
         opened = Collection.open(store, collection)
-        uris = list(_chosen(opened, image, _choice(prefix, labelled, where)))
+        choice = _choice(prefix, labelled, where)
+        uris = list(_chosen(opened, image, choice))
         question = f"Delete {len(uris):,} images from the index of {collection}?"
         if not image and not yes and not typer.confirm(question, err=True):
             typer.echo("Nothing is deleted", err=True)
             return
-        deleted = opened.delete(uris)
+        deleted = opened.delete(uris) if image else delete_chosen(opened, uris, choice)
     _say("deleted", deleted, collection, image)
 
 

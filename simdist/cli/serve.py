@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simdist.cli import options
-from simdist.errors import UsageError
+from simdist.errors import MissingCollectionError, UsageError
 from simdist.settings import DEFAULT_COLLECTION, Settings
 
 if TYPE_CHECKING:
     from simdist.index.collection import Collection
+    from simdist.store import Store
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
@@ -30,7 +31,8 @@ def serve(
             "--collection",
             "-c",
             metavar="NAME",
-            help="Collection to serve. Repeatable; requests go to the first by default. "
+            help="Collection to serve, or an alias. Repeatable; requests go to the first by "
+            "default, the others need not be there yet. "
             f"[default: {DEFAULT_COLLECTION}]",
         ),
     ] = None,
@@ -95,7 +97,6 @@ def serve(
     """Answer searches over HTTP: an API, and a web page for people."""
     from cluster.service.app import Address, check_address, run
     from cluster.service.config import FETCH_LOOPBACK_VARIABLE, ServiceConfig, Tokens
-    from simdist.index.collection import Collection
     from simdist.sources.originals import root_uri
     from simdist.store import open_store
 
@@ -110,7 +111,7 @@ def serve(
     names = tuple(collection or [DEFAULT_COLLECTION])
     check_address(address, tokens=known)
     with open_store(settings) as store:
-        opened = [Collection.open(store, name) for name in names]
+        opened = _opened(store, names)
         _check_parts(opened, parts)
         config = ServiceConfig(
             redis_url=store.url,
@@ -132,6 +133,19 @@ def serve(
 
 def _say_ready(address: object, collections: tuple[str, ...]) -> None:
     typer.echo(f"Serving {', '.join(collections)} at {address} (Ctrl-C stops it)")
+
+
+def _opened(store: Store, names: Sequence[str]) -> list[Collection]:
+    """The collections; those behind the first need not be there yet: callers may make them."""
+    from simdist.index.collection import Collection
+
+    opened = [Collection.open(store, names[0])]
+    for name in names[1:]:
+        try:
+            opened.append(Collection.open(store, name))
+        except MissingCollectionError:
+            typer.echo(f"{name} is not there yet; it is served from when it is", err=True)
+    return opened
 
 
 def _check_parts(collections: Sequence[Collection], parts: int) -> None:

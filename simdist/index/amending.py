@@ -12,17 +12,18 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from simdist.errors import UsageError
 from simdist.index import catalogue
-from simdist.index.batch import COMMIT_BATCH, Batch
+from simdist.index.batch import COMMIT_BATCH
 from simdist.index.collection import Collection
 from simdist.index.commit import commit_batch
+from simdist.index.current import Current
 from simdist.index.partition import Partition
+from simdist.index.scrolling import EVERYTHING, Choice
 from simdist.sources.reference import ImageRef
 from simdist.store import layout
-from simdist.store.records import Record, pack_record
+from simdist.store.records import Record
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,19 @@ class Amendment:
         return replace(record, label=label, metadata=metadata)
 
 
-def amend(collection: Collection, uris: Iterable[str], amendment: Amendment) -> int:
+def amend(
+    collection: Collection,
+    uris: Iterable[str],
+    amendment: Amendment,
+    *,
+    choice: Choice = EVERYTHING,
+) -> int:
     """Change what is said of images; unknown ones are passed over. Returns how many there were.
 
     Each is changed as it is at that moment: what somebody else writes meanwhile is not undone.
+
+    Args:
+        choice: those that it does not mean, at that moment, are passed over, too.
 
     Raises:
         UsageError: what an image would be called cannot be stored (`ImageRef.flaw`); images before
@@ -64,15 +74,17 @@ def amend(collection: Collection, uris: Iterable[str], amendment: Amendment) -> 
     while some := list(islice(left, COMMIT_BATCH)):
         for partition, members in collection.spread(some):
             digests = [layout.uri_digest(some[i]) for i in members.tolist()]
-            changed += _amend(partition, digests, amendment)
+            changed += _amend(partition, digests, amendment, choice)
     return changed
 
 
-def _amend(partition: Partition, digests: Sequence[bytes], amendment: Amendment) -> int:
+def _amend(
+    partition: Partition, digests: Sequence[bytes], amendment: Amendment, choice: Choice
+) -> int:
     """Of one partition; what has changed between reading and writing is read again."""
     there, left = 0, list(digests)
     while left:
-        found = _Found.read(partition, left)
+        found = Current.read(partition, left).chosen(choice)
         wanted = [amendment.applied(record) for record in found.records]
         _check(wanted)
         same = [old == new for old, new in zip(found.records, wanted, strict=True)]
@@ -85,63 +97,6 @@ def _amend(partition: Partition, digests: Sequence[bytes], amendment: Amendment)
             there += int((written == ord("~")).sum())
             left += [found.digests[i] for i in changes[written == ord("=")].tolist()]
     return there
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What is stored of some images.
-
-    Attributes:
-        digests: of their URIs.
-        rows: (n,).
-        fingerprints: (n, 8) digests.
-        vectors: (n, width).
-        moved: digests of images that somebody else has just written.
-    """
-
-    digests: list[bytes]
-    rows: NDArray[np.uint32]
-    fingerprints: NDArray[np.uint8]
-    vectors: NDArray[np.uint8]
-    records: list[Record]
-    moved: list[bytes]
-
-    @classmethod
-    def read(cls, partition: Partition, digests: Sequence[bytes]) -> _Found:
-        """What there is of those with these digests now."""
-        matrix = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
-        hashes = layout.uris_hashes(matrix, partition.uri_bits).tolist()
-        entries = partition.store.call_many(
-            [
-                ("HGET", partition.keys.uris(number), digest[layout.PREFIX :])
-                for number, digest in zip(hashes, digests, strict=True)
-            ]
-        )
-        known = [(digest, one) for digest, one in zip(digests, entries, strict=True) if one]
-        rows = np.array([int.from_bytes(one[:4], "little") for _, one in known], layout.ROW_DTYPE)
-        stored = partition.rows(rows)
-        # One that died between the two has another row by now, or none.
-        alive = [i for i, pair in enumerate(stored) if pair is not None]
-        pairs = [pair for pair in stored if pair is not None]
-        width, size = partition.codec.width, layout.FINGERPRINT
-        return cls(
-            [known[i][0] for i in alive],
-            rows[alive],
-            np.frombuffer(b"".join(known[i][1][4:] for i in alive), np.uint8).reshape(-1, size),
-            np.array([vector for vector, _ in pairs], np.uint8).reshape(-1, width),
-            [layout.unpack_record(record) for _, record in pairs],
-            [known[i][0] for i, pair in enumerate(stored) if pair is None],
-        )
-
-    def batch(self, records: Sequence[Record], members: NDArray[np.intp]) -> Batch:
-        """Some of them with other records, as long as they have these rows still."""
-        names = np.frombuffer(b"".join(self.digests), np.uint8).reshape(len(self.digests), -1)
-        return Batch(
-            self.vectors[members],
-            np.hstack([names, self.fingerprints])[members],
-            [pack_record(record) for record in records],
-            expected=self.rows[members],
-        )
 
 
 def _check(records: Iterable[Record]) -> None:

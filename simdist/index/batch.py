@@ -40,6 +40,10 @@ class Batch:
     records: Sequence[bytes]
     expected: NDArray[np.uint32] | None = None
 
+    def __len__(self) -> int:
+        """Images in it."""
+        return len(self.records)
+
     @classmethod
     def pack(cls, packed: NDArray[np.uint8], refs: Sequence[ImageRef]) -> Batch:
         """Pack what belongs to stored vectors."""

@@ -285,7 +285,7 @@ class Collection:
         """Delete images by URI; unknown ones are passed over. Returns how many there were."""
         given = list(uris)
         return sum(
-            partition.delete([layout.uri_digest(given[i]) for i in members])
+            partition.delete([layout.uri_digest(given[i]) for i in members]).count(b"-")
             for partition, members in self.spread(given)
         )
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.hashing import HashFamily
 from simdist.hashing.family import Buckets
 from simdist.index.batch import COMMIT_BATCH, Batch, Command
 from simdist.index.partition import Hashing, Partition
 from simdist.settings import SORTED
+from simdist.sources.background import ahead
 from simdist.sources.reference import ImageRef
 from simdist.store import scripts
 from simdist.store.scripts import Tables
@@ -42,12 +43,17 @@ def commit(
     Returns:
         A character for each image: '=' unchanged, '+' added, '~' replaced.
     """
-    results = b""
-    for start in range(0, len(refs), SORTED):
-        part = slice(start, start + SORTED)
-        batch = Batch.pack(_packed(partition.codec, vectors[part]), refs[part])
-        results += _Commit(partition, batch, replicas=replicas, force=force).run()
-    return results
+
+    def hashed() -> Iterator[Hashed]:
+        for start in range(0, len(refs), SORTED):
+            part = slice(start, start + SORTED)
+            batch = Batch.pack(packed(partition.codec, vectors[part]), refs[part])
+            yield Hashed.of(partition, batch)
+
+    several = len(refs) > SORTED
+    batches = ahead(hashed()) if several else hashed()
+    commits = (_Commit(one, replicas=replicas, force=force, outdated=several) for one in batches)
+    return b"".join(one.run() for one in commits)
 
 
 def commit_batch(
@@ -58,20 +64,74 @@ def commit_batch(
     Args:
         new: most of the images are not there yet, so that is tried first.
     """
-    return _Commit(partition, batch, replicas=0, force=force, new=new or not force).run()
+    hashed = Hashed.of(partition, batch)
+    return _Commit(hashed, replicas=0, force=force, new=new or not force).run()
+
+
+def commit_hashed(hashed: Hashed) -> bytes:
+    """As `commit_batch`, of what was hashed while others were written; all is replaced."""
+    return _Commit(hashed, replicas=0, force=True, new=True, outdated=True).run()
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """Images with their buckets, so that the next are made while some are on the wire.
+
+    Attributes:
+        buckets: (n, tables) of the tables in use, and of those that are being filled.
+    """
+
+    partition: Partition
+    batch: Batch
+    hashing: Hashing
+    buckets: Buckets
+
+    @classmethod
+    def of(cls, partition: Partition, batch: Batch) -> Hashed:
+        """By the hash families in use now.
+
+        Bucketed as they are stored: rebuilt tables, which know nothing else, come out equal.
+        """
+        hashing, unpack = partition.hashing(), partition.codec.unpack
+        families = [hashing.family, *([hashing.following] if hashing.following else [])]
+        buckets = [
+            np.concatenate(
+                [family.buckets(*unpack(batch.packed[piece])) for piece in _pieces(len(batch))]
+            )
+            for family in families
+        ]
+        return cls(partition, batch, hashing, np.hstack(buckets))
+
+    def now(self) -> Hashed:
+        """With the row that is next by now; by other families if these are not in use any more."""
+        used, hashing = self.hashing, self.partition.hashing()
+        if (used.generation, used.following_generation) != (
+            hashing.generation,
+            hashing.following_generation,
+        ):
+            return self.of(self.partition, self.batch)
+        return replace(self, hashing=hashing)
 
 
 class _Commit:
     """Some images that are sorted together, on their way into the tables."""
 
     def __init__(
-        self, partition: Partition, batch: Batch, *, replicas: int, force: bool, new: bool = False
+        self,
+        hashed: Hashed,
+        *,
+        replicas: int,
+        force: bool,
+        new: bool = False,
+        outdated: bool = False,
     ) -> None:
-        self._partition = partition
-        self._batch = batch
+        self._hashed = hashed
+        # Others were written since it was hashed.
+        self._outdated = outdated
+        self._partition = hashed.partition
         self._replicas = replicas
         self._force = force
-        self._results = np.zeros(len(batch.packed), np.uint8)
+        self._results = np.zeros(len(hashed.batch), np.uint8)
         self._try_new = new or not force
         # Until one is there already, or somebody else writes.
         self._all_new = self._try_new
@@ -79,13 +139,14 @@ class _Commit:
     def run(self) -> bytes:
         """Write them all; returns the results, as `commit` does."""
         while not self._results.all():
-            self._write_left(self._partition.hashing())
+            if self._outdated:
+                self._hashed = self._hashed.now()
+            self._outdated = True
+            self._write_left(self._hashed.hashing)
         return self._results.tobytes()
 
     def _write_left(self, hashing: Hashing) -> None:
         """Write what is left, as long as these are the hash families in use."""
-        families = [hashing.family, *([hashing.following] if hashing.following else [])]
-        buckets = np.hstack([self._buckets(family) for family in families])
         tables = Tables(
             generation=hashing.generation,
             count=hashing.family.tables,
@@ -95,7 +156,8 @@ class _Commit:
         left, row = np.flatnonzero(self._results == 0), hashing.row
         self._all_new = self._try_new
         bits = self._partition.uri_bits
-        for command in self._batch.commands(left, buckets, uri_bits=bits, row=row):
+        batch, buckets = self._hashed.batch, self._hashed.buckets
+        for command in batch.commands(left, buckets, uri_bits=bits, row=row):
             written = self._write(command, tables, row)
             if written is None:
                 return
@@ -124,20 +186,13 @@ class _Commit:
         )
         return history.note(committed)
 
-    def _buckets(self, family: HashFamily) -> Buckets:
-        """Bucketed as they are stored: rebuilt tables, which know nothing else, come out equal."""
-        packed, unpack = self._batch.packed, self._partition.codec.unpack
-        return np.concatenate(
-            [family.buckets(*unpack(packed[piece])) for piece in _pieces(len(packed))]
-        )
 
-
-def _packed(codec: Codec, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
+def packed(codec: Codec, vectors: NDArray[np.float32]) -> NDArray[np.uint8]:
     """(n, dim) -> (n, width) bytes, stored vectors."""
-    packed = np.empty((len(vectors), codec.width), np.uint8)
+    made = np.empty((len(vectors), codec.width), np.uint8)
     for piece in _pieces(len(vectors)):
-        packed[piece] = codec.pack(codec.turned(vectors[piece]))
-    return packed
+        made[piece] = codec.pack(codec.turned(vectors[piece]))
+    return made
 
 
 def _pieces(count: int) -> list[slice]:

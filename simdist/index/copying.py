@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -62,13 +63,47 @@ def copy(
         CollectionError: something else is called so; or the original was dropped meanwhile.
         StoreError: the server cannot be reached or refuses, or has lost what was copied.
     """
+    return finish(store, begin_copy(store, source, name), on_progress=on_progress)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A copy that is under way: of `original`, at `home`, to be called `name`."""
+
+    original: Collection
+    entry: catalogue.Entry
+    home: str
+    name: str
+
+
+def begin_copy(store: Store, source: str, name: str, *, anew: bool = False) -> Begun:
+    """Begin a copy, or go on with one of the same collections.
+
+    Args:
+        anew: do not go on: somebody else may be at it.
+
+    Raises:
+        MissingCollectionError, CollectionError, StoreError: as `copy`.
+    """
     checked_name(name)
     of_home, entry = catalogue.find(store, source)
     original = Collection.of(store, source, of_home, entry)
     work = {"doing": "copy", "source": source, "name": name, "of": of_home}
-    home = changed(store, partial(_begin, work | entry.measures()))
     catalogue.require_room(store, entry)
-    made = Collection.of(store, name, home, catalogue.begin(store, name, home, entry))
+    home = changed(store, partial(_begin, work | entry.measures(), anew))
+    return Begun(original, entry, home, name)
+
+
+def finish(
+    store: Store, begun: Begun, *, on_progress: OnProgress = lambda _doing, _done, _total: None
+) -> Collection:
+    """Copy what is not copied yet; then the copy has its name.
+
+    Raises:
+        CollectionError, StoreError: as `copy`.
+    """
+    original, home, name = begun.original, begun.home, begun.name
+    made = Collection.of(store, name, home, catalogue.begin(store, name, home, begun.entry))
     total, done = original.count(), 0
     # A BLAS with more threads spins between its calls: with two, writing takes many times as long.
     with threadpool_limits(limits=1, user_api="blas"):
@@ -85,12 +120,17 @@ def copy(
     return Collection.open(store, name)
 
 
-def _begin(work: Mapping[str, Any], names: Names) -> tuple[Change, str]:
+def _begin(work: Mapping[str, Any], anew: bool, names: Names) -> tuple[Change, str]:
     """The home of the copy: that of the one that was begun, or a new one."""
     name = work["name"]
     require_free(names, name)
     for home in names.copies(name):
         before = names.work()[home]
+        if anew:
+            raise CollectionError(
+                f"{name!r} is being made already, a copy of {before['source']!r}: wait, or drop it "
+                "if it has stopped"
+            )
         if before["of"] != work["of"]:
             raise CollectionError(
                 f"a copy of {before['source']!r} that is to be called {name!r} was begun, and not "

@@ -38,9 +38,28 @@ def drop(
         SourceError, OutputError: its files cannot be removed: they are left, and the same call goes
             on there.
     """
-    homes = begun(store, name) or [changed(store, partial(_begin, store, name))]
+    finish(store, begin_drop(store, name), on_progress=on_progress)
+
+
+def begin_drop(store: Store, name: str) -> list[str]:
+    """Take a collection's name away, by which it is as good as gone; the homes to be removed.
+
+    Raises:
+        MissingCollectionError, CollectionError, StoreError: as `drop`.
+    """
+    return begun(store, name) or [changed(store, partial(_begin, store, name))]
+
+
+def finish(
+    store: Store,
+    homes: Iterable[str],
+    *,
+    on_progress: OnProgress = lambda _doing, _done, _total: None,
+) -> None:
+    """Remove what is left of collections whose drop was begun; what others have removed is well."""
     for home in homes:
-        _remove(store, home, Names.read(store).work()[home], on_progress)
+        if work := Names.read(store).work().get(home):
+            _remove(store, home, work, on_progress)
 
 
 def begun(store: Store, name: str) -> list[str]:

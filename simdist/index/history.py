@@ -104,6 +104,12 @@ class History:
         Raises:
             StoreError, CollectionError: as `note`.
         """
-        meta = self._keys.meta
-        seen = self.seen
-        self.note(scripts.known(self._store, meta, seen, uri_bits=self._uri_bits, digests=b""))
+        self.note(self._known())
+
+    def holds(self) -> bool:
+        """As `check`: whether it is."""
+        return self._known() is not None
+
+    def _known(self) -> Answer[bytes] | None:
+        meta, seen = self._keys.meta, self.seen
+        return scripts.known(self._store, meta, seen, uri_bits=self._uri_bits, digests=b"")

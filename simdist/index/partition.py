@@ -80,11 +80,7 @@ class Partition:
         self.history = History(store, collection, self.keys, uri_bits=uri_bits)
 
     def state(self) -> State:
-        """The state at this moment; one round trip.
-
-        Raises:
-            StoreError: it is damaged.
-        """
+        """The state at this moment; one round trip; a StoreError if it is damaged."""
         return State.read(self.store, self.keys.meta)
 
     def is_fitted(self) -> bool:
@@ -174,7 +170,7 @@ class Partition:
         """Which images are there, by `layout.digests`: (n,) `Version`; one round trip.
 
         Raises:
-            StoreError: Redis has lost changes that this process has seen.
+            StoreError: as `delete`.
         """
         answer = scripts.known(
             self.store,
@@ -184,28 +180,34 @@ class Partition:
             digests=digests.tobytes(),
         )
         found = np.frombuffer(self.history.note(answer), dtype=np.uint8)
-        versions: NDArray[np.uint8] = found - ord("0")
-        return versions
+        return np.asarray(found - ord("0"), np.uint8)
 
-    def delete(self, digests: Sequence[bytes]) -> int:
-        """Delete images by `layout.uri_digest`; returns how many there were.
+    def delete(
+        self, digests: Sequence[bytes], *, expected: NDArray[np.uint32] | None = None
+    ) -> bytes:
+        """Delete images by `layout.uri_digest`: '-' for each; '0' where it is not there.
+
+        Args:
+            expected: (n,) rows that they are to have; those that have others stay: '='.
 
         Raises:
             StoreError: Redis has lost changes that this process has seen; or what it has of these
                 images is damaged, and none of them is deleted.
         """
-        deleted = 0
+        results = b""
         for start in range(0, len(digests), _DELETED):
+            end = start + _DELETED
             answer = scripts.delete(
                 self.store,
                 self.keys.meta,
                 self.history.seen,
                 uri_bits=self.uri_bits,
                 width=self.codec.width,
-                digests=b"".join(digests[start : start + _DELETED]),
+                digests=b"".join(digests[start:end]),
+                expected=b"" if expected is None else expected[start:end].tobytes(),
             )
-            deleted += self.history.note(answer)
-        return deleted
+            results += self.history.note(answer)
+        return results
 
     def read(
         self,

@@ -38,12 +38,19 @@ class Choice:
         )
 
 
+EVERYTHING = Choice()
+
+
 @dataclass(frozen=True)
 class Page:
-    """Some images, and where the next page begins; None after the last."""
+    """Some images, and where the next page begins; None after the last.
+
+    `looked_at` is how many images there were, those that are not meant among them.
+    """
 
     images: tuple[Record, ...]
     next: str | None
+    looked_at: int
 
 
 def scroll(
@@ -51,7 +58,8 @@ def scroll(
     *,
     n: int,
     after: str | None = None,
-    choice: Choice = Choice(),
+    choice: Choice = EVERYTHING,
+    most: int | None = None,
 ) -> Page:
     """The next n images.
 
@@ -61,6 +69,7 @@ def scroll(
 
     Args:
         after: `Page.next` of the page before; None for the first.
+        most: images that are looked at, if they are many: then a page may have fewer than n.
 
     Raises:
         UsageError: `n` is below 1, or `after` is of no page.
@@ -72,13 +81,15 @@ def scroll(
     if place is None or int(place[1]) >= len(collection.partitions):
         raise UsageError(f"{after!r} is where no page of {collection.name!r} begins")
     found: list[Record] = []
+    looked_at = 0
     for number, row, record in _from(collection, int(place[1]), int(place[2])):
-        if not choice.has(record):
-            continue
-        if len(found) == n:
-            return Page(tuple(found), f"{number}-{row}")
-        found.append(record)
-    return Page(tuple(found), None)
+        meant = choice.has(record)
+        if looked_at == most or (meant and len(found) == n):
+            return Page(tuple(found), f"{number}-{row}", looked_at)
+        looked_at += 1
+        if meant:
+            found.append(record)
+    return Page(tuple(found), None, looked_at)
 
 
 def selected(collection: Collection, choice: Choice) -> Iterator[str]:

@@ -127,19 +127,30 @@ def known(
 
 
 def delete(
-    store: Store, meta: str, seen: Seen, *, uri_bits: int, width: int, digests: bytes
-) -> Answer[int] | None:
-    """Delete images; answers how many there were.
+    store: Store,
+    meta: str,
+    seen: Seen,
+    *,
+    uri_bits: int,
+    width: int,
+    digests: bytes,
+    expected: bytes = b"",
+) -> Answer[bytes] | None:
+    """Delete images: a character for each.
+
+    '-' deleted, '=' left alone, since it has another row than expected, '0' not there.
 
     Args:
         width: bytes of a stored vector.
         digests: `layout.uri_digest` of each, end to end.
+        expected: u32, the row that each is to have; empty where any will do.
     """
     arguments = seen.arguments() | {
         "tip": random_tip(),
         "uri_bits": uri_bits,
         "width": width,
         "digests": digests,
+        "expected": expected,
     }
     return _answer(run(store, "delete", meta, arguments))
 

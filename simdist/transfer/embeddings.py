@@ -8,15 +8,15 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from simdist.errors import SourceError, UsageError
+from simdist.index.batch import Batch
 from simdist.index.collection import Collection
+from simdist.index.commit import packed
 from simdist.index.images import Added
 from simdist.index.rehash import LSHASH_MODEL
 from simdist.settings import DEFAULT_EXPECT
 from simdist.sources import Access, local_path, objects
-from simdist.sources.background import ahead
 from simdist.sources.output import OutputFolder
 from simdist.store import Store
 from simdist.transfer import manifest as manifests
@@ -30,8 +30,8 @@ from simdist.transfer.foreign import (
     read_lshash3_redis,
     read_uris,
 )
-from simdist.transfer.importing import import_export
-from simdist.vectors.checks import usable
+from simdist.transfer.importing import import_export, write
+from simdist.vectors.checks import checked, usable
 
 _SERVERS = ("redis://", "rediss://", "unix://")
 _FAISS = (".faiss", ".index")
@@ -111,6 +111,11 @@ def _batches(location: str, uris: Path | None) -> tuple[Iterator[Vectors], str |
     names = read_uris(uris) if uris else None
     if path.is_dir() and is_clip_retrieval(path):
         return read_clip_retrieval(path), None
+    if path.is_dir() and any(path.glob("*_stats.json")):
+        raise UsageError(
+            f"{path} holds images of img2dataset, not embeddings: ingest its files by a pattern, "
+            "such as folder/*.tar"
+        )
     if path.suffix == ".npy":
         return read_array(path, names), None
     if path.suffix in _FAISS:
@@ -149,18 +154,22 @@ def _import(
         partitions=partitions,
     )
     collection.require_model(model)
-    added, unusable, done = Added(0, 0, 0), 0, 0
-    with threadpool_limits(limits=1, user_api="blas"):
-        for batch in ahead(chain([first], batches)):
+    unusable = 0
+
+    def packed_batches() -> Iterator[Batch]:
+        nonlocal unusable
+        codec = collection.partitions[0].codec
+        for batch in chain([first], batches):
             if batch.vectors.shape[1] != dim:
                 raise SourceError(f"some vectors have {dim:,} numbers, others do not")
             good = usable(batch.vectors)
-            flaws = [ref.flaw() is None for ref in batch.refs]
-            members = np.flatnonzero(good & flaws)
-            unusable += len(flaws) - len(members)
-            refs = [batch.refs[i] for i in members.tolist()]
-            added += collection.add(batch.vectors[members], refs)
-            done += len(flaws)
-            on_progress("importing", done, 0)
-    collection.settle()
+            good &= [ref.flaw() is None for ref in batch.refs]
+            members = np.flatnonzero(good)
+            unusable += len(good) - len(members)
+            vectors = packed(codec, checked(batch.vectors[members], dim=dim))
+            yield Batch.pack(vectors, [batch.refs[i] for i in members.tolist()])
+
+    added = write(
+        collection, packed_batches(), on_progress=lambda done: on_progress("importing", done, 0)
+    )
     return Imported(added, unusable)

@@ -68,7 +68,8 @@ def export(
     """Write all images of a collection into a folder: vectors as stored, and all that is kept.
 
     Each partition is written as it was at one moment, which the manifest states, while the
-    collection is used. Begun again after an error, it goes on where it stopped.
+    collection is used. Begun again after an error, it goes on where it stopped; or anew, if Redis
+    has lost what was exported.
 
     Args:
         location: a folder, or a prefix in an object store.
@@ -115,9 +116,13 @@ def _begun(collection: Collection, folder: OutputFolder) -> list[Piece]:
         raise UsageError(f"{folder.uri} holds a whole export already: name another folder")
     if [one.born for one in before.partitions] != [one.born for one in manifest.partitions]:
         raise UsageError(f"{folder.uri} holds a part of another collection: name another folder")
-    for partition, one in zip(collection.partitions, before.partitions, strict=True):
-        partition.history.remember(bytes.fromhex(one.moment))
     there = {(piece.partition, piece.first): piece for piece in map(Piece.named, names) if piece}
+    if not _remembers(collection, before):
+        # What is in the files may never have been: all anew.
+        for outdated in there.values():
+            folder.remove(outdated.name)
+        _manifest(collection).write(folder)
+        return []
     pieces: list[Piece] = []
     for number in range(len(collection.partitions)):
         at = 0
@@ -128,6 +133,17 @@ def _begun(collection: Collection, folder: OutputFolder) -> list[Piece]:
     for piece in there.values():
         folder.remove(piece.name)
     return pieces
+
+
+def _remembers(collection: Collection, before: Manifest) -> bool:
+    """Whether Redis has all that was there when an export was begun."""
+    for partition, one in zip(collection.partitions, before.partitions, strict=True):
+        partition.history.remember(bytes.fromhex(one.moment))
+    if all(partition.history.holds() for partition in collection.partitions):
+        return True
+    for partition in collection.partitions:
+        partition.history.remember(b"")
+    return False
 
 
 def _manifest(collection: Collection) -> Manifest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,11 +12,12 @@ from threadpoolctl import threadpool_limits
 
 from simdist.errors import CollectionError, SourceError, StoreError
 from simdist.hashing import load_family
+from simdist.index import catalogue
 from simdist.index.batch import Batch
 from simdist.index.collection import Collection
-from simdist.index.commit import commit_batch
+from simdist.index.commit import Hashed, commit_hashed
 from simdist.index.growth import fit_first
-from simdist.index.images import Added, Version
+from simdist.index.images import Added
 from simdist.index.partition import Partition
 from simdist.sources.background import ahead
 from simdist.sources.files import open_file
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 _ROWS = 1 << 14
 _COLUMNS = ("uri", "label", "metadata", "place", "print", "fingerprint", "scale", "values")
 _MOST_FAMILY = 1 << 30
+# Images that one round trip looks up.
+_FOUND = 512
 
 OnProgress = Callable[[str, int, int], None]
 
@@ -48,7 +51,7 @@ def import_export(
 ) -> Added:
     """Index what an export holds: into a new collection, or beside what is there already.
 
-    An image that is there with the same content stays as it is. Begun again after an error, it goes
+    An image that is there becomes what the export says of it. Begun again after an error, it goes
     on where it stopped.
 
     Raises:
@@ -77,14 +80,30 @@ def import_export(
             f"{manifest.dim:,} of {manifest.dtype}: import it into another collection"
         )
     _fit(collection, manifest, folder)
+    return write(
+        collection,
+        _batches(folder, manifest),
+        on_progress=lambda done: on_progress("importing", done, manifest.images),
+    )
+
+
+def write(
+    collection: Collection, batches: Iterator[Batch], *, on_progress: Callable[[int], None]
+) -> Added:
+    """Store batches as they are; an image that is there with all of that stays as it is."""
+    if collection.version < layout.VERSION:
+        born = collection.partitions[0].history.born
+        catalogue.renew(collection.store, collection.home_name, born)
     was_there = collection.count() > 0
     added, done = Added(0, 0, 0), 0
     # A BLAS with more threads spins between its calls: with two, writing takes twice as long.
     with threadpool_limits(limits=1, user_api="blas"):
-        for batch in ahead(_batches(folder, manifest)):
-            added += _add(collection, batch, check=was_there)
-            done += len(batch.records)
-            on_progress("importing", done, manifest.images)
+        for some in ahead(_hashed(collection, batches, check=was_there)):
+            for unchanged, hashed in some:
+                results = unchanged * b"=" + (commit_hashed(hashed) if hashed else b"")
+                added += Added(results.count(b"+"), results.count(b"~"), results.count(b"="))
+                done += len(results)
+            on_progress(done)
             collection.settle()
     return added
 
@@ -148,21 +167,42 @@ def _fixed(column: pa.Array, width: int) -> NDArray[np.uint8]:
     return data[column.offset * width : (column.offset + len(column)) * width].reshape(-1, width)
 
 
-def _add(collection: Collection, batch: Batch, *, check: bool) -> Added:
-    results = b""
-    for partition, some in _spread(collection, batch):
-        wanted = some
-        if check:
-            there = partition.versions(some.digests) == Version.SAME
-            results += b"=" * int(there.sum())
-            wanted = _chosen(some, np.flatnonzero(~there))
-        if len(wanted.records):
-            if not partition.is_fitted():
+def _hashed(
+    collection: Collection, batches: Iterable[Batch], *, check: bool
+) -> Iterator[list[tuple[int, Hashed | None]]]:
+    """For each batch, by partitions, how many are there as they are, and the others."""
+    for batch in batches:
+        hashed: list[tuple[int, Hashed | None]] = []
+        for partition, some in _spread(collection, batch):
+            wanted = some
+            if check:
+                wanted = _chosen(some, np.flatnonzero(~_stored(partition, some)))
+            if len(wanted) and not partition.is_fitted():
                 restored = partition.codec.restore(wanted.packed)
                 vectors = partition.codec.turned_back(restored)
                 fit_first(partition, vectors, expect=collection.expected_each)
-            results += commit_batch(partition, wanted)
-    return Added(results.count(b"+"), results.count(b"~"), results.count(b"="))
+            made = Hashed.of(partition, wanted) if len(wanted) else None
+            hashed.append((len(some) - len(wanted), made))
+        yield hashed
+
+
+def _stored(partition: Partition, batch: Batch) -> NDArray[np.bool_]:
+    """(n,) which are stored with the same vector, record and fingerprint."""
+    same = []
+    size = layout.PREFIX + layout.FIELD
+    for start in range(0, len(batch), _FOUND):
+        some = slice(start, start + _FOUND)
+        digests = [digest.tobytes() for digest in batch.digests[some]]
+        found = partition.find_many([digest[:size] for digest in digests])
+        rows = zip(found, batch.packed[some], batch.records[some], digests, strict=True)
+        same += [
+            one is not None
+            and one.record == record
+            and one.fingerprint == digest[size:]
+            and np.array_equal(one.vector, packed)
+            for one, packed, record, digest in rows
+        ]
+    return np.array(same, np.bool_)
 
 
 def _spread(collection: Collection, batch: Batch) -> Iterator[tuple[Partition, Batch]]:

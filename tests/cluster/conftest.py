@@ -17,7 +17,9 @@ from tests.conftest import PHOTOS, ROOT
 from tests.hostile import READ_TOKEN, WRITE_TOKEN
 from tests.index_contents import contents
 from tests.servers import running, valkey
-from tests.service import Service, index_photos, running_service
+from tests.service import COLLECTION, Service, index_photos, running_service
+
+SPARE = ("spare", "other")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,7 +79,9 @@ def guarded_service(folder: Path, embedder: Embedder, **environment: str) -> Ite
     tokens.write_text(f"read {READ_TOKEN}\nwrite {WRITE_TOKEN}\n")
     with running(valkey(), folder / "valkey") as server:
         index_photos(server.url, embedder)
-        with running_service(server.url, "--tokens", str(tokens), **environment) as started:
+        # Two names for collections that callers may make.
+        names = [word for name in (COLLECTION, *SPARE) for word in ("--collection", name)]
+        with running_service(server.url, "--tokens", str(tokens), *names, **environment) as started:
             yield started
 
 

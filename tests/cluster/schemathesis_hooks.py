@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 from zlib import crc32
 
@@ -16,6 +17,7 @@ _DIM = 1280
 _VECTOR = b"\x00\x00\x80\x3f" * _DIM
 _IMAGES = strategies.sampled_from(_PHOTOS) | strategies.binary(max_size=1000)
 _BYTES = _IMAGES | strategies.sampled_from([_VECTOR, 2 * _VECTOR])
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _IDS = os.environ["SIMDIST_IMAGE_IDS"].split(",")
 
 schemathesis.openapi.media_type("image/*", _IMAGES)
@@ -23,28 +25,32 @@ schemathesis.openapi.media_type("application/octet-stream", _BYTES)
 
 
 @schemathesis.hook
-def map_path_parameters(_: object, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Let half of the ids be those of images."""
-    return parameters and _at_home(parameters)
+def map_path_parameters(context: Any, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Let half of the ids be those of images, and names those of collections that may change."""
+    return parameters and _named(context, _at_home(parameters), "name", copied="photos")
 
 
 @schemathesis.hook
 def map_query(_: object, query: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Let half of the requests be for the collection that is served."""
-    return query and _at_home(query)
+    """Let half of the requests be for the collection that is served; its images are to stay."""
+    if not query:
+        return query
+    query = _at_home(query)
+    prefix = query.get("prefix")
+    return query | {"prefix": f"urn:{prefix}"} if isinstance(prefix, str) and prefix else query
 
 
 @schemathesis.hook
-def map_body(_: object, body: Any) -> Any:
+def map_body(context: Any, body: Any) -> Any:
     """As the others; and vectors have as many numbers as those of the collection."""
     if not isinstance(body, dict):
         return body
-    body = _at_home(body)
+    body = _named(context, _at_home(body), "to", aliased="photos")
     vector, queries = body.get("vector"), body.get("queries")
     if isinstance(vector, list) and vector:
         body["vector"] = (vector * _DIM)[:_DIM]
     if isinstance(queries, list):
-        body["queries"] = [map_body(_, query) for query in queries]
+        body["queries"] = [map_body(context, query) for query in queries]
     return body
 
 
@@ -58,6 +64,18 @@ def _at_home(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(collection, str) and len(collection) <= 64 and _odd(collection):
         del changed["collection"]
     return changed
+
+
+def _named(
+    context: Any, values: dict[str, Any], field: str, *, copied: str = "", aliased: str = ""
+) -> dict[str, Any]:
+    """A name as one that is served: what is copied, what an alias leads to, or one to spare."""
+    given = values.get(field)
+    if not isinstance(given, str) or not _NAME.fullmatch(given):
+        return values
+    path = context.operation.path
+    named = copied if path.endswith("/copy") else aliased if "/aliases/" in path else ""
+    return values | {field: named or ("spare", "other")[_number(given) % 2]}
 
 
 def _odd(text: str) -> bool:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,17 +15,20 @@ import pytest
 import simdist
 from simdist.embedding import Embedder
 from simdist.errors import CollectionError, ServiceError, UnknownImageError
+from simdist.index.names import set_alias
 from simdist.search.question import Hit, Question
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef, list_folder, uri_path
 from simdist.store import connect
+from tests.callers import asking, labels
 from tests.command_line import CommandLine
 from tests.conftest import PHOTOS, QUERIES
 from tests.load import Ask, Load
-from tests.servers import Server, running, valkey
+from tests.servers import Server, eventually, running, valkey
 from tests.service import COLLECTION, Service, embedded_once, running_service
 
 PARTITIONS, PARTS, NUMBER = 5, 2, 3
+LIVE, BLUE, GREEN = "live", "blue", "green"
 PART = "ServeReplica:simdist:Part{}"
 CLIENTS = 16
 BACK_SECONDS = 120
@@ -38,14 +43,23 @@ def redis(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> Itera
         collection = simdist.Collection.ensure(
             connect(server.url), COLLECTION, model=embedder.model, partitions=PARTITIONS
         )
-        collection.add(embedded_once(embedder, [uri_path(ref.uri) for ref in refs]), refs)
+        vectors = embedded_once(embedder, [uri_path(ref.uri) for ref in refs])
+        collection.add(vectors, refs)
+        # The same images, said to be others.
+        for name in BLUE, GREEN:
+            other = simdist.Collection.ensure(
+                connect(server.url), name, model=embedder.model, partitions=PARTITIONS
+            )
+            other.add(vectors, [replace(ref, label=name) for ref in refs])
+        set_alias(connect(server.url), LIVE, BLUE)
         yield server
 
 
 @pytest.fixture(scope="module")
 def service(redis: Server) -> Iterator[Service]:
     # Two of each: where one dies, the other answers, however long a new one takes to start.
-    with running_service(redis.url, "--parts", str(PARTS), "--workers", "2") as service:
+    names = ("--collection", COLLECTION, "--collection", LIVE)
+    with running_service(redis.url, "--parts", str(PARTS), "--workers", "2", *names) as service:
         yield service
 
 
@@ -125,6 +139,20 @@ def rows_read(service: Service) -> dict[str, float]:
     lines = service.get("/metrics").text.splitlines()
     pairs = [line.rsplit(" ", 1) for line in lines if line.startswith("simdist_rows_read{")]
     return {worker: float(rows) for worker, rows in pairs}
+
+
+def test_no_answer_is_of_two_collections(
+    service: Service, redis: Server, embedder: Embedder
+) -> None:
+    """An alias is switched 20 times under 32 clients; each part follows it by itself."""
+    [vector] = embedder.embed_files([QUERIES / "fish.jpg"])
+    body = {"vector": vector.tolist(), "n": 50, "collection": LIVE}
+    with closing(connect(redis.url)) as store, asking(service.url, body) as answers:
+        for turn in range(20):
+            more = len(answers) + 64
+            set_alias(store, LIVE, (GREEN, BLUE)[turn % 2])
+            eventually(partial(lambda more: len(answers) > more, more))
+    assert labels(answers) == {(200, (BLUE,)), (200, (GREEN,))}
 
 
 def test_no_search_fails_where_a_part_dies(

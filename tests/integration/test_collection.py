@@ -21,6 +21,7 @@ from simdist.errors import (
 )
 from simdist.hashing import KMeansFamily
 from simdist.index import batch as batch_module
+from simdist.index import commit as commit_module
 from simdist.index import growth as rehash_module
 from simdist.index.collection import Collection
 from simdist.index.growth import Wish
@@ -165,6 +166,35 @@ def test_images_are_inserted_until_one_is_there(
     assert (added.added, added.replaced, added.unchanged) == (198, 1, 1)
     assert 2 <= called.count("commit") <= called.count("insert") + 1
     assert len(contents(collection)) == 754
+
+
+def test_what_is_hashed_ahead_is_hashed_again_where_that_is_outdated(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While pieces are written, somebody else adds images, replaces others, and the tables."""
+    monkeypatch.setattr(commit_module, "SORTED", 40)
+    collection, calls, insert = create(store), iter(range(1000)), scripts.insert
+    data = vectors(500)
+
+    def insert_after(*rest: Any, **options: Any) -> Any:
+        match next(calls):
+            case 3:
+                other = Collection.open(store, "test")
+                other.add(data[490:], [ref(i) for i in range(490, 500)])
+                other.add(-data[:5], [ref(i, version=1) for i in range(5)])
+            case 5:
+                rehash(Collection.open(store, "test"), kind="hyperplanes", size=4, tables=2)
+        return insert(*rest, **options)
+
+    monkeypatch.setattr(scripts, "insert", insert_after)
+    added = collection.add(data, [ref(i) for i in range(500)])
+    assert (added.added, added.replaced, added.unchanged) == (490, 0, 10)
+    assert next(calls) > 12
+    assert contents(collection) == sorted(ref(i).uri for i in range(500))
+    assert collection.partitions[0].hashing().family.tables == 2
+    searcher = Searcher(collection)
+    for number in range(5, 500, 45):
+        assert searcher.search(data[number], n=1, probes=10_000)[0].uri == ref(number).uri
 
 
 def test_known_tells_contents_apart(store: Store) -> None:

@@ -6,19 +6,24 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import KMeansFamily
-from simdist.index import growth
+from simdist.index import blocks, growth
 from simdist.index.collection import Collection
 from simdist.index.growth import drop_retired, grow
 from simdist.index.rehash import rehash
 from simdist.search.searcher import Searcher
+from simdist.sources.output import OutputFolder
 from simdist.store import Store, connect, layout
-from tests.collections import add_range, create, ref, tables_made, vectors
+from simdist.transfer import exporting
+from simdist.transfer.embeddings import import_embeddings
+from simdist.transfer.exporting import export
+from tests.collections import START, Killed, add_range, create, filled, ref, tables_made, vectors
 from tests.index_contents import contents
 from tests.servers import (
     Server,
@@ -310,3 +315,34 @@ def test_a_replica_takes_over_that_lacks_the_last_images(tmp_path: Path) -> None
         found = searcher.search_many(queries, n=1, probes=10_000)
         assert [hits[0].uri for hits in found] == [ref(i).uri for i in range(OLD + LOST)]
         store.close()
+
+
+@pytest.mark.slow
+def test_an_export_of_what_was_lost_begins_anew(
+    past: Past, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Files that hold images which Redis has lost are not gone on with."""
+    monkeypatch.setattr(exporting, "FILE_ROWS", 100)
+    monkeypatch.setattr(blocks, "_BLOCKS", 1)
+    collection = filled(past.store)
+    past.remember()
+    collection.add(vectors(50, seed=7), [ref(i) for i in range(500, 550)])
+    files = iter(range(4))
+    put = OutputFolder.put
+
+    def dying(*rest: Any) -> None:
+        if next(files, None) is None:
+            raise Killed
+        put(*rest)
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(OutputFolder, "put", dying)
+        export(collection, str(tmp_path / "out"))
+    past.go_back()
+    opened = Collection.open(past.store, "test")
+    # Other images in their rows.
+    opened.add(vectors(50, seed=8), [ref(i) for i in range(600, 650)])
+    made = export(opened, str(tmp_path / "out"))
+    assert (made.whole, made.images) == (True, START + 50)
+    import_embeddings(str(tmp_path / "out"), store=past.store, name="again")
+    assert contents(Collection.open(past.store, "again")) == contents(opened)

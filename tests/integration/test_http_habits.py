@@ -81,8 +81,9 @@ def test_head_is_get_without_its_body(site: Site, path: str) -> None:
         ("OPTIONS", "/v1/search", "POST"),
         ("POST", "/", "GET, HEAD"),
         ("DELETE", "/healthz", "GET, HEAD"),
-        ("PUT", "/v1/images", "DELETE, POST"),
-        ("DELETE", "/v1/images/" + "0" * 28, "GET, HEAD"),
+        ("PUT", "/v1/images", "DELETE, GET, HEAD, PATCH, POST"),
+        ("DELETE", "/v1/images/" + "0" * 28, "GET, HEAD, PATCH"),
+        ("GET", "/v1/aliases/shop", "DELETE, PUT"),
     ],
 )
 def test_what_a_path_takes_is_said(site: Site, method: str, path: str, allowed: str) -> None:

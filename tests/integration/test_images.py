@@ -18,6 +18,8 @@ from simdist.index import amending
 from simdist.index.amending import Amendment, amend
 from simdist.index.collection import Collection
 from simdist.index.commit import commit_batch
+from simdist.index.deleting import delete_chosen
+from simdist.index.partition import Partition
 from simdist.index.scrolling import Choice, scroll, selected
 from simdist.index.where import Where
 from simdist.search.searcher import Searcher
@@ -113,6 +115,48 @@ def test_what_changes_meanwhile_is_not_undone(
     assert first.vector @ vectors(1)[0] == pytest.approx(-1, abs=1e-3)
     assert third.metadata == {"by": "somebody", "x": 1}
     assert collection.known([ref(0, version=1)]).all()
+
+
+def test_what_does_not_match_any_more_is_left(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody labels images between the choice and the write, or between reading and deleting."""
+    collection = filled(store, count=9)
+    chosen = Choice(label="label 1")
+    uris = list(selected(collection, chosen))
+    amend(collection, [ref(1).uri], Amendment(label="other"))
+    assert amend(collection, uris, Amendment(metadata={"x": 1}), choice=chosen) == 2
+    delete, turns = Partition.delete, iter(range(9))
+
+    def late(partition: Partition, *rest: Any, **options: Any) -> bytes:
+        if next(turns) == 0:
+            amend(collection, [ref(4).uri], Amendment(label="other"))
+            # Changed, and meant still: that one goes.
+            amend(collection, [ref(7).uri], Amendment(metadata={"x": 2}))
+        return delete(partition, *rest, **options)
+
+    monkeypatch.setattr(Partition, "delete", late)
+    assert delete_chosen(collection, [*uris, "file:///none.jpg"], chosen) == 1
+    assert contents(collection) == [ref(i).uri for i in range(9) if i != 7]
+    for number, metadata in ((1, {}), (4, {"x": 1})):
+        kept = collection.get(ref(number).uri)
+        assert kept is not None
+        assert (kept.label, kept.metadata) == ("other", metadata)
+
+
+def test_a_page_looks_at_so_many(store: Store) -> None:
+    collection = filled(store, partitions=2)
+    found, after, lengths = list[str](), None, list[int]()
+    while True:
+        page = scroll(collection, n=3, after=after, choice=Choice(label="label 2"), most=20)
+        lengths.append(len(page.images))
+        found += [record.uri for record in page.images]
+        after = page.next
+        if after is None:
+            break
+    assert sorted(found) == sorted(ref(i).uri for i in range(2, 200, 3))
+    assert max(lengths) == 3
+    assert len(scroll(collection, n=100, choice=Choice(label="label 2"), most=20).images) < 20
 
 
 def test_pages_neither_skip_nor_repeat(store: Store) -> None:

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from cluster.service.config import ServiceConfig, Tokens
+from cluster.service.config import Tokens
 from cluster.service.http.answers import image_id
-from cluster.service.http.routes import build_app
-from cluster.service.worker import QueryWorker
 from simdist.errors import UsageError
 from simdist.index.dropping import drop
 from simdist.index.names import remove_alias, set_alias
 from simdist.store import Store, connect
+from tests.callers import Caller
 from tests.collections import create, ref, vectors
 from tests.servers import empty
 
@@ -64,34 +60,9 @@ def collections(valkey_url: str) -> Iterator[Store]:
         yield store
 
 
-class Caller:
-    """Asks a worker's application, with a token."""
-
-    def __init__(self, store: Store, tokens: Tokens, names: tuple[str, ...] = NAMES) -> None:
-        config = ServiceConfig(
-            store.url, collections=names, tokens=tokens, rate=1e9, max_staleness=0, loopback=True
-        )
-        embedder: Any = object()
-        app = build_app(QueryWorker(config, embedder, name="one"), peers=[])
-        self._transport = httpx.ASGITransport(app, raise_app_exceptions=True)
-
-    def ask(self, token: str, method: str, path: str, **options: Any) -> httpx.Response:
-        async def work() -> httpx.Response:
-            async with httpx.AsyncClient(
-                transport=self._transport, base_url="http://127.0.0.1"
-            ) as client:
-                headers = {"Authorization": f"Bearer {token}"}
-                return await client.request(method, path, headers=headers, **options)
-
-        return asyncio.run(work())
-
-    def search(self, token: str, **body: Any) -> httpx.Response:
-        return self.ask(token, "POST", "/v1/search", json=body)
-
-
 @pytest.mark.slow
 def test_a_token_sees_its_collections_only(collections: Store, tokens: Tokens) -> None:
-    caller = Caller(collections, tokens)
+    caller = Caller(collections, tokens, NAMES)
     data = [float(value) for value in vectors(151)[150]]
     for token, (reads, _) in BEARERS.items():
         seen = [name for name in NAMES if reads is None or name in reads]
@@ -135,7 +106,7 @@ def test_a_token_sees_its_collections_only(collections: Store, tokens: Tokens) -
 
 
 def test_a_token_changes_its_collections_only(collections: Store, tokens: Tokens) -> None:
-    caller = Caller(collections, tokens)
+    caller = Caller(collections, tokens, NAMES)
     for turn, (token, (reads, writes)) in enumerate(BEARERS.items()):
         for number, name in enumerate(NAMES):
             uri = ref(100 * number + turn).uri

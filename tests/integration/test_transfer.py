@@ -103,6 +103,13 @@ def test_there_and_back(store: Store, tmp_path: Path) -> None:
     found = import_embeddings(where, store=store, name="again").added
     assert (found.added, found.replaced, found.unchanged) == (1, 0, made.images - 1)
     assert stored(again).keys() == expected.keys() | {ref(5000).uri}
+    # What is there becomes what the files say.
+    amend(again, [ref(9).uri], Amendment("other", metadata={"x": 2}))
+    again.add(-vectors(11)[10:], [ref(10, version=2)])
+    found = import_embeddings(where, store=store, name="again").added
+    assert (found.added, found.replaced, found.unchanged) == (0, 2, made.images - 2)
+    again.delete([ref(5000).uri])
+    assert stored(again) == expected
     # Into other partitions.
     create(store, "three", partitions=3)
     import_embeddings(where, store=store, name="three")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from simdist.errors import ImageError, SourceError
+from simdist.errors import ImageError, SourceError, UsageError
 from simdist.images import limits
 from simdist.sources import (
     Access,
@@ -32,6 +33,7 @@ from simdist.sources.originals import Original, read_original
 from simdist.sources.parquet import ImageColumn, rows_of
 from simdist.sources.reference import Found
 from simdist.sources.selection import Entry
+from simdist.transfer.embeddings import import_embeddings
 from tests.archives import dataset_of, parquet_of, shard_of, tar_of
 from tests.conftest import PHOTOS
 from tests.object_store import FlakyProxy, ObjectStore
@@ -394,3 +396,43 @@ def test_a_parquet_list_names_images(place: Place) -> None:
     ]
     assert failures == {f"{uri}#2": "row 2: it names no image"}
     assert list(read_many(refs, source.access)) == [b"1", b"2"]
+
+
+@pytest.mark.parametrize("form", ["webdataset", "parquet"])
+def test_what_img2dataset_writes(tmp_path: Path, form: str) -> None:
+    """Shards beside tables and statistics of their downloads, or tables with the images."""
+    photos = sorted((PHOTOS / "fish").iterdir())[:3]
+    rows: list[dict[str, Any]] = [
+        {
+            "url": f"https://example.org/{number}.jpg",
+            "caption": f"a fish {number}",
+            "key": f"{number:09}",
+            "status": "success",
+            "error_message": None,
+            "width": 256,
+            "exif": "{}",
+        }
+        for number in range(3)
+    ]
+    members = {}
+    for row, photo in zip(rows, photos, strict=True):
+        members[f"{row['key']}.jpg"] = photo.read_bytes()
+        members[f"{row['key']}.json"] = json.dumps(row).encode()
+        members[f"{row['key']}.txt"] = row["caption"].encode()
+        if form == "parquet":
+            row["jpg"] = photo.read_bytes()
+    columns = {name: [row[name] for row in rows] for name in rows[0]}
+    (tmp_path / "00000.parquet").write_bytes(parquet_of(columns))
+    (tmp_path / "00000_stats.json").write_text('{"successes": 3}')
+    if form == "webdataset":
+        (tmp_path / "00000.tar").write_bytes(tar_of(members))
+    pattern = "*.tar" if form == "webdataset" else "*.parquet"
+    entries = list(open_source(str(tmp_path / pattern)).entries)
+    refs = [entry for entry in entries if isinstance(entry, ImageRef)]
+    assert len(refs) == len(entries) == 3
+    for number, ref in enumerate(refs):
+        assert ref.metadata["caption"] == f"a fish {number}"
+        assert ref.metadata["url"] == f"https://example.org/{number}.jpg"
+    unused: Any = None
+    with pytest.raises(UsageError, match="holds images of img2dataset"):
+        import_embeddings(str(tmp_path), store=unused, name="x")

@@ -32,7 +32,7 @@ def site() -> Iterator[ThreadingHTTPServer]:
             self.end_headers()
             self.wfile.write(answer)
 
-        do_GET = do_DELETE = do_POST  # noqa: N815
+        do_GET = do_DELETE = do_PUT = do_PATCH = do_POST  # noqa: N815
 
         def log_message(self, *_: object) -> None:
             pass
@@ -51,6 +51,16 @@ CALLS: dict[str, Callable[[Client], Any]] = {
     "collections": lambda client: client.collections(),
     "add": lambda client: client.add("https://a.example/1.jpg"),
     "delete": lambda client: client.delete("urn:a"),
+    "images": lambda client: list(client.images()),
+    "image": lambda client: client.image("urn:a"),
+    "amend": lambda client: client.amend("urn:a", label="x"),
+    "amend_chosen": lambda client: client.amend_chosen(where="a = 1", label="x"),
+    "delete_chosen": lambda client: client.delete_chosen(where="a = 1"),
+    "rename": lambda client: client.rename("a", "b"),
+    "alias": lambda client: client.alias("a", "b"),
+    "remove_alias": lambda client: client.remove_alias("a"),
+    "copy": lambda client: client.copy("a", "b"),
+    "drop": lambda client: client.drop("a"),
 }
 
 

@@ -8,9 +8,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
+from starlette.responses import Response
 
 from cluster.service.http.models import ImageId
-from simdist.index.images import Added
+from simdist.index.images import Added, IndexedImage
+from simdist.index.scrolling import Page
 from simdist.joining.arrival import Copy
 from simdist.search.question import Hit
 from simdist.store import layout
@@ -56,14 +58,58 @@ class BatchAnswer(BaseModel):
     results: list[SearchAnswer | BatchError]
 
 
-class ImageAnswer(BaseModel):
-    """What is stored of an image."""
+class StoredAnswer(BaseModel):
+    """What is stored of an image, on a page of them."""
 
     id: ImageId
     uri: str
     label: str | None
     metadata: dict[str, Any]
+
+
+class ImageAnswer(StoredAnswer):
+    """What is stored of an image; its `vector` where that was asked for."""
+
     collection: str
+    vector: list[float] | None = None
+
+    @classmethod
+    def of(cls, image: IndexedImage, collection: str, *, vector: bool = False) -> ImageAnswer:
+        """As it is answered."""
+        return cls(
+            id=image_id(image.uri),
+            uri=image.uri,
+            label=image.label,
+            metadata=dict(image.metadata),
+            collection=collection,
+            vector=image.vector.tolist() if vector else None,
+        )
+
+
+class PageAnswer(BaseModel):
+    """Some images; `next` is where the next page begins, null after the last."""
+
+    collection: str
+    images: list[StoredAnswer]
+    next: str | None
+
+    @classmethod
+    def of(cls, page: Page, collection: str) -> PageAnswer:
+        """As it is answered."""
+        images = [
+            StoredAnswer(
+                id=image_id(one.uri), uri=one.uri, label=one.label, metadata=dict(one.metadata)
+            )
+            for one in page.images
+        ]
+        return cls(collection=collection, images=images, next=page.next)
+
+
+class ChangeAnswer(BaseModel):
+    """How many images were changed so far; where `next` is not null, go on `after` it."""
+
+    changed: int
+    next: str | None
 
 
 class CopyAnswer(BaseModel):
@@ -100,25 +146,46 @@ class AddAnswer(BaseModel):
 
 
 class DeleteAnswer(BaseModel):
-    """How many images were deleted."""
+    """How many images were deleted so far; where `next` is not null, go on `after` it."""
 
     deleted: int
+    next: str | None = None
 
 
 class CollectionAnswer(BaseModel):
-    """A collection that is served; `recalls` can be asked for."""
+    """A collection that is served; `recalls` can be asked for.
+
+    `alias_of` says what it is called itself, where the name is an alias.
+    """
 
     name: str
+    alias_of: str | None
     images: int
     dim: int
     model: str
     recalls: list[float]
 
 
+class WorkAnswer(BaseModel):
+    """What is under way: `name` is dropped, or becomes a copy of `source`."""
+
+    doing: Literal["drop", "copy"]
+    name: str
+    source: str | None
+
+
 class CollectionsAnswer(BaseModel):
-    """The collections that are served, the one taken by default first."""
+    """The collections that are served, the one taken by default first; and what is under way."""
 
     collections: list[CollectionAnswer]
+    work: list[WorkAnswer]
+
+
+class NameAnswer(BaseModel):
+    """What a name leads to now; null for nothing."""
+
+    name: str
+    collection: str | None
 
 
 class StatusAnswer(BaseModel):
@@ -142,6 +209,11 @@ def hit_answer(hit: Hit) -> dict[str, Any]:
         "label": hit.label,
         "metadata": dict(hit.metadata),
     }
+
+
+def answered(answer: BaseModel, status: int = 200) -> Response:
+    """A whole answer."""
+    return Response(answer.model_dump_json(), status, media_type="application/json")
 
 
 def as_json(answer: dict[str, Any]) -> bytes:

@@ -40,6 +40,11 @@ class Bearers:
         self._buckets: dict[str, _Bucket] = {}
         self._under_way: Counter[str] = Counter()
 
+    def owe(self, bearer: str, cost: int) -> None:
+        """Count what a request has cost: only now it is known."""
+        if self._tokens:
+            self._buckets[bearer].left -= cost
+
     def charge(self, bearer: str, cost: int) -> None:
         """Count what a request costs; what is owed is waited for.
 
@@ -94,3 +99,9 @@ def charge(request: Request, cost: int) -> None:
     if cost:
         bearers: Bearers = request.scope[BEARERS]
         bearers.charge(ASKED_BY.get(), cost)
+
+
+def charge_afterwards(request: Request, cost: int) -> None:
+    """Charge the bearer of a request for what it took to answer it."""
+    bearers: Bearers = request.scope[BEARERS]
+    bearers.owe(ASKED_BY.get(), cost)

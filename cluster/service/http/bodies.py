@@ -47,6 +47,16 @@ def is_json(scope: Scope) -> bool:
     return _media_type(scope) == "application/json"
 
 
+def require_json(scope: Scope) -> None:
+    """Check that a request says that it brings JSON.
+
+    Raises:
+        ProblemError: it says something else.
+    """
+    if not is_json(scope):
+        raise ProblemError(415, "send application/json")
+
+
 def is_image_type(scope: Scope) -> bool:
     """Whether a request says that it brings an image, and not just bytes."""
     return _media_type(scope).startswith("image/")

@@ -55,7 +55,7 @@ def _methods(request: Request) -> list[str]:
     """All that a path takes: asked method by method, since routers hide the routes in them."""
     return [
         method
-        for method in ("DELETE", "GET", "HEAD", "POST")
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
         if any(
             route.matches({**request.scope, "method": _ROUTED.get(method, method)})[0] == Match.FULL
             for route in request.app.routes

@@ -47,7 +47,7 @@ _REFUSED = 400
 _REFUSED_SECONDS = 2.0
 _REFUSED_BYTES = 2 * MAX_UPLOAD
 
-_READ_ONLY = ProblemError(403, "this token may read only; adding and deleting takes a write token")
+_READ_ONLY = ProblemError(403, "this token may read only; changing anything takes a write token")
 FAILED = ProblemError(500, "the service failed; this is a defect: tell its operator")
 
 

@@ -28,7 +28,7 @@ MAX_BATCH = 64
 MAX_BATCH_RESULTS = 64_000
 _MAX_DIM = 65_536
 _MAX_NAME = 2048
-_MAX_METADATA = 16 * 1024
+MAX_METADATA = 16 * 1024
 
 _EXAMPLE_ID = "3b1f0c5de2a94c7788d06e0f9a12"
 # No user name or password: what is indexed is shown to all who may read. Not `\s`: what a space is
@@ -262,6 +262,14 @@ class BatchRequest(Model):
     )
 
 
+def checked_metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    """Metadata, if it is not too much of it; raises ValueError."""
+    # `allow_inf_nan` is not for what lies within a JsonValue.
+    if len(json.dumps(metadata, allow_nan=False)) > MAX_METADATA:
+        raise ValueError(f"more than {MAX_METADATA:,} bytes of JSON")
+    return metadata
+
+
 class AddOptions(Model):
     """Where an image goes."""
 
@@ -306,13 +314,10 @@ class AddRequest(AddOptions):
     metadata: dict[str, JsonValue] = Field(
         default={},
         max_length=64,
-        description=f"What hits are to show; at most {_MAX_METADATA:,} bytes of JSON.",
+        description=f"What hits are to show; at most {MAX_METADATA:,} bytes of JSON.",
     )
 
     @field_validator("metadata")
     @classmethod
     def _can_be_json(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        # `allow_inf_nan` is not for what lies within a JsonValue.
-        if len(json.dumps(metadata, allow_nan=False)) > _MAX_METADATA:
-            raise ValueError(f"more than {_MAX_METADATA:,} bytes of JSON")
-        return metadata
+        return checked_metadata(metadata)

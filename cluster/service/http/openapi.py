@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 
 from cluster.service.http.answers import ProblemAnswer
 from cluster.service.http.bodies import BYTES, FORM, IMAGE_TYPES
+from cluster.service.http.changes import AmendRequest, ToRequest
 from cluster.service.http.guard import is_open
 from cluster.service.http.models import AddRequest, BatchRequest, SearchRequest
 from cluster.service.http.problems import MEDIA_TYPE
@@ -25,7 +26,7 @@ _FORM = {
         "additionalProperties": False,
     }
 }
-_MODELS = (SearchRequest, BatchRequest, AddRequest, ProblemAnswer)
+_MODELS = (SearchRequest, BatchRequest, AddRequest, AmendRequest, ToRequest, ProblemAnswer)
 _COMPONENT = "#/components/schemas/{model}"
 _BEARER = "bearer"
 # Marks the operation of a route that takes a write token; it is not left in the document.
@@ -39,7 +40,7 @@ _PROBLEMS: dict[int, dict[str, Any]] = {
         "description": "The token is missing or unknown.",
         "headers": {"WWW-Authenticate": {"schema": {"type": "string"}, "required": True}},
     },
-    403: {"description": "The token may only read."},
+    403: {"description": "The token may only read, here or everywhere."},
     404: {"description": "There is no such image or collection, or its source is gone."},
     408: {"description": "The request did not arrive in time."},
     409: {"description": "The collection is gone, or is not one for this service's model."},
@@ -109,7 +110,7 @@ def _document(app: FastAPI, *, tokens: bool) -> dict[str, Any]:
             _BEARER: {
                 "type": "http",
                 "scheme": "bearer",
-                "description": "A read token, or for adding and deleting a write token.",
+                "description": "A read token, or a write token for what changes something.",
             }
         }
     for path, operation in _operations(made):

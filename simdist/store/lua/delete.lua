@@ -5,15 +5,21 @@ if not now then
 end
 local shift = 2 ^ (8 * PREFIX - uri_bits)
 local known = check_counts(base)
-local rows, found = {}, {}
+local rows, found, results = {}, {}, {}
 for at = 1, #digests, DIGEST do
   local hash = base .. 'uris:' .. math.floor(struct.unpack('>I' .. PREFIX, digests, at) / shift)
   local field = string.sub(digests, at + PREFIX, at + DIGEST - 1)
   local entry = redis.call('HGET', hash, field)
+  local row, number = entry and row_of(entry, hash), #results
   -- One that is named twice is there once.
-  if entry and not found[hash .. field] then
+  if not row or found[hash .. field] then
+    results[number + 1] = '0'
+  elseif expected ~= '' and struct.unpack('<I4', expected, number * ROW + 1) ~= row then
+    results[number + 1] = '='
+  else
     found[hash .. field] = {hash, field}
-    rows[#rows + 1] = row_of(entry, hash)
+    rows[#rows + 1] = row
+    results[number + 1] = '-'
   end
 end
 if #rows > 0 then
@@ -29,4 +35,4 @@ if #rows > 0 then
   redis.call('HINCRBY', KEYS[1], 'live', -#rows)
   now = change(tip)
 end
-return {now, #rows}
+return {now, table.concat(results)}
