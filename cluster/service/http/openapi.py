@@ -14,8 +14,9 @@ from cluster.service.http.answers import ProblemAnswer
 from cluster.service.http.bodies import BYTES, FORM, IMAGE_TYPES
 from cluster.service.http.changes import AmendRequest, ToRequest
 from cluster.service.http.guard import is_open
-from cluster.service.http.models import AddRequest, BatchRequest, SearchRequest
+from cluster.service.http.models import AddRequest
 from cluster.service.http.problems import MEDIA_TYPE
+from cluster.service.http.search_models import BatchRequest, SearchRequest
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {
