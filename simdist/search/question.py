@@ -182,10 +182,14 @@ class Question:
         labelled = None if self.label is None else with_label(self.label)
         return both(both(asked, labelled), self.groups and self.groups.filter)
 
-    def by_vector(self, vector: ArrayLike | None) -> Question:
+    def by_vector(
+        self, vector: ArrayLike | None, *, without: frozenset[str] | None = None
+    ) -> Question:
         """The same question, by a vector: that of the image that it asks by."""
+        left_out = self.without if without is None else without
         nothing: dict[str, Any] = dict.fromkeys((*WAYS, "crop"))
-        return replace(self, **nothing | {"vector": vector}, like=(), unlike=())
+        nothing["vector"] = vector
+        return replace(self, **nothing, like=(), unlike=(), without=left_out)
 
     @property
     def several(self) -> bool:
