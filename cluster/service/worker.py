@@ -24,12 +24,7 @@ from cluster.service.parts import Parts
 from cluster.service.searching import Searching
 from cluster.service.turns import Turns
 from simdist.embedding import Preprocessing
-from simdist.errors import (
-    BusyError,
-    CollectionError,
-    SimdistError,
-    UnknownImageError,
-)
+from simdist.errors import BusyError, CollectionError, SimdistError, UnknownImageError
 from simdist.images.decoding import decode
 from simdist.images.limits import Pixels
 from simdist.images.parts import Part
