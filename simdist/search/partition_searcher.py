@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -96,6 +96,11 @@ class PartitionSearcher:
             else:
                 self.cache_misses += cache.readings - before
                 return found
+
+    def prepare(self, fields: Iterable[str]) -> None:
+        """Read fields that filters will ask for, some seconds for a million images."""
+        self._filters = self._filters or Filters(self._partition)
+        self._filters.prepare(fields)
 
     def _forget(self) -> None:
         """Nothing that was read holds any more: the rows may be those of other images."""
