@@ -15,7 +15,7 @@ PYTEST = $(BIN)/python -m pytest --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-fast test-rest test-long lint docs lock audit format bench-ingest bench-memory \
-	bench-network bench-scaling bench-decoding bench-transfer bench-index bench-filter bench-serve bench-duplicates clean
+	bench-network bench-scaling bench-decoding bench-transfer bench-index bench-filter bench-offload bench-serve bench-duplicates clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -95,6 +95,9 @@ bench-index: $(VENV)/.installed-bench $(LSHASH3)/.installed ## Measure search be
 
 bench-filter: $(VENV)/.installed-bench ## Measure searches with a filter beside its peers (SIZE=1000000 for scale)
 	@$(BIN)/python -m bench.filter $(if $(SIZE),--size $(SIZE)) $(ARGS)
+
+bench-offload: $(VENV)/.installed-bench ## Measure a collection whose vectors are in files (SIZE=1000000 for scale)
+	@$(BIN)/python -m bench.offload $(if $(SIZE),--size $(SIZE)) $(ARGS)
 
 bench-serve: $(VENV)/.installed-test ## Measure the service beside an empty one
 	@$(BIN)/python -m bench.serve $(ARGS)

@@ -14,10 +14,15 @@ from simdist.hashing.components import COMPONENTS
 from simdist.hashing.kmeans import centroids_for
 from simdist.settings import MAX_PARTITIONS
 from simdist.vectors.codec import Int8Codec
+from simdist.vectors.codes import Codes
 
 # Bytes of an image beside its vector and its URI, and of a bucket beside the rows in it: fitted to
 # what an embedded server used for 10,000 and 100,000 images (tests/integration/test_planning.py).
 RECORD_BYTES, PRINT_BYTES = 9, 290
+# Of one whose vector and record are in a file.
+MOVED_BYTES = 5
+# Bits of a value.
+WHOLE = 8
 URI_ENTRY_BYTES = 55
 ROW_BYTES = 8
 OTHER_BYTES = 6
@@ -35,6 +40,8 @@ WRITE_CORE_US = 13.0
 # fifth larger than the average.
 PROBES, CROWDING = 20, 1.2
 QUERY_CORE_MS, ROW_CORE_NS = 0.08, 40.0
+# `make bench-offload`: what it takes to look at the best once more, by the bits of their codes.
+REFINE_CORE_MS = {WHOLE: 0.0, 4: 0.1, 2: 0.2, 1: 0.6}
 # Of a row in a worker's cache, beside its vector.
 CACHED_BYTES = 24
 # `make bench-decoding`: .40 ms for .07 megapixels and 8.2 ms for 3. Fetching: from S3 on the same
@@ -59,6 +66,7 @@ class Workload:
         gpus: how many embed; 0: CPUs do.
         images_per_gpu_s: what one GPU embeds in a second.
         node_bytes: memory of a Redis server.
+        bits: of each value that are in Redis; fewer than 8: the rest is in files.
     """
 
     images: int
@@ -69,6 +77,7 @@ class Workload:
     gpus: int = 0
     images_per_gpu_s: float = 1000.0
     node_bytes: int = 64_000_000_000
+    bits: int = WHOLE
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,7 @@ class Plan:
     Attributes:
         bytes_an_image: that the server uses.
         redis_bytes: of all servers, replicas not included, as the operating system sees them.
+        file_bytes: of vectors and records that are in files.
         nodes: Redis servers, replicas not included.
         partitions: of the collection.
         buckets: of a partition.
@@ -97,6 +107,7 @@ class Plan:
 
     bytes_an_image: float
     redis_bytes: float
+    file_bytes: float
     nodes: int
     partitions: int
     buckets: int
@@ -119,7 +130,11 @@ def plan(workload: Workload) -> Plan:
     nodes = partitions = 1
     while True:
         each = bytes_an_image(
-            workload.images, dim=workload.dim, uri_bytes=workload.uri_bytes, partitions=partitions
+            workload.images,
+            dim=workload.dim,
+            uri_bytes=workload.uri_bytes,
+            partitions=partitions,
+            bits=workload.bits,
         )
         redis_bytes = workload.images * each * FRAGMENTATION
         needed = max(1, math.ceil(redis_bytes / (USABLE * workload.node_bytes)))
@@ -129,8 +144,10 @@ def plan(workload: Workload) -> Plan:
         partitions = min(MAX_PARTITIONS, PARTITIONS_A_NODE * nodes)
     buckets = centroids_for(workload.images // partitions)
     rows = rows_a_query(workload.images, partitions=partitions)
-    query_ms = QUERY_CORE_MS * partitions + rows * ROW_CORE_NS / 1e6
-    width = Int8Codec(workload.dim).width
+    query_ms = (QUERY_CORE_MS + REFINE_CORE_MS[workload.bits]) * partitions
+    query_ms += rows * ROW_CORE_NS / 1e6
+    record = workload.uri_bytes + RECORD_BYTES + PRINT_BYTES
+    width = _width(workload.dim, workload.bits)
     decode_ms = FETCH_CORE_MS + DECODE_CORE_MS + DECODE_CORE_MS_A_MEGAPIXEL * workload.megapixels
     rate = workload.gpus * workload.images_per_gpu_s
     embed_s = 1 / workload.images_per_gpu_s if workload.gpus else EMBED_CORE_MS / 1e3
@@ -140,6 +157,9 @@ def plan(workload: Workload) -> Plan:
     return Plan(
         bytes_an_image=each,
         redis_bytes=redis_bytes,
+        file_bytes=workload.images * (_width(workload.dim, WHOLE) + record)
+        if workload.bits < WHOLE
+        else 0,
         nodes=nodes,
         partitions=partitions,
         buckets=buckets,
@@ -158,15 +178,24 @@ def plan(workload: Workload) -> Plan:
     )
 
 
-def bytes_an_image(images: int, *, dim: int, uri_bytes: int, partitions: int = 1) -> float:
+def _width(dim: int, bits: int) -> int:
+    """Bytes of a vector, of each of whose values so many bits are kept."""
+    codec = Int8Codec(dim)
+    return codec.width if bits == WHOLE else Codes(codec, bits).width
+
+
+def bytes_an_image(
+    images: int, *, dim: int, uri_bytes: int, partitions: int = 1, bits: int = WHOLE
+) -> float:
     """Bytes that the server uses for each of so many images, in the default hash tables."""
     each = images / partitions
     buckets = centroids_for(int(each))
     # Half precision: centroids, and the components that they are in.
     family = 2 * COMPONENTS * (buckets + dim)
+    record = uri_bytes + RECORD_BYTES + PRINT_BYTES if bits == WHOLE else MOVED_BYTES
     return (
-        Int8Codec(dim).width
-        + (uri_bytes + RECORD_BYTES + PRINT_BYTES)
+        _width(dim, bits)
+        + record
         + URI_ENTRY_BYTES
         + ROW_BYTES
         + OTHER_BYTES

@@ -19,7 +19,7 @@ MAX_PARTITIONS = 1024
 # into the same bucket, which is written once, and read at once by a cold worker.
 SORTED = 32_768
 DEFAULT_RESULTS = 5
-MAX_RESULTS = 1000
+MAX_RESULTS = 10_000
 
 REDIS_URL_VARIABLE = "SIMDIST_REDIS_URL"
 REDIS_PASSWORD_VARIABLE = "SIMDIST_REDIS_PASSWORD"  # noqa: S105 (a name)

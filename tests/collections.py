@@ -16,7 +16,8 @@ from simdist.vectors.checks import normalised
 from tests.index_contents import contents
 from tests.servers import keys
 
-DIM = 16
+# As many as codes need to be shorter than what they stand for.
+DIM = 64
 # Images with which a collection's tables are neither too small nor about to grow.
 START = 320
 # What a rebuild writes with.

@@ -26,11 +26,12 @@ from simdist.sources import Access, ImageRef, ListingFailure, file_uri, open_sou
 from simdist.sources.reference import MEMBER
 from simdist.store import layout
 from simdist.vectors.codec import Codec
+from simdist.vectors.codes import Codes
 from tests.archives import dataset_of, parquet_of, tar_of
 from tests.collections import vectors
 
 PHOTOS = Path(__file__).parent.parent / "examples" / "photos"
-DIM = 16
+DIM = 64
 
 # What is parsed together: a file, the files of a folder, the parts of an answer.
 Parts = tuple[bytes, ...]
@@ -126,22 +127,29 @@ def _reading_seeds() -> list[Parts]:
             first, second = packed[:4].tobytes(), packed[4:].tobytes()
             dead = np.array([2, 7], "<u4").tobytes()
             seeds.append((dtype.encode(), b"\n", dead, some[:16], first, some[16:], second))
+            if dtype == "int8":
+                coded = Codes.of(codec, 4).pack(packed)
+                for part in (coded[4:].tobytes(), second):
+                    both = (coded[:4].tobytes(), some[16:], part)
+                    seeds.append((b"codes", b"\n", dead, some[:16], *both))
     return seeds
 
 
 def _read_reading(parts: Parts, _: Path) -> None:
     dtype, known, dead, rows, found, more_rows, more = parts
-    codec = Codec.of("int8" if dtype[:1] == b"i" else "float32", DIM)
+    codec = Codec.of("float32" if dtype[:1] == b"f" else "int8", DIM)
+    bits = 4 if dtype[:1] == b"c" else 0
     known_rows = int.from_bytes(known[:4], "little") % 20
-    reply = [bytes(16), known_rows, dead, [rows, found], [more_rows, more]]
+    reply = [bytes(16), known_rows, bits, dead, [rows, found], [more_rows, more]]
     reading = unpack_reading(reply, {(0, 1): 0, (0, 2): 5}, codec=codec, limit=100)
     assert reading.dead.max(initial=0) < max(known_rows, 1)
     for tail in reading.tails:
         assert tail.rows.max(initial=0) < max(known_rows, 1)
-        assert tail.vectors.shape == (len(tail.rows), codec.width)
-        values, lengths = codec.unpack(tail.vectors)
+        stored = Codes.of(codec, bits) if bits else codec
+        assert tail.vectors.shape == (len(tail.rows), stored.width)
+        values, lengths = stored.unpack(tail.vectors)
         assert np.isfinite(lengths).all()
-        assert values.dtype == np.int8 or np.isfinite(values).all()
+        assert values.dtype.kind != "f" or np.isfinite(values).all()
 
 
 def _family_seeds() -> list[Parts]:

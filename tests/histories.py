@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from numpy.typing import NDArray
 from simdist.index import growth as rehash
 from simdist.index.collection import Collection
 from simdist.index.growth import grow
+from simdist.index.offloading import bring_back, offload
 from simdist.search.searcher import Searcher
 from tests.collections import ref, vectors
 from tests.index_contents import contents
@@ -22,7 +27,7 @@ Model = dict[int, int]
 
 @dataclass(frozen=True)
 class Step:
-    """Something to do with images, or with the hash tables ("rehash")."""
+    """Something to do with images, or with all: "rehash", "offload", "back"."""
 
     kind: str
     images: Sequence[int] = ()
@@ -34,6 +39,10 @@ class Step:
             collection.add(data, [ref(image, self.state) for image in self.images])
         elif self.kind == "delete":
             collection.delete(ref(image).uri for image in self.images)
+        elif self.kind == "offload":
+            offload(collection, files(), bits=2)
+        elif self.kind == "back":
+            bring_back(collection)
         else:
             rebuild(collection)
 
@@ -43,6 +52,14 @@ class Step:
             return model | dict.fromkeys(self.images, self.state)
         gone = set(self.images) if self.kind == "delete" else set()
         return {image: state for image, state in model.items() if image not in gone}
+
+
+@cache
+def files() -> str:
+    """A folder for what is offloaded, for as long as this process lives."""
+    folder = tempfile.mkdtemp(prefix="simdist-test-")
+    atexit.register(shutil.rmtree, folder)
+    return folder
 
 
 def content(image: int, state: int) -> NDArray[np.float32]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.ingest.stages import check_workers
 from simdist.errors import UsageError
 from simdist.index.collection import Collection
-from simdist.index.fields import Field, declare
+from simdist.index.declared import Field, declare
 from simdist.ingest.duplicates import OnDuplicate
 from simdist.ingest.progress import Progress, Summary
 from simdist.ingest.saved import ingest_saved

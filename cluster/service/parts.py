@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from cluster.service.config import ServiceConfig
@@ -12,8 +13,9 @@ from cluster.service.opened import Opened
 from cluster.service.ray_serve import keep_replica_private
 from cluster.service.searching import Found, Searching
 from simdist.errors import BusyError, SimdistError
+from simdist.search.grouping import Grouping
+from simdist.search.pages import Cursor, Hits, best_of
 from simdist.search.question import Question
-from simdist.search.searcher import best_of
 from simdist.store import connect
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 
 # Seconds between two attempts to reach a part none of whose workers is there, or to have all agree.
 _PAUSE = 0.1
+
+
+class _MixedError(Exception):
+    """Some parts answer of another collection than was asked."""
 
 
 class PartWorker:
@@ -80,10 +86,30 @@ class Parts:
         """
         while True:
             home, asked = await self._by_vector(question)
-            found = await asyncio.gather(*(self._ask(part, asked) for part in self._parts))
-            if {one.home for one in found} == {home}:
-                return Found(home, best_of([one.hits for one in found], asked.n))
-            await asyncio.sleep(_PAUSE)
+            try:
+                return Found(home, await self._of_one(home, asked))
+            except _MixedError:
+                await asyncio.sleep(_PAUSE)
+
+    async def _of_one(self, home: str, question: Question) -> Hits:
+        """The answer of the collection at a home."""
+        if question.group_by is None:
+            return await self._page(home, question)
+        grouping = Grouping(question)
+        while (asked := grouping.question) is not None:
+            grouping.take(asked, await self._page(home, asked))
+        return grouping.answer()
+
+    async def _page(self, home: str, question: Question) -> Hits:
+        """The best of what all parts find; what is left out, is of all of it."""
+        offset, n = question.offset, question.n
+        asked = replace(question, offset=0, n=offset + n)
+        found = await asyncio.gather(*(self._ask(part, asked) for part in self._parts))
+        if {one.home for one in found} != {home}:
+            raise _MixedError
+        before = offset + (Cursor.read(question.after).seen if question.after else 0)
+        hits = best_of([one.hits for one in found], offset + n)
+        return hits.part(slice(offset, offset + n)).continued(n, before)
 
     async def _ask(self, part: DeploymentHandle[Any], question: Question) -> Found:
         from ray.exceptions import RayActorError

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.service.config import APPLICATION
 from simdist.errors import ClusterError, SimdistError
-from simdist.search.question import Hit, Question
+from simdist.search.pages import Hits
+from simdist.search.question import Question
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -31,7 +32,7 @@ class Pool:
         except RayServeException:  # Serve does not run there, or serves something else
             return None
 
-    def ask(self, question: Question) -> list[Hit]:
+    def ask(self, question: Question) -> Hits:
         """The images most similar to what a question asks by, the best first.
 
         Raises:
@@ -43,7 +44,7 @@ class Pool:
         from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
 
         try:
-            hits: list[Hit] = self._handle.ask.remote(question).result(timeout_s=ANSWER_SECONDS)
+            hits: Hits = self._handle.ask.remote(question).result(timeout_s=ANSWER_SECONDS)
         except RayTaskError as error:
             if isinstance(error.cause, SimdistError):
                 raise error.cause from error

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from simdist.errors import CollectionError, SimdistError, UnknownImageError
-from simdist.search.question import Hit, Question
+from simdist.search.pages import Hits
+from simdist.search.question import Question
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -31,7 +32,7 @@ class Found(NamedTuple):
     """What was found, and the home of the collection in which: an alias may lead to another."""
 
     home: str
-    hits: list[Hit]
+    hits: Hits
 
 
 _Answer = Found | Exception
@@ -116,7 +117,7 @@ class Searching:
         alike: dict[object, list[int]] = defaultdict(list)
         for number, question in enumerate(questions):
             alike[_likeness(question) or number].append(number)
-        answers: list[_Answer] = [Found("", [])] * len(questions)
+        answers: list[_Answer] = [Found("", Hits())] * len(questions)
         for numbers in alike.values():
             found = self._together([questions[number] for number in numbers])
             for number, answer in zip(numbers, found, strict=True):
@@ -158,6 +159,8 @@ def _likeness(question: Question) -> object:
     vector = question.vector
     if vector is None or question.filter is not None or question.min_score is not None:
         return None
-    if question.several or question.without:
+    if question.several or question.without or question.offset or question.after:
+        return None
+    if question.group_by is not None:
         return None
     return question.collection, question.n, question.recall, np.shape(vector)

@@ -39,7 +39,8 @@ from simdist.joining.arrival import NEAREST, Copy, copies_among
 from simdist.joining.judging import PART_COSINE
 from simdist.prints.prints import TINY, is_tiny, prints_of
 from simdist.search.examples import named_vector, settled
-from simdist.search.question import Hit, Question
+from simdist.search.pages import Hits
+from simdist.search.question import Question
 from simdist.sources import Access, ImageRef, is_web_address
 from simdist.sources.originals import Original, read_original, root_uri
 from simdist.sources.web import fetch
@@ -120,7 +121,7 @@ class QueryWorker:
             self._check = asyncio.ensure_future(ping)
         await asyncio.shield(self._check)
 
-    async def ask(self, question: Question) -> list[Hit]:
+    async def ask(self, question: Question) -> Hits:
         """The images most similar to what a question asks by, the best first.
 
         Raises:
@@ -130,10 +131,10 @@ class QueryWorker:
         """
         return await self._in_time(self.answer(question))
 
-    async def ask_many(self, questions: Sequence[Question]) -> list[list[Hit] | SimdistError]:
+    async def ask_many(self, questions: Sequence[Question]) -> list[Hits | SimdistError]:
         """As `ask` for each question; what cannot be answered comes as the error."""
 
-        async def answered(question: Question) -> list[Hit] | SimdistError:
+        async def answered(question: Question) -> Hits | SimdistError:
             try:
                 return await self.answer(question)
             except SimdistError as error:
@@ -141,7 +142,7 @@ class QueryWorker:
 
         return await self._in_time(asyncio.gather(*map(answered, questions)))
 
-    async def answer(self, question: Question) -> list[Hit]:
+    async def answer(self, question: Question) -> Hits:
         """As `ask`, for who has a deadline of their own."""
         question = replace(question, collection=self.opened.named(question.collection))
 

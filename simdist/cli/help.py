@@ -85,6 +85,10 @@ EXAMPLES = {
     "check": ("simdist check --collection shop", "simdist check --collection shop --repair"),
     "tune": ("simdist tune --collection shop --plot recall.png",),
     "rehash": ("simdist rehash --collection shop", "simdist rehash --family hyperplanes --size 12"),
+    "offload": (
+        "simdist offload s3://bucket/vectors --collection shop --bits 2",
+        "simdist offload --collection shop --back",
+    ),
     "train": ("simdist train photos/ --arch efficientnet-lite0 --out my-model",),
     "convert": ("simdist convert export.pkl --arch resnet34 --out my-model --trust",),
     "eval": ("simdist eval --collection shop --plot precision.png",),

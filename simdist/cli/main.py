@@ -22,6 +22,7 @@ from simdist.cli.images import images
 from simdist.cli.ingest import ingest
 from simdist.cli.interrupts import Interrupts, noted_interrupts
 from simdist.cli.neighbours import neighbours
+from simdist.cli.offload import offload
 from simdist.cli.plan import plan
 from simdist.cli.rehash import rehash
 from simdist.cli.remedies import with_remedy
@@ -59,6 +60,7 @@ app.command("import", cls=Command)(import_)
 app.command(cls=Command)(check)
 app.command(cls=Command)(tune)
 app.command(cls=Command)(rehash)
+app.command(cls=Command)(offload)
 app.command(cls=Command)(train)
 app.command(cls=Command)(convert)
 app.command("eval", cls=Command)(evaluate)

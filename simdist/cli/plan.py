@@ -61,6 +61,12 @@ def plan(
     node_memory: Annotated[
         int, typer.Option(metavar="GB", min=1, help="Memory of each Redis server.")
     ] = 64,
+    bits: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Bits of each value that stay in Redis: 8, or 4, 2 or 1 (offload)."
+        ),
+    ] = 8,
     as_json: options.AsJson = False,
 ) -> None:
     """Estimate memory, servers and hours for a collection.
@@ -81,6 +87,7 @@ def plan(
         gpus=gpus,
         images_per_gpu_s=gpu_rate,
         node_bytes=node_memory * 10**9,
+        bits=_checked_bits(bits),
     )
     made = planned(workload)
     if as_json:
@@ -92,7 +99,21 @@ def plan(
     show(console(), rows)
 
 
+def _checked_bits(bits: int) -> int:
+    from simdist.planning import WHOLE
+    from simdist.vectors.codes import BITS
+
+    if bits not in (WHOLE, *BITS):
+        raise UsageError(f"of each value 8, 4, 2 or 1 bits stay in Redis, not {bits}")
+    return bits
+
+
 def _redis(workload: Workload, made: Plan) -> list[tuple[str, str, str]]:
+    files = (
+        "files",
+        memory(round(made.file_bytes)),
+        f"simdist offload FOLDER --bits {workload.bits}: vectors and records",
+    )
     return [
         (
             "Redis",
@@ -106,6 +127,7 @@ def _redis(workload: Workload, made: Plan) -> list[tuple[str, str, str]]:
             + (f" --partitions {made.partitions}" if made.nodes > 1 else ""),
             f"{made.buckets:,} buckets{' each' if made.nodes > 1 else ''}",
         ),
+        *([files] if made.file_bytes else []),
     ]
 
 

@@ -33,8 +33,9 @@ from simdist.settings import (
 
 if TYPE_CHECKING:
     from simdist.embedding import Embedder
+    from simdist.search.pages import Hits
     from simdist.search.query import QueryImage, Service
-    from simdist.search.question import Hit, Question
+    from simdist.search.question import Question
 
 
 def search(
@@ -81,7 +82,29 @@ def search(
     ] = None,
     min_score: Annotated[
         float | None,
-        typer.Option(metavar="SCORE", help="Leave out hits that are less similar, -1 to 1."),
+        typer.Option(
+            metavar="SCORE", help="Find all that are at least so similar, -1 to 1, up to N."
+        ),
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELD",
+            help="Find N groups of images that agree in this: label, folder or a field of the "
+            "metadata.",
+        ),
+    ] = None,
+    group_size: Annotated[
+        int,
+        typer.Option(metavar="N", min=1, max=MAX_RESULTS, help="Hits of each group, at most."),
+    ] = 1,
+    offset: Annotated[
+        int,
+        typer.Option(metavar="N", min=0, max=MAX_RESULTS, help="Leave out the N best."),
+    ] = 0,
+    after: Annotated[
+        str | None,
+        typer.Option(metavar="CURSOR", help="Go on behind an answer, whose --json has it: next."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -137,6 +160,10 @@ def search(
         n=n,
         recall=recall,
         min_score=min_score,
+        offset=offset,
+        after=after,
+        group_by=group_by,
+        group_size=group_size,
         label=label,
         where=where,
         collection=collection,
@@ -158,8 +185,12 @@ def search(
     if sheet is not None and out is not None:
         write_picture(sheet, out)
     if as_json:
-        rows = [(query.name, [hit._asdict() for hit in hits]) for query, hits in found]
-        print_json([{"query": name, "hits": hits} for name, hits in rows])
+        print_json(
+            [
+                {"query": query.name, "hits": [hit._asdict() for hit in hits], "next": hits.next}
+                for query, hits in found
+            ]
+        )
     else:
         _render(found)
     if out is not None:
@@ -203,7 +234,7 @@ def _search_here(
     question: Question,
     settings: Settings,
     load_model: Callable[[str], Embedder],
-) -> list[tuple[QueryImage, list[Hit]]]:
+) -> list[tuple[QueryImage, Hits]]:
     from simdist.index.collection import Collection
     from simdist.index.partition import require_fitted
     from simdist.search.query import examples_of, resolve_queries
@@ -228,7 +259,7 @@ def _load(model: str | None, weights: Path | None, usual: str) -> Embedder:
     return Embedder.load(model or usual, weights=weights)
 
 
-def _render(found: list[tuple[QueryImage, list[Hit]]]) -> None:
+def _render(found: list[tuple[QueryImage, Hits]]) -> None:
     out = console()
     for query, hits in found:
         if len(found) > 1:

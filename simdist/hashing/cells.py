@@ -47,6 +47,8 @@ class Cells:
         self.centroids, self.centres, self.starts = centroids, centres, starts
         # How many centroids so many cells have at the least, whichever cells they are.
         self._least = np.cumsum(np.sort(np.diff(starts))).tolist()
+        # By what they were ranked last, and where that is.
+        self._described: tuple[Projection, NDArray[np.int64]] | None = None
 
     def nearest(self, points: Vectors) -> Indices:
         """(n, c) -> (n,) the nearest centroid in the near cells."""
@@ -73,8 +75,10 @@ class Cells:
         from simdist.vectors.headers import headers
 
         best = np.empty((len(vectors), count), np.int64)
-        ranking = self.ranking(projection)
-        rank_many(np.ascontiguousarray(vectors), headers(*ranking), self.cells_for(count), best)
+        if self._described is None or self._described[0] is not projection:
+            self._described = projection, headers(*self.ranking(projection))
+        described = self._described[1]
+        rank_many(np.ascontiguousarray(vectors), described, self.cells_for(count), best)
         return best.astype(np.uint32)
 
     def ranking(self, projection: Projection) -> Ranking:

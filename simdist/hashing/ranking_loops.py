@@ -20,6 +20,8 @@ Floats = NDArray[np.float32]
 
 # So many times fewer than all are few.
 _FEW = 4
+# More than these are not kept sorted while others are compared with them.
+_SORTED = 64
 # What sums of floats may be wrong by, for each that is added, as a share of the greatest.
 _UNSURE = np.float32(1e-5)
 
@@ -199,6 +201,18 @@ def _least(values: Floats, least: NDArray[np.int64]) -> None:
         return
     # Of few among many the best are found without sorting the rest. What is no number is none.
     least[:] = 0
+    if count > _SORTED:
+        limit, at = np.partition(values, count - 1)[count - 1], 0
+        for i in range(len(values)):
+            if values[i] < limit:
+                least[at] = i
+                at += 1
+        for i in range(len(values)):
+            if at < count and values[i] == limit:
+                least[at] = i
+                at += 1
+        least[:] = least[np.argsort(values[least])]
+        return
     kept = np.full(count, np.float32(np.inf))
     for i in range(len(values)):
         if values[i] < kept[count - 1]:

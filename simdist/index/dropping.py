@@ -9,6 +9,7 @@ from itertools import chain, islice
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import load_family
 from simdist.index import catalogue
+from simdist.index.moved import FOLDER, remove_files
 from simdist.index.names import Change, Names, begin, changed, ended, required
 from simdist.store import Store, layout, name_scripts
 
@@ -34,6 +35,8 @@ def drop(
         MissingCollectionError: there is none of that name.
         CollectionError: it is an alias, or one leads to it.
         StoreError: its entry is damaged, or the server cannot be reached or refuses.
+        SourceError, OutputError: its files cannot be removed: they are left, and the same call goes
+            on there.
     """
     finish(store, begin_drop(store, name), on_progress=on_progress)
 
@@ -87,10 +90,14 @@ def _remove(store: Store, home: str, work: Mapping[str, int], on_progress: OnPro
     partitions = [layout.Keys(home, number) for number in range(work["partitions"])]
     # All first: nobody is to see a part of it.
     states = [name_scripts.close(store, keys.meta) for keys in partitions]
-    for keys, state in zip(partitions, states, strict=True):
+    folder = (states[0] or {}).get(FOLDER.encode())
+    # The first last: it says where files are.
+    for keys, state in zip(reversed(partitions), reversed(states), strict=True):
         if state:
             removed = _keys(store, keys, state, work["uri_bits"], work["dim"])
             _unlink(store, removed, on_progress)
+            if folder:
+                remove_files(folder.decode(), keys)
             store.call("UNLINK", keys.dropped)
     store.call("SREM", layout.COLLECTIONS, home)
     changed(store, lambda names: (ended(names, home), None))
@@ -111,7 +118,9 @@ def _keys(
     """All keys of a closed partition, its families last: they say how many buckets there are."""
     generations = {int(state.get(name, b"0")) for name in (b"generation", b"next", b"retired")}
     blocks = range(int(state.get(b"rows", b"0")) // layout.BLOCK + 1)
-    yield from chain.from_iterable((keys.vectors(n), keys.records(n)) for n in blocks)
+    yield from chain.from_iterable(
+        (keys.vectors(n), keys.records(n), keys.moved(n)) for n in blocks
+    )
     yield from map(keys.uris, range(1 << uri_bits))
     yield from (keys.dead, keys.tips, keys.lease, keys.failures, keys.decisions)
     for generation in sorted(generations - {0}):

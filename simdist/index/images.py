@@ -56,10 +56,11 @@ class Stored(NamedTuple):
     fingerprint: bytes
 
 
-def unpack_stored(reply: Sequence[bytes]) -> list[Stored | None]:
-    """What `scripts.find` answers; None where it has found nothing."""
-    triples = zip(reply[::3], reply[1::3], reply[2::3], strict=True)
+def unpack_stored(
+    rows: Sequence[tuple[bytes, bytes]], fingerprints: Sequence[bytes]
+) -> list[Stored | None]:
+    """Stored vectors and records, and fingerprints' digests; None where there is no record."""
     return [
         Stored(np.frombuffer(vector, np.uint8), record, fingerprint) if record else None
-        for vector, record, fingerprint in triples
+        for (vector, record), fingerprint in zip(rows, fingerprints, strict=True)
     ]

@@ -70,6 +70,7 @@ def _memory(partition: Partition) -> int:
     kinds: list[tuple[int, list[str]]] = [
         (blocks, [partition.keys.vectors(block) for block in _picked(blocks)]),
         (blocks, [partition.keys.records(block) for block in _picked(blocks)]),
+        (blocks, [partition.keys.moved(block) for block in _picked(blocks)]),
         (2**partition.uri_bits, [partition.keys.uris(n) for n in _picked(2**partition.uri_bits)]),
     ]
     for table in range(family.tables):

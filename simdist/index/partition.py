@@ -14,6 +14,7 @@ from simdist.index.blocks import Block, Blocks
 from simdist.index.buckets import OutdatedError, Place, Reading, unpack_reading
 from simdist.index.history import History
 from simdist.index.images import Stored, unpack_stored
+from simdist.index.moved import MovedFiles
 from simdist.index.state import State
 from simdist.store import Store, layout, name_scripts, scripts, table_scripts
 from simdist.store.connection import Argument
@@ -72,7 +73,8 @@ class Partition:
         self.codec = codec
         self.uri_bits = uri_bits
         self.keys = layout.Keys(home or collection, number)
-        self.blocks = Blocks(store, self.keys, codec)
+        self.files = MovedFiles(store, self.keys, codec)
+        self.blocks = Blocks(store, self.keys, codec, self.files)
         # Families by generation, each read once and kept: they never change.
         self._families: dict[int, HashFamily] = {}
         self.history = History(store, collection, self.keys, uri_bits=uri_bits)
@@ -269,10 +271,9 @@ class Partition:
         if reply is None:
             self.history.generations()
             raise OutdatedError
-        pairs = zip(reply[::2], reply[1::2], strict=True)
         return [
             (np.frombuffer(vector, np.uint8), record) if record else None
-            for vector, record in pairs
+            for vector, record in self.files.fetched(reply[::2], reply[1::2])
         ]
 
     def find(self, digest: bytes) -> Stored | None:
@@ -295,7 +296,8 @@ class Partition:
         )
         if reply is None:
             self.history.generations()
-        return unpack_stored(reply or [b""] * 3 * len(digests))
+        reply = reply or [b""] * 3 * len(digests)
+        return unpack_stored(self.files.fetched(reply[::3], reply[1::3]), reply[2::3])
 
     def images(self, first: int = 0, end: int | None = None) -> Iterator[Block]:
         """All images with rows from `first` on, before `end` (by default all), in batches."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import CollectionError, StoreError
+from simdist.errors import CollectionError, StoreError, UsageError
 from simdist.hashing import KMeansFamily, dump_family
 from simdist.index.check import Checkup, check_partition
 from simdist.index.corrections import find_keys
@@ -52,9 +52,15 @@ def repair(collection: Collection, damaged: Sequence[Checkup]) -> Repaired:
     drops what it has read. After an interruption, check again, and repair what is found then.
 
     Raises:
+        UsageError: blocks are in files.
         StoreError: somebody else has written meanwhile; or most images of a partition would be
             lost; or the tables are an `LSHash`'s, and its hyperplanes are lost.
     """
+    if any(found.damages and found.partition.files.bits() for found in damaged):
+        raise UsageError(
+            f"vectors of {collection.name!r} are in files: bring them back first, which mends what "
+            "is damaged of their codes"
+        )
     lost = 0
     left: list[Damage] = []
     for found in damaged:

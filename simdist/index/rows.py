@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from simdist.errors import StoreError
 from simdist.index.partition import Partition
 from simdist.store import layout
+from simdist.vectors.codes import Codes
 
 # Blocks, and hashes of URIs, that one round trip reads; entries of each hash.
 _BLOCKS, _HASHES, _ENTRIES = 32, 32, 1000
@@ -97,17 +98,33 @@ def read_rows(
 
 
 _Stored = tuple[bytes | None, bytes | None]
+# What nothing can be made of.
+_BROKEN: _Stored = (b"\0", None)
 
 
 def _read_blocks(partition: Partition, numbers: Sequence[int]) -> list[_Stored]:
-    """The vectors and the records of blocks."""
-    keys = [
-        key
-        for number in numbers
-        for key in (partition.keys.vectors(number), partition.keys.records(number))
-    ]
-    read = partition.store.call_many([("GET", key) for key in keys])
-    return list(zip(read[::2], read[1::2], strict=True))
+    """The vectors and the records of blocks, wherever they are.
+
+    Raises:
+        SourceError: a file cannot be read: nothing can be said of the images in it.
+    """
+    try:
+        stored = partition.blocks.stored(numbers)
+    except StoreError:
+        # One does not say where it is.
+        if len(numbers) > 1:
+            return [block for number in numbers for block in _read_blocks(partition, [number])]
+        return [_BROKEN]
+    bits = partition.files.bits()
+    if bits:
+        codes, full = Codes.of(partition.codec, bits), layout.BLOCK * partition.codec.width
+        here = partition.store.call_many([("GET", partition.keys.vectors(n)) for n in numbers])
+        for i, (coded, (vectors, _)) in enumerate(zip(here, stored, strict=True)):
+            # What a search goes by must be that of what is in the file.
+            if coded and vectors and len(coded) != full == len(vectors):
+                packed = partition.codec.matrix(vectors)
+                stored[i] = stored[i] if codes.pack(packed).tobytes() == coded else _BROKEN
+    return stored
 
 
 @dataclass(frozen=True)

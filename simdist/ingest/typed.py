@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from simdist.index.fields import Field
+from simdist.index.declared import Field
 from simdist.sources.reference import ImageRef, ListingFailure
 from simdist.sources.selection import Entry
 

@@ -3,42 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.index.buckets import BucketTail, Place, Reading
+from simdist.index.buckets import BucketTail, OutdatedError, Place, Reading
 from simdist.index.partition import Partition
 from simdist.search.kept import KeptBuckets, as_pages
+from simdist.search.prepared import Prepared
 from simdist.store.layout import epoch_of
 from simdist.vectors.checks import checked
+from simdist.vectors.codec import Codec
+from simdist.vectors.codes import Codes
 
 if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
     from simdist.search.query_loops import Batch
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """Room for queries, and where all arrays are that a search among buckets needs.
-
-    Attributes:
-        asked: how many queries, results of each, and probes.
-        excluded: a bit for each row that is not to be found.
-        batch: the room.
-        headers: `query_loops.all_headers`.
-        cells: how many of centroids are looked into; 0 if a compiled loop does not find probes.
-        arrays: to which the headers lead.
-    """
-
-    asked: tuple[int, int, int]
-    excluded: NDArray[np.uint8]
-    batch: Batch
-    headers: NDArray[np.int64]
-    cells: int
-    arrays: tuple[Any, ...]
 
 
 class BucketCache:
@@ -65,11 +46,15 @@ class BucketCache:
         self._turning = query_loops.Turning(*partition.codec.turning())
         self._partition = partition
         self._family = partition.family(generation)
-        self._kept = KeptBuckets(partition.codec, memory)
+        self._memory = memory
+        # As the first reading says.
+        self._format: Codec | Codes = partition.codec
+        self._kept = KeptBuckets(partition.codec, 0)
         self._dead = np.zeros(0, np.uint8)
         self._dead_known = 0
         self._epoch = -1
-        self._prepared: _Prepared | None = None
+        self._prepared: Prepared | None = None
+        self._begun: Prepared | None = None
 
     def sync(self) -> None:
         """Learn how many changes there are by now, and which rows have died; one round trip.
@@ -80,9 +65,34 @@ class BucketCache:
         self._read({})
 
     @property
+    def codes(self) -> Codes | None:
+        """What is here in place of vectors, so that scores are estimates; or None."""
+        return self._format if isinstance(self._format, Codes) else None
+
+    @property
     def size(self) -> int:
         """Buckets of each table."""
         return self._family.size
+
+    @property
+    def tables(self) -> int:
+        """How many there are."""
+        return self._family.tables
+
+    @property
+    def count(self) -> int:
+        """Buckets of all tables."""
+        return self._family.size * self._family.tables
+
+    @property
+    def kept(self) -> KeptBuckets:
+        """What is here."""
+        return self._kept
+
+    @property
+    def epoch(self) -> int:
+        """As of which buckets must be complete."""
+        return self._epoch
 
     def excluded(self, rows: NDArray[np.bool_]) -> NDArray[np.uint8]:
         """(n,) bool, rows that are not to be found -> a bit for each of them or of the dead."""
@@ -95,16 +105,30 @@ class BucketCache:
         self, vectors: NDArray[np.float32], n: int, pages: Pages, count: int
     ) -> tuple[Batch, int]:
         """As `rank`, among so many rows that lie in one chain of pages, in place of the buckets."""
-        prepared = self._prepare(len(vectors), n, 1, self._dead)
-        batch = prepared.batch
+        batch = self.begin(vectors, n)
+        chain = np.zeros(1, np.int32), np.array([count], np.int32)
+        scored = sum(self.score(pages, chain, batch, i, self._dead) for i in range(len(vectors)))
+        return batch, scored
+
+    def begin(self, vectors: NDArray[np.float32], n: int) -> Batch:
+        """Room for these queries, for which nothing is found yet."""
+        begun = self._begun
+        if begun is None or begun.asked != (len(vectors), n, 1):
+            begun = self._begun = self._prepare(len(vectors), n, 1, self._dead)
+            self._prepared = None
+        batch = begun.batch
         batch.vectors[:] = vectors
-        self._loops.turn(prepared.headers)
+        self._loops.turn(begun.headers)
         if (batch.found == self._loops.UNUSABLE).any():
             checked(batch.vectors, dim=vectors.shape[1])
-        chain = np.zeros(1, np.int32), np.array([count], np.int32)
-        scored = sum(self._score(pages, chain, batch, i, self._dead) for i in range(len(vectors)))
-        self._prepared = None
-        return batch, scored
+        self._kept.clock += 1
+        return batch
+
+    def load(self, places: NDArray[np.int64]) -> list[BucketTail]:
+        """Read what these buckets lack; returns what there is no room for."""
+        passing: list[BucketTail] = []
+        self._refresh(places, passing.append)
+        return passing
 
     def rank(
         self,
@@ -136,16 +160,18 @@ class BucketCache:
         asked = len(vectors), n, probes
         if prepared is None or prepared.asked != asked or prepared.excluded is not out:
             prepared = self._prepare(*asked, out)
-        batch, headers, values = prepared.batch, prepared.headers, self._kept.pages.values
+        batch, headers, pages = prepared.batch, prepared.headers, self._kept.pages
         batch.vectors[:] = vectors
         self._kept.clock += 1
         now = self._epoch, self._kept.clock
         if prepared.cells:
-            scored, least = loops.rank_vectors(values, headers, prepared.cells, *now)
+            scored, least = loops.rank_vectors(
+                pages.values, pages.bits, headers, prepared.cells, *now
+            )
         else:
             loops.turn(headers)
-            batch.places[:] = self._places(batch.exact, probes)
-            scored, least = loops.rank_places(values, headers, *now)
+            batch.places[:] = self.places(batch.exact, probes)
+            scored, least = loops.rank_places(pages.values, pages.bits, headers, *now)
         if least == loops.UNUSABLE:
             checked(batch.vectors, dim=vectors.shape[1])
         if least < 0:
@@ -153,18 +179,15 @@ class BucketCache:
             least = int(batch.found.min())
         return batch, scored, least
 
-    def _prepare(self, count: int, n: int, probes: int, excluded: NDArray[np.uint8]) -> _Prepared:
+    def _prepare(self, count: int, n: int, probes: int, excluded: NDArray[np.uint8]) -> Prepared:
         """Have room for so many queries, results and probes, and all addresses of now."""
-        loops = self._loops
-        ranking, cells = self._family.ranking(probes) or (None, 0)
-        places = probes * self._family.tables
-        batch = loops.Batch.empty(count, self._partition.codec.dim, places, n)
-        kept = loops.Kept(self._kept.table, self._kept.pages, excluded)
-        headers = loops.all_headers(batch, self._turning, kept, ranking)
-        # The headers are of no use without these.
-        arrays = kept, ranking
-        asked = count, n, probes
-        self._prepared = _Prepared(asked, excluded, batch, headers, cells, arrays)
+        self._prepared = Prepared.of(
+            (count, n, probes),
+            excluded,
+            family=self._family,
+            turning=self._turning,
+            kept=self._kept,
+        )
         return self._prepared
 
     def bury(self, rows: NDArray[np.uint32]) -> None:
@@ -180,11 +203,11 @@ class BucketCache:
             self._prepared = None
         np.bitwise_or.at(self._dead, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
 
-    def _places(self, queries: NDArray[np.float32], probes: int) -> NDArray[np.int64]:
-        """(q, tables * probes) the places of the most probable buckets, table by table."""
+    def places(self, queries: NDArray[np.float32], probes: int) -> NDArray[np.int64]:
+        """(q, probes * tables) the places of the most probable buckets, the best of each first."""
         numbers = self._family.probes(queries, probes).astype(np.int64)
         numbers += (np.arange(self._family.tables) * self._family.size)[:, None]
-        return numbers.reshape(len(queries), -1)
+        return numbers.swapaxes(1, 2).reshape(len(queries), -1)
 
     def _rank_missed(self, batch: Batch, excluded: NDArray[np.uint8] | None) -> int:
         """`rank` for the queries that have missed something; returns how many rows were scored."""
@@ -194,23 +217,28 @@ class BucketCache:
             self._refresh(places[missed].ravel(), lambda _: None)
         scored = 0
         for i in missed.tolist():
-            passing: list[BucketTail] = []
-            self._refresh(places[i], passing.append)
+            passing = self.load(places[i])
             batch.found[i] = 0
             # Some may have died by what was read.
             out = self._dead if excluded is None else excluded
-            # What there is no room for is scored as it passes by.
-            if passing:
-                pages = as_pages(passing, self._partition.codec)
-                count = sum(len(tail.rows) for tail in passing)
-                chain = np.zeros(1, np.int32), np.array([count], np.int32)
-                scored += self._score(pages, chain, batch, i, out)
-            scored += self._score(self._kept.pages, self._kept.chains(places[i]), batch, i, out)
+            scored += self.score_passing(passing, batch, i, out)
+            scored += self.score(self._kept.pages, self._kept.chains(places[i]), batch, i, out)
         # Its table may lie elsewhere by now.
         self._prepared = None
         return scored
 
-    def _score(
+    def score_passing(
+        self, passing: list[BucketTail], batch: Batch, i: int, excluded: NDArray[np.uint8]
+    ) -> int:
+        """Score what there is no room for as it passes by."""
+        if not passing:
+            return 0
+        pages = as_pages(passing, self._format)
+        count = sum(len(tail.rows) for tail in passing)
+        chain = np.zeros(1, np.int32), np.array([count], np.int32)
+        return self.score(pages, chain, batch, i, excluded)
+
+    def score(
         self,
         pages: Pages,
         chains: tuple[NDArray[np.int32], NDArray[np.int32]],
@@ -232,6 +260,12 @@ class BucketCache:
         reading = self._partition.read(
             self.generation, wanted, dead_known=self._dead_known, moment=self.moment
         )
+        if not self.moment:
+            codec = self._partition.codec
+            self._format = Codes.of(codec, reading.bits) if reading.bits else codec
+            self._kept = KeptBuckets(self._format, self._memory)
+        elif reading.bits != self._kept.pages.bits:
+            raise OutdatedError
         self._dead_known += len(reading.dead)
         self.bury(reading.dead)
         self.moment, self._epoch = reading.moment, epoch_of(reading.moment)

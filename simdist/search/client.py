@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike
 
 from simdist.errors import ServiceError, UsageError
 from simdist.search.administration import Administration
+from simdist.search.pages import Hits
 from simdist.search.question import WAYS, Hit, Question
 from simdist.search.service import bytes_of
 
@@ -26,8 +27,10 @@ class Client(Administration):
     'fish'
     """
 
-    def ask(self, question: Question) -> list[Hit]:
+    def ask(self, question: Question) -> Hits:
         """The images most similar to what a question asks by, the best first.
+
+        `Hits.next`, as `Question.after`, leads to the next page.
 
         Raises:
             UnknownImageError: no image of that URI or id is indexed.
@@ -44,7 +47,7 @@ class Client(Administration):
             return self._send("POST", "/v1/search", _hits, params=asked, data=body)
         return self._send("POST", "/v1/search", _hits, json=asked)
 
-    def search(self, *, image: Path | bytes | None = None, **question: Any) -> list[Hit]:
+    def search(self, *, image: Path | bytes | None = None, **question: Any) -> Hits:
         """As `ask`, with the fields of the `Question` as arguments: `search(uri=uri, n=10)`.
 
         Args:
@@ -55,7 +58,7 @@ class Client(Administration):
         """
         return self.ask(Question(image=None if image is None else bytes_of(image), **question))
 
-    def search_many(self, vectors: ArrayLike, **question: Any) -> list[list[Hit]]:
+    def search_many(self, vectors: ArrayLike, **question: Any) -> list[Hits]:
         """As `search` by each of several vectors, (q, dim), in one request."""
         asked = _fields(Question(vector=vectors, **question))
         body = _float32(asked.pop("vector"))
@@ -64,12 +67,15 @@ class Client(Administration):
 
 def _fields(question: Question) -> dict[str, Any]:
     """What is asked, as the API takes it: what is not said is left out."""
-    if question.without:
+    if question.without or question.groups:
         raise UsageError("a service leaves out the examples that are indexed, and nothing else")
     given = {field.name: getattr(question, field.name) for field in fields(question)}
     given = {name: value for name, value in given.items() if value is not None}
     sides = {name: given.pop(name) for name in ("like", "unlike")}
     del given["without"]
+    for name, usual in (("offset", 0), ("group_size", 1)):
+        if given[name] == usual:
+            del given[name]
     if not question.several:
         if not given.keys() & set(WAYS):
             raise UsageError(f"search by one of {', '.join(WAYS)}")
@@ -94,11 +100,13 @@ def _float32(vectors: ArrayLike) -> bytes:
     return np.asarray(vectors, "<f4").tobytes()
 
 
-def _hits(answer: Mapping[str, Any]) -> list[Hit]:
-    return [_hit(found) for found in answer["hits"]]
+def _hits(answer: Mapping[str, Any]) -> Hits:
+    hits = Hits(_hit(found) for found in answer["hits"])
+    hits.next = answer["next"]
+    return hits
 
 
-def _results(answer: Mapping[str, Any]) -> list[list[Hit]]:
+def _results(answer: Mapping[str, Any]) -> list[Hits]:
     for number, result in enumerate(answer["results"]):
         if "error" in result:
             error = result["error"]

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from simdist.index.fields import OWN, typed, value_of
 from simdist.index.partition import Partition
-from simdist.index.where import AllOf, AnyOf, FieldTest, Node, Not, typed, value_of
+from simdist.index.where import AllOf, AnyOf, FieldTest, Node, Not
 
 # What a value is that is there, and compared with nothing.
 _OTHER = object()
@@ -103,7 +104,7 @@ class Columns:
         self._named = max(self._named, end)
 
     def _may_have(self, field: str) -> bool:
-        return field in ("uri", "label") or field.removeprefix("metadata.") in self._names
+        return field in OWN or field.removeprefix("metadata.") in self._names
 
     def _holds(self, node: Node, start: int, end: int) -> NDArray[np.bool_]:
         match node:

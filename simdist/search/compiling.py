@@ -9,16 +9,22 @@ import numpy as np
 from simdist.hashing.kmeans import KMeansFamily
 from simdist.index.buckets import BucketTail
 from simdist.search.kept import KeptBuckets
+from simdist.search.refining import Refiner
 from simdist.vectors.codec import Codec
+from simdist.vectors.codes import Codes
 
 
-def compile_search(codec: Codec) -> None:
+def compile_search(codec: Codec, codes: Codes | None = None) -> None:
     """Compile what a search among such vectors needs, if it can be kept on disk: some seconds.
 
     What is there already is only loaded.
+
+    Args:
+        codes: what buckets hold of them, if it is that.
     """
     from simdist.search import query_loops
     from simdist.search.page_loops import rank_pages
+    from simdist.search.passing_loops import gather
 
     # What numba has made of it.
     rank_vectors: Any = query_loops.rank_vectors
@@ -26,15 +32,25 @@ def compile_search(codec: Codec) -> None:
         return
     vectors = codec.turned(np.eye(2, codec.dim, dtype=np.float32) + np.float32(0.5))
     family = KMeansFamily.fit(vectors, centroids=2)
-    kept = KeptBuckets(codec, 1 << 20)
-    rows = np.arange(2, dtype=np.uint32)
-    kept.append(0, BucketTail((0, 0), 0, 2, True, rows, codec.pack(vectors)), epoch=0)
+    kept = KeptBuckets(codes or codec, 1 << 20)
+    rows, packed = np.arange(2, dtype=np.uint32), codec.pack(vectors)
+    here = codes.pack(packed) if codes else packed
+    kept.append(0, BucketTail((0, 0), 0, 2, True, rows, here), epoch=0)
     kept.use(np.zeros(1, np.int64))
     batch = query_loops.Batch.empty(1, codec.dim, places=1, n=1)
     batch.vectors[:] = vectors[:1]
     view = query_loops.Kept(kept.table, kept.pages, np.zeros(0, np.uint8))
     turning, (ranking, cells) = query_loops.Turning(*codec.turning()), family.ranking(1)
     headers = query_loops.all_headers(batch, turning, view, ranking)
-    rank_vectors(kept.pages.values, headers, cells, 0, 1)
+    rank_vectors(kept.pages.values, kept.pages.bits, headers, cells, 0, 1)
     chains = kept.chains(np.zeros(1, np.int64))
+    places, found, none = np.zeros(1, np.int64), np.zeros(8, np.int32), np.zeros(1, np.uint8)
+    of_pages = kept.pages.following, kept.pages.rows
+    gather(places, 0, 1, kept.table, *of_pages, none, none.copy(), 0, 1, found)
+    family.probes(vectors, 2)
     rank_pages(batch.query(0), *chains, kept.pages, view.dead, 0, batch.rows[0], batch.scores[0])
+    if codes:
+        refiner = Refiner(codec, memory=0)
+        for row in rows.tolist():
+            refiner.keep(row, packed[row])
+        refiner.best(batch, 1)

@@ -17,8 +17,8 @@ from simdist.vectors.codec import Codec
 if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
 
-# Of more rows than this no copy is kept beside the buckets.
-_FEW = 8192
+# Of what a searcher may keep, the share for copies of rows that pass, beside the buckets.
+_COPIES_SHARE = 8
 # What it takes to score a row; to look into a bucket; and to see that a row does not pass. In ns.
 _ROW_NS, _BUCKET_NS, _BIT_NS = 30.0, 100.0, 3.0
 # Filters whose rows are kept, those that were used last.
@@ -36,21 +36,29 @@ class Passing:
         known: how many rows were looked at: later ones may pass, too.
     """
 
-    def __init__(self, where: Where) -> None:
+    def __init__(self, where: Where, *, room: int) -> None:
+        """Nothing is known yet.
+
+        Args:
+            room: bytes that copies of the rows may take.
+        """
         self._where = where
+        self._room = room
         self._moment: bytes | None = None
         self._holds = np.zeros(0, np.bool_)
         self._rows = np.zeros(0, np.uint32)
         self._packed: list[NDArray[np.uint8]] = []
         self._pages: Pages | None = None
+        self._barren, self._barren_at = np.zeros(0, np.uint8), -1
         self.known = self.count = self._paged = 0
+        self._width = 1
         self.excluded = np.zeros(0, np.uint8)
 
     def renew(self, columns: Columns, partition: Partition, cache: BucketCache) -> None:
         """Look at the rows that are new."""
         if self._moment == cache.moment:
             return
-        end = partition.state().rows
+        end, self._width = partition.state().rows, partition.codec.width
         if end > self.known:
             more = columns.passing(self._where.node, self.known, end)
             self._holds = np.concatenate([self._holds, more])
@@ -60,6 +68,14 @@ class Passing:
         self.count = int(alive.sum())
         self._moment = cache.moment
 
+    def barren(self, cache: BucketCache) -> NDArray[np.uint8]:
+        """(buckets,) uint8, to note in which of all tables no row passes, as long as nothing
+        changes.
+        """
+        if self._barren_at != cache.epoch:
+            self._barren, self._barren_at = np.zeros(cache.count, np.uint8), cache.epoch
+        return self._barren
+
     def are_few(self, probes: int, size: int) -> bool:
         """Whether to score all is the quickest: by what it takes to look for so many in buckets.
 
@@ -67,7 +83,7 @@ class Passing:
             probes: buckets that a query would look into if all rows passed.
             size: buckets that there are.
         """
-        if self.count > _FEW:
+        if self.count > self._room // self._width:
             return False
         more, each = self.known / max(1, self.count), self.known / size
         looked_into = min(size, probes * more) * (_BUCKET_NS + each * _BIT_NS)
@@ -95,14 +111,29 @@ class Passing:
         self._paged = self.known
         return self._pages, len(self._rows)
 
+    @property
+    def copied(self) -> int:
+        """Bytes of vectors that are kept beside the buckets."""
+        return len(self._rows) * self._width
+
+    def drop_copies(self) -> None:
+        """Keep no vectors."""
+        self._rows, self._packed, self._pages = np.zeros(0, np.uint32), [], None
+
 
 class Filters:
     """What is known of one partition's rows, for filters."""
 
-    def __init__(self, partition: Partition) -> None:
+    def __init__(self, partition: Partition, *, memory: int) -> None:
+        """None is known yet.
+
+        Args:
+            memory: bytes that the searcher may keep, of which it takes a share.
+        """
         self._partition = partition
         self._columns = Columns(partition)
         self._kept: dict[str, Passing] = {}
+        self._memory = memory // _COPIES_SHARE
 
     def prepare(self, fields: Iterable[str]) -> None:
         """Read fields that filters will ask for."""
@@ -110,11 +141,17 @@ class Filters:
 
     def passing(self, where: Where, cache: BucketCache) -> Passing:
         """The rows that pass a filter, as of what the cache has read last."""
-        found = self._kept.pop(where.text, None) or Passing(where)
+        found = self._kept.pop(where.text, None) or Passing(where, room=self._memory // 2)
+        if len(self._kept) == _KEPT:
+            del self._kept[next(iter(self._kept))]
+        copied = sum(one.copied for one in self._kept.values())
+        for one in self._kept.values():
+            if copied + found.copied <= self._memory // 2:
+                break
+            copied -= one.copied
+            one.drop_copies()
         # The one that was used last is the last.
         self._kept[where.text] = found
-        if len(self._kept) > _KEPT:
-            del self._kept[next(iter(self._kept))]
         found.renew(self._columns, self._partition, cache)
         return found
 

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from simdist.index.buckets import BucketTail
 from simdist.vectors.codec import Codec
+from simdist.vectors.codes import Codes
 
 if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
 
-PAGE_ROWS = 8
+# Rows of a page, of vectors and of codes; what a page has no row for yet is memory for nothing.
+PAGE_ROWS, CODES_PAGE_ROWS = 8, 2
 # Of all pages, what is made free at once when none is: looking for the oldest is not for every one.
 _EVICTED = 16
 # Slots for buckets to begin with.
@@ -31,26 +33,38 @@ class KeptBuckets:
     Attributes:
         table: (slots,) `bucket_loops.BUCKET`.
         pages: their rows.
+        single: the same memory, each row a page by itself.
         clock: the number of the last query. What it has used is not dropped before the next one.
     """
 
-    def __init__(self, codec: Codec, memory: int) -> None:
+    def __init__(self, codec: Codec | Codes, memory: int) -> None:
         """None yet.
 
         Args:
+            codec: of what is kept, stored vectors or codes.
             memory: bytes that they may take; only what is filled is touched.
         """
         from simdist.search.bucket_loops import BUCKET
         from simdist.search.page_loops import Pages
 
-        page_bytes = PAGE_ROWS * (codec.dim * codec.dtype.itemsize + 8) + 4
+        self._page_rows = page_rows = _page_rows(codec)
+        page_bytes = page_rows * (codec.values * codec.dtype.itemsize + 8) + 4
         limit = max(1, memory // page_bytes)
         self.table = np.zeros(_SLOTS, BUCKET)
         self.pages = Pages(
             np.empty(limit, np.int32),
-            np.empty((limit, PAGE_ROWS), np.uint32),
-            np.empty((limit, PAGE_ROWS, codec.dim), codec.dtype),
-            np.empty((limit, PAGE_ROWS), np.float32),
+            np.empty((limit, page_rows), np.uint32),
+            np.empty((limit, page_rows, codec.values), codec.dtype),
+            np.empty((limit, page_rows), np.float32),
+            codec.bits if isinstance(codec, Codes) else 0,
+        )
+        pages, room = self.pages, limit * page_rows
+        # What follows is never asked for: a page of one row has none behind it.
+        self.single = pages._replace(
+            following=np.zeros(room, np.int32),
+            rows=pages.rows.reshape(room, 1),
+            values=pages.values.reshape(room, 1, -1),
+            inverse_lengths=pages.inverse_lengths.reshape(room, 1),
         )
         self.clock = 0
         self._limit = limit
@@ -104,7 +118,8 @@ class KeptBuckets:
             bucket["used"] = self.clock
         if known != tail.start:
             return False
-        needed = -(-(size + len(tail.rows)) // PAGE_ROWS) - -(-size // PAGE_ROWS)
+        room = self._page_rows
+        needed = -(-(size + len(tail.rows)) // room) - -(-size // room)
         if not self._make_room(needed):
             return False
         slot = self._slot(place)
@@ -154,7 +169,7 @@ class KeptBuckets:
         old = entries[is_old]
         old = old[np.argsort(old["used"])]
         # Pages that are free, and buckets that stay, once so many are dropped.
-        free = self._free + np.cumsum(-(-old["size"] // PAGE_ROWS))
+        free = self._free + np.cumsum(-(-old["size"] // self._page_rows))
         stay = len(entries) - np.arange(1, len(old) + 1)
         share = max(1, limit // _EVICTED)
         enough = np.flatnonzero((free >= max(needed, share)) & (stay <= limit - share))
@@ -172,24 +187,32 @@ class KeptBuckets:
             self._stock[0] = full["first"][0]
 
 
-def as_pages(tails: Sequence[BucketTail], codec: Codec) -> Pages:
+def as_pages(tails: Sequence[BucketTail], codec: Codec | Codes) -> Pages:
     """The rows of tails, as `rows_as_pages`."""
     rows = np.concatenate([tail.rows for tail in tails])
     return rows_as_pages(rows, np.concatenate([tail.vectors for tail in tails]), codec)
 
 
-def rows_as_pages(rows: NDArray[np.uint32], packed: NDArray[np.uint8], codec: Codec) -> Pages:
-    """(n,) rows and (n, width) stored vectors as one chain of pages from the first on."""
+def rows_as_pages(
+    rows: NDArray[np.uint32], packed: NDArray[np.uint8], codec: Codec | Codes
+) -> Pages:
+    """(n,) rows and (n, width) stored vectors, or codes, as a chain of pages from the first on."""
     from simdist.search.page_loops import Pages
 
     values, inverse_lengths = codec.unpack(packed)
-    more = -len(rows) % PAGE_ROWS
+    room = _page_rows(codec)
+    more = -len(rows) % room
     return Pages(
-        np.arange(1, (len(rows) + more) // PAGE_ROWS + 1, dtype=np.int32),
-        np.pad(rows, (0, more)).reshape(-1, PAGE_ROWS),
-        np.pad(values, ((0, more), (0, 0))).reshape(-1, PAGE_ROWS, values.shape[1]),
-        np.pad(inverse_lengths, (0, more)).reshape(-1, PAGE_ROWS),
+        np.arange(1, (len(rows) + more) // room + 1, dtype=np.int32),
+        np.pad(rows, (0, more)).reshape(-1, room),
+        np.pad(values, ((0, more), (0, 0))).reshape(-1, room, values.shape[1]),
+        np.pad(inverse_lengths, (0, more)).reshape(-1, room),
+        codec.bits if isinstance(codec, Codes) else 0,
     )
+
+
+def _page_rows(codec: Codec | Codes) -> int:
+    return CODES_PAGE_ROWS if isinstance(codec, Codes) else PAGE_ROWS
 
 
 def _frozen(tail: BucketTail) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from simdist.vectors.codec import INVERSE_LENGTH
 from simdist.vectors.compiled import compiled
 from simdist.vectors.headers import fetch
-from simdist.vectors.products import dot_bytes
+from simdist.vectors.products import dot_bytes, dot_codes
 
 _SUMS = {"reassoc", "contract", "nsz"}
 # What a score may be wrong by, as floats are added.
@@ -43,20 +43,23 @@ class Pages(NamedTuple):
     Attributes:
         following: (pages,) int32, the next page of the chain, of all but the last.
         rows: (pages, r) uint32.
-        values: (pages, r, d) int8 or float32.
-        inverse_lengths: (pages, r) float32.
+        values: (pages, r, d) int8 or float32; or (pages, r, w) uint8, codes.
+        inverse_lengths: (pages, r) float32; of codes their factors.
+        bits: those of a code (`simdist.vectors.codes`), or 0.
     """
 
     following: NDArray[np.int32]
     rows: NDArray[np.uint32]
     values: NDArray[Any]
     inverse_lengths: NDArray[np.float32]
+    bits: int
 
 
 @compiled(fastmath=_SUMS)
-def _cosine(
+def cosine(
     query: NDArray[np.float32], values: NDArray[np.generic], inverse_length: np.float32
 ) -> np.float32:
+    """The cosine of a query of length 1 and stored values."""
     total = np.float32(0)
     for i in range(query.shape[0]):
         total += query[i] * np.float32(values[i])
@@ -64,13 +67,23 @@ def _cosine(
 
 
 @compiled()
-def _insert(
+def _middles(whole: NDArray[np.int16], bits: int) -> tuple[np.float32, np.float32]:
+    """What the middles of codes are: so many times the code, and the rest for a whole query."""
+    step, total = 1 << (8 - bits), np.int64(0)
+    for i in range(len(whole)):
+        total += whole[i]
+    return np.float32(step), np.float32((step / 2 - 128) * total)
+
+
+@compiled()
+def insert(
     row: np.uint32,
     score: np.float32,
     found: int,
     best_rows: NDArray[np.uint32],
     best_scores: NDArray[np.float32],
 ) -> int:
+    """Put a row among the best, in its place; returns how many there are by then."""
     limit = best_rows.shape[0]
     slot = found
     while slot > 0 and (
@@ -105,7 +118,8 @@ def rank_pages(  # noqa: PLR0917
 ) -> int:
     """Score candidates, and keep the best; returns how many there are by then.
 
-    What cannot be among them is not scored exactly, or a score would take twice as long.
+    What cannot be among them is not scored exactly, or a score would take twice as long. Of codes
+    the scores are estimates.
 
     Args:
         query: what they are compared with.
@@ -118,7 +132,9 @@ def rank_pages(  # noqa: PLR0917
             similarity, then by row; updated.
     """
     limit, room, width = best_rows.shape[0], pages.rows.shape[1], pages.values.shape[2]
-    in_bytes, unsure = pages.values.itemsize == 1, query.lost + _UNSURE
+    bits, unsure = pages.bits, query.lost + _UNSURE
+    in_bytes = pages.values.itemsize == 1
+    times, rest = _middles(query.whole, bits) if bits else (np.float32(0), np.float32(0))
     whole, start = query.whole.ctypes.data, pages.values.ctypes.data
     size, some_dead = width * pages.values.itemsize, dead.shape[0] > 0
     for bucket in range(min(_AHEAD, heads.shape[0])):
@@ -135,17 +151,23 @@ def rank_pages(  # noqa: PLR0917
                 row = pages.rows[page, i] if some_dead else np.uint32(0)
                 if some_dead and row >> 3 < dead.shape[0] and (dead[row >> 3] >> (row & 7)) & 1:
                     continue
-                if in_bytes and found == limit:
-                    row_at = start + (page * room + i) * width
-                    product = query.step * np.float32(dot_bytes(whole, row_at, width))
-                    # A row's length is 1: what the query lost makes no greater difference.
-                    if product * pages.inverse_lengths[page, i] + unsure < best_scores[limit - 1]:
-                        continue
-                values, inverse_length = pages.values[page, i], pages.inverse_lengths[page, i]
-                score = _cosine(query.exact, values, inverse_length)
+                row_at, inverse_length = (
+                    start + (page * room + i) * width,
+                    pages.inverse_lengths[page, i],
+                )
+                if bits:
+                    product = times * np.float32(dot_codes(whole, row_at, width, bits)) + rest
+                    score = product * query.step * inverse_length
+                else:
+                    if in_bytes and found == limit:
+                        product = query.step * np.float32(dot_bytes(whole, row_at, width))
+                        # A row's length is 1: what the query lost makes no greater difference.
+                        if product * inverse_length + unsure < best_scores[limit - 1]:
+                            continue
+                    score = cosine(query.exact, pages.values[page, i], inverse_length)
                 if found == limit and score < best_scores[limit - 1]:
                     continue
-                found = _insert(pages.rows[page, i], score, found, best_rows, best_scores)
+                found = insert(pages.rows[page, i], score, found, best_rows, best_scores)
             page, left = pages.following[page], left - room
     return found
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,23 +16,27 @@ from simdist.index.partition import Partition
 from simdist.index.tuning import ProbeChooser
 from simdist.index.where import Where
 from simdist.search.cache import BucketCache
-from simdist.search.filtering import Filters
+from simdist.search.filtering import Filters, Passing
+from simdist.search.gathering import counts_above, rank_passing
+from simdist.search.pages import Hits
 from simdist.search.question import Hit
-from simdist.settings import MAX_RESULTS
-from simdist.store import layout
+from simdist.search.records import Records
+from simdist.search.refining import Found, Refiner, candidates_for
 
 if TYPE_CHECKING:
     from simdist.search.page_loops import Pages
     from simdist.search.query_loops import Batch
 
+    _Rank = Callable[[NDArray[np.float32]], Batch | Found]
+
 # Buckets looked up in each table: with k-means buckets, recall@10 is about .95 (docs/families.md).
 PROBES = 32
-# Of what a searcher may keep, the share for records (URIs, labels): some hundred bytes each.
-_RECORDS_SHARE = 16
-_RECORD_BYTES = 512
+# Of what a searcher may keep, the shares for records, and for vectors where buckets have codes.
+_RECORDS_SHARE, _VECTORS_SHARE = 16, 8
 _HIT = partial(tuple.__new__, Hit)
-# Of all records, what is forgotten at once when there are too many.
-_FORGOTTEN = 16
+# Rows that are scored at least for each hit that is asked for: with fewer, many hits would be no
+# better than any others.
+_SCORED_EACH = 4
 
 
 class Wish(NamedTuple):
@@ -46,12 +48,14 @@ class Wish(NamedTuple):
         recall: by which their number is chosen in its place; with neither it is `PROBES`. Then
             there may be more, so that n are found where there are n.
         where: which images.
+        floor: the lowest score that is asked for: not n are, but all that are as high, up to n.
     """
 
     n: int
     probes: int | None
     recall: float | None
     where: Where | None
+    floor: float | None = None
 
 
 class PartitionSearcher:
@@ -64,11 +68,10 @@ class PartitionSearcher:
         self._chooser = chooser
         self._memory = memory
         self._max_staleness = max_staleness
-        self._max_records = max(MAX_RESULTS, memory // _RECORDS_SHARE // _RECORD_BYTES)
-        # Row -> URI, label, metadata.
-        self._records: dict[int, tuple[str, str | None, Mapping[str, Any]]] = {}
+        self._records = Records(partition, memory=memory // _RECORDS_SHARE)
         self._cache: BucketCache | None = None
         self._filters: Filters | None = None
+        self._refiner = Refiner(partition.codec, memory=memory // _VECTORS_SHARE)
         self._checked_at = 0.0
         self.rows_read = 0
         self.cache_misses = 0
@@ -81,7 +84,7 @@ class PartitionSearcher:
             self._forget()
             return self._partition.is_fitted()
 
-    def search(self, queries: NDArray[np.float32], wish: Wish) -> list[list[Hit]]:
+    def search(self, queries: NDArray[np.float32], wish: Wish) -> list[Hits]:
         """For each query what is wished for."""
         while True:
             try:
@@ -99,14 +102,16 @@ class PartitionSearcher:
 
     def prepare(self, fields: Iterable[str]) -> None:
         """Read fields that filters will ask for, some seconds for a million images."""
-        self._filters = self._filters or Filters(self._partition)
+        if self._filters is None:
+            self._filters = Filters(self._partition, memory=self._memory)
         self._filters.prepare(fields)
 
     def _forget(self) -> None:
         """Nothing that was read holds any more: the rows may be those of other images."""
         self._cache = None
         self._filters = None
-        self._records.clear()
+        self._records.forget()
+        self._refiner = Refiner(self._partition.codec, memory=self._memory // _VECTORS_SHARE)
         self._partition.forget()
 
     def _synced(self) -> BucketCache:
@@ -133,44 +138,33 @@ class PartitionSearcher:
             cache.sync()
             raise
 
-    def _search(
-        self, cache: BucketCache, queries: NDArray[np.float32], wish: Wish
-    ) -> list[list[Hit]]:
+    def _search(self, cache: BucketCache, queries: NDArray[np.float32], wish: Wish) -> list[Hits]:
         probes = self._probes(cache, wish)
         most = probes if wish.probes else cache.size
-        rank = partial(self._rank, cache, n=wish.n, probes=probes, most=most, enough=wish.n)
+        rank: _Rank = partial(self._rank, cache, wish=wish, probes=probes, most=most)
         best = rank(queries)
         return [self._hits(cache, queries, rank, best, i) for i in range(len(queries))]
 
     def _filtered(
         self, cache: BucketCache, queries: NDArray[np.float32], wish: Wish, where: Where
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """`_search` among the rows that pass a filter.
 
-        Where that is quickest all are scored. Else as many of them are as would be of all rows, and
-        so as many more buckets are looked into as there are fewer of them: the recipe of ParlayIVF
-        (big-ann-benchmarks, NeurIPS 2023).
+        Where that is quickest all are scored. Else as many of them are as would be of all rows, or
+        more where they lie far from the query: the recipe of ParlayIVF (big-ann-benchmarks, NeurIPS
+        2023).
         """
         if self._filters is None:
-            self._filters = Filters(self._partition)
+            self._filters = Filters(self._partition, memory=self._memory)
         while True:
             passing = self._filters.passing(where, cache)
             moment = cache.moment
             probes = self._probes(cache, wish)
             if passing.are_few(probes, cache.size):
                 pages, count = passing.pages(self._partition, moment)
-                rank = partial(self._rank_all, cache, n=wish.n, pages=pages, count=count)
+                rank: _Rank = partial(self._rank_all, cache, n=wish.n, pages=pages, count=count)
             else:
-                more = passing.known / max(1, passing.count)
-                rank = partial(
-                    self._rank,
-                    cache,
-                    n=wish.n,
-                    probes=min(cache.size, math.ceil(more * probes)),
-                    most=cache.size,
-                    enough=wish.n,
-                    excluded=passing.excluded,
-                )
+                rank = partial(self._rank_passing, cache, wish=wish, passing=passing, probes=probes)
             best = rank(queries)
             hits = [self._hits(cache, queries, rank, best, i) for i in range(len(queries))]
             # Rows that came, or died, while buckets were read have not been looked at.
@@ -182,19 +176,84 @@ class PartitionSearcher:
         cache: BucketCache,
         queries: NDArray[np.float32],
         *,
-        n: int,
+        wish: Wish,
         probes: int,
         most: int,
-        enough: int,
-        excluded: NDArray[np.uint8] | None = None,
+    ) -> Batch | Found:
+        find = partial(self._look, cache, queries, wish=wish, probes=probes, most=most)
+        return self._sure(cache, wish.n, find)
+
+    def _look(
+        self,
+        cache: BucketCache,
+        queries: NDArray[np.float32],
+        taken: int,
+        *,
+        wish: Wish,
+        probes: int,
+        most: int,
     ) -> Batch:
-        """Look into so many buckets, or into more, until enough is found for each query."""
+        """Look into so many buckets, or into more, until enough is found for each query.
+
+        With a floor, until as many buckets again bring no better hit.
+        """
+        floor, before = wish.floor, None
+        if floor is not None and probes < most:
+            probes = max(1, probes // 2)
         while True:
-            best, scored, least = cache.rank(queries, n, probes, excluded)
+            best, scored, least = cache.rank(queries, taken, probes)
             self.rows_read += scored
-            if least >= enough or probes >= most:
+            if probes >= most:
                 return best
+            if floor is None:
+                if least >= wish.n and scored >= _SCORED_EACH * wish.n * len(queries):
+                    return best
+            else:
+                high = counts_above(best, floor)
+                if high == before or min(high) >= wish.n:
+                    return best
+                before = high
             probes = min(most, 2 * probes)
+
+    def _sure(self, cache: BucketCache, n: int, find: Callable[[int], Batch]) -> Batch | Found:
+        """The n best of what is found; of codes, of as many candidates as it takes."""
+        if cache.codes is None:
+            return find(n)
+        taken = candidates_for(n, cache.codes)
+        while (best := self._refined(cache, find(taken), n)) is None:
+            taken *= 2
+        return best
+
+    def _refined(self, cache: BucketCache, candidates: Batch, n: int) -> Found | None:
+        """The n best of candidates whose scores are estimates; None if there are too few."""
+        if missing := self._refiner.missing(candidates):
+            keep = self._refiner.keep
+            cache.bury(self._records.read(missing, moment=cache.moment, on_vector=keep))
+        return self._refiner.best(candidates, n)
+
+    def _rank_passing(
+        self,
+        cache: BucketCache,
+        queries: NDArray[np.float32],
+        *,
+        wish: Wish,
+        passing: Passing,
+        probes: int,
+    ) -> Batch | Found:
+        def look(taken: int) -> Batch:
+            best, scored = rank_passing(
+                cache,
+                queries,
+                passing,
+                n=taken,
+                probes=probes,
+                least=_SCORED_EACH * wish.n,
+                floor=wish.floor,
+            )
+            self.rows_read += scored
+            return best
+
+        return self._sure(cache, wish.n, look)
 
     def _rank_all(
         self,
@@ -213,17 +272,17 @@ class PartitionSearcher:
         self,
         cache: BucketCache,
         queries: NDArray[np.float32],
-        rank: Callable[[NDArray[np.float32]], Batch],
-        best: Batch,
+        rank: _Rank,
+        best: Batch | Found,
         i: int,
-    ) -> list[Hit]:
+    ) -> Hits:
         """What is found for the i-th query; `rank` finds it once more."""
         found = int(best.found[i])
         rows, scores = best.rows[i, :found].tolist(), best.scores[i, :found].tolist()
         if not rows:
-            return []
+            return Hits()
         try:
-            records = [self._records[row] for row in rows]
+            records = self._records.of(rows)
         except KeyError:
             if self._know(cache, rows):
                 return self._hits(cache, queries, rank, best, i)
@@ -232,21 +291,12 @@ class PartitionSearcher:
             return self._hits(cache, only, rank, rank(only), 0)
         uris, labels, metadata = zip(*records, strict=True)
         # As `Hit._make` does it, without a call in Python for each.
-        return list(map(_HIT, zip(uris, scores, labels, metadata, strict=True)))
+        hits = map(_HIT, zip(uris, scores, labels, metadata, strict=True))
+        first = self._partition.number << 32
+        return Hits(hits, [first + row for row in rows])
 
     def _know(self, cache: BucketCache, rows: Sequence[int]) -> bool:
         """Have the records of these rows; False if one has been deleted meanwhile."""
-        if len(self._records) + len(rows) > self._max_records:
-            # The oldest go, and some at once: not all, or every query would wait for its own anew.
-            oldest = islice(self._records, max(len(rows), self._max_records // _FORGOTTEN))
-            for row in list(oldest):
-                del self._records[row]
-        missing = [row for row in rows if row not in self._records]
-        stored = self._partition.rows(np.array(missing, np.uint32), moment=cache.moment)
-        gone = [row for row, pair in zip(missing, stored, strict=True) if pair is None]
-        for row, pair in zip(missing, stored, strict=True):
-            if pair is not None:
-                record = layout.unpack_record(pair[1])
-                self._records[row] = record.uri, record.label, record.metadata
-        cache.bury(np.array(gone, np.uint32))
-        return not gone
+        gone = self._records.read(rows, moment=cache.moment)
+        cache.bury(gone)
+        return not len(gone)

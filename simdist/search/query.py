@@ -20,7 +20,8 @@ from simdist.errors import (
 )
 from simdist.images.decoding import open_image
 from simdist.index.collection import Collection
-from simdist.search.question import Example, Hit, Question
+from simdist.search.pages import Hits
+from simdist.search.question import Example, Question
 from simdist.sources import file_uri, is_web_address, local_path, read_bytes
 
 _READABLE = ("file://", "s3://", "gs://", "az://")
@@ -85,7 +86,7 @@ def resolve_queries(
 class Service(Protocol):
     """What answers questions elsewhere: `simdist.Client`, `cluster.service.pool.Pool`."""
 
-    def ask(self, question: Question) -> list[Hit]:
+    def ask(self, question: Question) -> Hits:
         """The images most similar to what a question asks by.
 
         Raises:
@@ -93,7 +94,7 @@ class Service(Protocol):
         """
 
 
-def ask_by(image: str, service: Service, question: Question) -> tuple[QueryImage, list[Hit]]:
+def ask_by(image: str, service: Service, question: Question) -> tuple[QueryImage, Hits]:
     """Have a service search by what `resolve_queries` takes too.
 
     Args:
@@ -137,10 +138,10 @@ def examples_of(
 
 def ask_by_several(
     like: Sequence[str], unlike: Sequence[str], service: Service, question: Question
-) -> tuple[QueryImage, list[Hit]]:
+) -> tuple[QueryImage, Hits]:
     """As `ask_by`, by several examples."""
 
-    def asked(indexed: bool) -> list[Hit]:
+    def asked(indexed: bool) -> Hits:
         sides = (
             [_example(image, question.collection, indexed) for image in side]
             for side in (like, unlike)

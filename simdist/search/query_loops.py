@@ -112,12 +112,13 @@ def _batch_at(headers: NDArray[np.int64]) -> Batch:
 
 
 @compiled()
-def _kept_at(headers: NDArray[np.int64], values: NDArray[Any]) -> Kept:
+def _kept_at(headers: NDArray[np.int64], values: NDArray[Any], bits: int) -> Kept:
     pages = Pages(
         vector_at(headers, _KEPT + 1, np.int32),
         matrix_at(headers, _KEPT + 2, np.uint32),
         values,
         matrix_at(headers, _KEPT + 3, np.float32),
+        bits,
     )
     return Kept(vector_at(headers, _KEPT, BUCKET), pages, vector_at(headers, _KEPT + 4, np.uint8))
 
@@ -155,12 +156,12 @@ def turn(headers: NDArray[np.int64]) -> None:
 
 @compiled()
 def rank_places(
-    values: NDArray[Any], headers: NDArray[np.int64], epoch: int, clock: int
+    values: NDArray[Any], bits: int, headers: NDArray[np.int64], epoch: int, clock: int
 ) -> tuple[int, int]:
     """Score what is in the buckets of each query, and keep the best.
 
     Args:
-        values: of the pages.
+        values, bits: of the pages.
         headers: `turn` has had them, and the batch's places are filled in.
         epoch: as of which buckets must be complete.
         clock: the number of the query.
@@ -168,7 +169,7 @@ def rank_places(
     Returns:
         How many rows were scored, and the least of `Batch.found`.
     """
-    batch, kept = _batch_at(headers), _kept_at(headers, values)
+    batch, kept = _batch_at(headers), _kept_at(headers, values, bits)
     probes = batch.places.shape[1]
     heads, sizes = np.empty(probes, np.int32), np.empty(probes, np.int32)
     scored, least = 0, batch.rows.shape[1]
@@ -189,8 +190,13 @@ def rank_places(
 
 
 @compiled()
-def rank_vectors(
-    values: NDArray[Any], headers: NDArray[np.int64], cells: int, epoch: int, clock: int
+def rank_vectors(  # noqa: PLR0917
+    values: NDArray[Any],
+    bits: int,
+    headers: NDArray[np.int64],
+    cells: int,
+    epoch: int,
+    clock: int,
 ) -> tuple[int, int]:
     """`turn`, then the choice of the buckets, then `rank_places`, whose answer is returned.
 
@@ -201,4 +207,4 @@ def rank_vectors(
     batch, ranking = _batch_at(headers), ranking_at(headers, _RANKING)
     for i in range(len(batch.found)):
         rank_centroids(batch.whole[i], batch.sizes[i, 2], ranking, cells, batch.places[i])
-    return rank_places(values, headers, epoch, clock)
+    return rank_places(values, bits, headers, epoch, clock)

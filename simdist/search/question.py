@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike
 
 from simdist.errors import UsageError
-from simdist.index.where import Where, both, with_label
+from simdist.index.fields import Key, field_named
+from simdist.index.where import Not, Where, both, has_one_of, with_label
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 
 WAYS = ("vector", "uri", "id", "url", "image")
@@ -27,6 +28,30 @@ class Hit(NamedTuple):
     score: float
     label: str | None
     metadata: Mapping[str, Any]
+
+
+class Groups(NamedTuple):
+    """Of which groups hits are to be: of some fields' values, or of any but these.
+
+    Attributes:
+        field: `fields.field_named`.
+        beside: values that they are not to have.
+        within: if there is any, values of which they are to have one.
+    """
+
+    field: str
+    beside: frozenset[Key]
+    within: frozenset[Key] | None
+
+    @property
+    def filter(self) -> Where | None:
+        """The same as a filter."""
+        if self.within is not None:
+            return has_one_of(self.field, self.within)
+        if not self.beside:
+            return None
+        other = has_one_of(self.field, self.beside)
+        return Where(f"not {other.text}", Not(other.node))
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +95,18 @@ class Question:
         n: number of hits, 1 to `MAX_RESULTS`.
         recall: find this share of the 10 most similar images, above 0 and at most 1, as measured by
             `tuning.tune`; 1 looks up every bucket. By default `searcher.PROBES` buckets are.
-        min_score: leave out hits that are less similar, -1 to 1.
+        min_score: all hits that are at least so similar, -1 to 1, up to n.
+        offset: leave out so many of the best.
+        after: where to go on, `Hits.next` of the answer before: what ranks behind its hits.
+        group_by: a field (`fields`): find n groups of images that agree in it.
+        group_size: hits of each of them, at most; those of a group come one after the other.
         label: only images with this label.
         where: only images that pass this filter (`simdist.index.where`).
         collection: its name, where there are several; by default a service's first.
         like: several examples in place of one of the ways; those that are indexed are no hits.
         unlike: what hits are not to be like.
         without: URIs that are no hits.
+        groups: of which alone hits are to be.
 
     Raises:
         UsageError: a value is out of range, or there is more than one thing to search by.
@@ -90,12 +120,17 @@ class Question:
     n: int = DEFAULT_RESULTS
     recall: float | None = None
     min_score: float | None = None
+    offset: int = 0
+    after: str | None = None
+    group_by: str | None = None
+    group_size: int = 1
     label: str | None = None
     where: str | None = None
     collection: str | None = None
     like: Sequence[Example] = ()
     unlike: Sequence[Example] = ()
     without: frozenset[str] = field(default=frozenset(), repr=False)
+    groups: Groups | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if _ways(self) + bool(self.like) > 1:
@@ -112,12 +147,32 @@ class Question:
             raise UsageError(f"the lowest score must be from -1 to 1, not {self.min_score:g}")
         if self.where is not None:
             Where.parse(self.where)
+        self._check_pages()
+
+    def _check_pages(self) -> None:
+        if self.offset < 0:
+            raise UsageError(f"the offset is at least 0, not {self.offset}")
+        if (self.n + self.offset) * self.group_size > MAX_RESULTS or self.group_size < 1:
+            raise UsageError(
+                f"n and offset together, times the group's size, are 1 to {MAX_RESULTS:,}: of what "
+                "is less similar, ask with min_score, or with a filter"
+            )
+        if self.group_by is None and self.group_size != 1:
+            raise UsageError("say by which field hits are to be grouped: group_by")
+        if self.group_by is not None and self.after is not None:
+            raise UsageError("groups have no pages but by offset")
+
+    @property
+    def group_field(self) -> str:
+        """The field by which hits are grouped."""
+        return field_named(self.group_by or "")
 
     @property
     def filter(self) -> Where | None:
         """What an image must pass: `where`, and to have the label."""
         asked = None if self.where is None else Where.parse(self.where)
-        return both(asked, None if self.label is None else with_label(self.label))
+        labelled = None if self.label is None else with_label(self.label)
+        return both(both(asked, labelled), self.groups and self.groups.filter)
 
     def by_vector(self, vector: ArrayLike | None) -> Question:
         """The same question, by a vector: that of the image that it asks by."""

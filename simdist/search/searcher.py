@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from simdist.errors import UsageError
 from simdist.index.collection import Collection
-from simdist.index.fields import declared
+from simdist.index.declared import declared
 from simdist.index.following import Following
 from simdist.index.partition import require_fitted
 from simdist.index.tuning import ProbeChooser
 from simdist.index.where import Where
 from simdist.search.examples import named_vector, settled
+from simdist.search.grouping import Grouping
+from simdist.search.pages import Cursor, Hits, best_of
 from simdist.search.partition_searcher import PartitionSearcher, Wish
-from simdist.search.question import Hit, Question, check_recall
+from simdist.search.question import Question, check_recall
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 from simdist.vectors.checks import shaped
 
@@ -79,7 +83,7 @@ class Searcher:
                 if part.is_fitted():
                     part.prepare(fields)
 
-    def ask(self, question: Question) -> list[Hit]:
+    def ask(self, question: Question) -> Hits:
         """The images most similar to what a question asks by, the best first.
 
         Raises:
@@ -90,14 +94,37 @@ class Searcher:
         self._follow()
         question = settled(self.collection, question)
         vector = named_vector(self.collection, question)
-        n = min(MAX_RESULTS, question.n + len(question.without))
-        wish = Wish(n, None, question.recall, question.filter)
-        [hits] = self._search_many(np.asarray(vector)[None], wish)
-        if question.without:
-            hits = [hit for hit in hits if hit.uri not in question.without][: question.n]
-        if question.min_score is not None:
-            hits = [hit for hit in hits if hit.score >= question.min_score]
-        return hits
+        query = np.asarray(vector)[None]
+        if question.group_by is None:
+            return self._page(query, question)
+        grouping = Grouping(question)
+        while (asked := grouping.question) is not None:
+            grouping.take(asked, self._page(query, asked))
+        return grouping.answer()
+
+    def _page(self, query: NDArray[Any], question: Question) -> Hits:
+        """What ranks behind what was answered before.
+
+        All of that is searched for again: what has come or gone meanwhile moves nothing.
+        """
+        after = None if question.after is None else Cursor.read(question.after)
+        before = question.offset + (after.seen if after else 0)
+        n = before + question.n + len(question.without)
+        while True:
+            wish = Wish(n, None, question.recall, question.filter, question.min_score)
+            [found] = self._search_many(query, wish)
+            if question.min_score is not None:
+                high = bisect_right(found, -question.min_score, key=lambda hit: -hit.score)
+                found = found.part(slice(high))
+            kept = [
+                i
+                for i, hit in enumerate(found)
+                if hit.uri not in question.without and (after is None or found.rank(i) > after.rank)
+            ][question.offset :]
+            # Where others have come before it, more must be searched for.
+            if len(kept) >= question.n or len(found) < n:
+                return found.part(kept[: question.n]).continued(question.n, before)
+            n *= 2
 
     def search(
         self,
@@ -107,7 +134,7 @@ class Searcher:
         probes: int | None = None,
         recall: float | None = None,
         where: str | None = None,
-    ) -> list[Hit]:
+    ) -> Hits:
         """The n most similar images: `search_many` for one query."""
         queries = np.asarray(vector)[None]
         return self.search_many(queries, n=n, probes=probes, recall=recall, where=where)[0]
@@ -120,7 +147,7 @@ class Searcher:
         probes: int | None = None,
         recall: float | None = None,
         where: str | None = None,
-    ) -> list[list[Hit]]:
+    ) -> list[Hits]:
         """For each query the n most similar images, the best first; equal scores by their rows.
 
         Fewer are returned only where there are fewer, or where the `probes` hold fewer.
@@ -143,12 +170,13 @@ class Searcher:
         """
         self._follow()
         passing = None if where is None else Where.parse(where)
-        return self._search_many(vectors, Wish(n, probes, recall, passing))
+        if not 1 <= n <= MAX_RESULTS:
+            raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS:,}")
+        found = self._search_many(vectors, Wish(n, probes, recall, passing))
+        return [hits.continued(n) for hits in found]
 
-    def _search_many(self, vectors: ArrayLike, wish: Wish) -> list[list[Hit]]:
+    def _search_many(self, vectors: ArrayLike, wish: Wish) -> list[Hits]:
         """`search_many` in the collection that the name has led to."""
-        if not 1 <= wish.n <= MAX_RESULTS:
-            raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
         _check_effort(wish.probes, wish.recall)
         queries = shaped(vectors, dim=self.collection.dim)
         if not len(queries):
@@ -158,7 +186,7 @@ class Searcher:
         parts = [part.search(queries, wish) for part in self._partitions if part.is_fitted()]
         if not parts:
             require_fitted(self.collection.partitions)
-            return [[] for _ in queries]
+            return [Hits() for _ in queries]
         return [best_of(found, wish.n) for found in zip(*parts, strict=True)]
 
     @property
@@ -170,14 +198,6 @@ class Searcher:
     def cache_misses(self) -> int:
         """Times that buckets had to be read from Redis so far."""
         return self._counted[1] + sum(part.cache_misses for part in self._partitions)
-
-
-def best_of(found: Sequence[list[Hit]], n: int) -> list[Hit]:
-    """The n best of what was found in several partitions, or parts of them, in their order."""
-    if len(found) == 1:
-        return found[0]
-    # Sorting is stable: equal scores stay in the order of partitions, then of rows.
-    return sorted((hit for hits in found for hit in hits), key=lambda hit: -hit.score)[:n]
 
 
 def _check_effort(probes: int | None, recall: float | None) -> None:

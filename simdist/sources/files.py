@@ -68,7 +68,7 @@ class _ObjectFile(io.RawIOBase):
         length = min(len(view), self._size - self._at)
         if length <= 0:
             return 0
-        data = objects.read_range(self._uri, self._access, start=self._at, length=length)
+        [data] = objects.read_ranges(self._uri, self._access, starts=[self._at], lengths=[length])
         view[: len(data)] = data
         self._at += len(data)
         return len(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -207,8 +207,10 @@ def read_object(uri: str, access: Access, *, limit: int) -> bytes:
         return bytes(interruptibly(answer.bytes))
 
 
-def read_range(uri: str, access: Access, *, start: int, length: int) -> bytes:
-    """A part of an object; less where it ends before.
+def read_ranges(
+    uri: str, access: Access, *, starts: Sequence[int], lengths: Sequence[int]
+) -> list[bytes]:
+    """Parts of an object, asked for at once; less of one where the object ends before.
 
     Raises:
         SourceError: it cannot be read.
@@ -216,10 +218,11 @@ def read_range(uri: str, access: Access, *, start: int, length: int) -> bytes:
     address = Address.parse(uri)
     with translated(address, access):
         if plain := _plain_client(address, access):
-            return plain.get(address.key, limit=length, start=start)
+            parts = zip(starts, lengths, strict=True)
+            return [plain.get(address.key, limit=size, start=start) for start, size in parts]
         store = bucket_store(address.scheme, address.bucket, access)
-        read = partial(store.get_range, address.key, start=start, length=length)
-        return bytes(interruptibly(read))
+        read = partial(store.get_ranges, starts=starts, lengths=lengths)
+        return [bytes(part) for part in interruptibly(read, address.key)]
 
 
 def write_object(uri: str, access: Access, data: bytes) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import posixpath
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from uuid import uuid4
 
 from simdist.errors import OutputError, SourceError
@@ -55,8 +57,13 @@ class OutputFolder:
             path = uri_path(self.uri) / name
             path.parent.mkdir(parents=True, exist_ok=True)
             part = path.with_name(path.name + _PART)
-            part.write_bytes(data)
+            with part.open("wb") as file:
+                file.write(data)
+                # Its name must not lead to less than all of it, whatever happens.
+                file.flush()
+                os.fsync(file.fileno())
             part.replace(path)
+            _sync_folder(path.parent)
 
     def remove(self, name: str) -> None:
         """Remove a file.
@@ -119,3 +126,12 @@ class OutputFolder:
             raise OutputError(
                 f"cannot write into {uri_path(self.uri)}: {error.strerror}"
             ) from error
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder on the disk, too."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

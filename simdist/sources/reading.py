@@ -190,7 +190,8 @@ def _read_member(archive: str, member: str, access: Access) -> bytes:
 
 def _read_span(archive: str, start: int, size: int, access: Access) -> bytes:
     if objects.is_object(archive):
-        return objects.read_range(archive, access, start=start, length=size)
+        [data] = objects.read_ranges(archive, access, starts=[start], lengths=[size])
+        return data
     path = uri_path(archive)
     try:
         with path.open("rb") as file:

@@ -18,11 +18,13 @@ are little-endian.
                           next (generation that is being filled; 0: none), next_fitted,
                           filled (rows below it are in the next tables), fill (rows to fill),
                           retired (generation whose tables are to be dropped), born (a random
-                          mark, by which one is known that was lost and made anew); in partition 0
-                          also what holds for all of them: version, model, model_id, dim, dtype,
-                          expect (images), partitions, uri_bits, tuning (recall by probes, JSON,
-                          see `tuning`), asked (the rebuild under way that was asked for, JSON),
-                          fields (types of metadata's fields by their names, JSON)
+                          mark, by which one is known that was lost and made anew),
+                          bits (of the codes, where blocks may be in files), returning (a mark of
+                          who brings them back); in partition 0 also moved_to (the folder of the
+                          files), and what holds for all of them: version, model, model_id, dim,
+                          dtype, expect (images), partitions, uri_bits, tuning (recall by probes,
+                          JSON, see `tuning`), asked (the rebuild under way that was asked for,
+                          JSON), fields (types of metadata's fields by their names, JSON)
     ...family:<g>         the hash family of generation g: its kind, a zero byte, an .npz file
     ...uris:<part>        hash: the URI's digest less its prefix -> u32 row, the fingerprint's
                           digest; 2^uri_bits of them, so that each can be moved in milliseconds
@@ -33,6 +35,9 @@ are little-endian.
                           records, 0 where there is none yet, 2^31 added where the image was
                           deleted or replaced; and the records, end to end: URI, place,
                           print, label, metadata (`records.pack_records`)
+    ...moved:<block>      of a block that is in a file (`simdist.index.moved`): the file's number,
+                          where in it the block begins, u64, and the lengths as in records, which
+                          are gone; its vectors are codes then (`simdist.vectors.codes`)
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
     ...tips               8 random bytes for each of the last 65,536 changes, that of change e at
@@ -83,9 +88,9 @@ __all__ = [
     "unpack_uri",
 ]
 
-VERSION = 8
-# Layouts that are read: 7 has no names but homes, and 6 no prints.
-READABLE = frozenset({6, 7, VERSION})
+VERSION = 9
+# Layouts that are read: 8 has no blocks in files, 7 no names but homes, and 6 no prints.
+READABLE = frozenset({6, 7, 8, VERSION})
 COLLECTIONS = "simdist:collections"
 NAMES = "simdist:{names}"
 
@@ -98,6 +103,9 @@ MAX_ROWS, MAX_EPOCH, MAX_GENERATION = (1 << 32) - 1, 10**15 - 1, (1 << 63) - 1
 PREFIX, FIELD = 3, 11
 # Bytes of a fingerprint's digest, and what it is cut from.
 FINGERPRINT, _MURMUR = 8, 16
+
+# Bytes of the number of a file that blocks lie in, and of where they begin.
+FILE, OFFSET = 8, 8
 
 # Bytes that tell a change from any other, and of how many changes they are kept.
 TIP, TIPS = 8, 1 << 16
@@ -168,6 +176,10 @@ class Keys:
     def records(self, block: int) -> str:
         """The records of a block of rows."""
         return self._key("records", block)
+
+    def moved(self, block: int) -> str:
+        """Where a block of rows lies that is in a file."""
+        return self._key("moved", block)
 
     def bucket(self, generation: int, table: int, bucket: int) -> str:
         """The rows in a bucket."""

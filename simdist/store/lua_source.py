@@ -33,6 +33,8 @@ _NUMBERS = {
     # Bytes of the lengths in front of a block's records.
     "LENGTHS": layout.BLOCK * _ROW,
     "DEAD": layout.DEAD,
+    "FILE": layout.FILE,
+    "PLACE": layout.FILE + layout.OFFSET,
     "TIP": layout.TIP,
     "TIPS": layout.TIPS,
 }
@@ -44,6 +46,7 @@ _PARTS = {
     "fit": ("damage", "history"),
     "insert": ("damage", "history", "blocks"),
     "known": ("damage", "history"),
+    "move": ("damage", "history"),
     "note": ("damage", "history"),
     "read": ("damage", "history"),
     "rehash_finish": ("damage", "history"),

@@ -175,10 +175,11 @@ def read(
         wanted: u32 triples of table, bucket, and how much of it the reader has.
 
     Returns:
-        The moment; how many rows there are; u32 rows that died; then for each bucket, until the
-        limit is reached, a list of its u32 rows end to end and their stored vectors in strings of
-        one or more. None if the partition has another generation by now, was made anew, or lost
-        what was seen (or so much has happened since that it cannot tell).
+        The moment; how many rows there are; the bits of codes, of which some of the vectors may be,
+        or 0; u32 rows that died; then for each bucket, until the limit is reached, a list of its
+        u32 rows end to end and their stored vectors in strings of one or more that follow each
+        other in a block. None if the partition has another generation by now, was made anew, or
+        lost what was seen (or so much has happened since that it cannot tell).
     """
     arguments = seen.arguments() | {
         "generation": generation,
@@ -193,6 +194,9 @@ def read(
 
 def rows(store: Store, meta: str, seen: Seen, *, width: int, rows: bytes) -> list[bytes] | None:
     """The stored vector and the record of each row, in turn; an empty record for a dead one.
+
+    Of one that lies in a file the vector is empty, and the record says where it is: the file's
+    number, u64 where it begins, u32 how long its vector and its record are.
 
     Args:
         width: bytes of a stored vector.
@@ -210,6 +214,8 @@ def find(
     store: Store, meta: str, *, born: bytes, uri_bits: int, width: int, digests: bytes
 ) -> list[bytes] | None:
     """Each image's stored vector, record and fingerprint's digest; all empty if it is not there.
+
+    Of one that lies in a file they are as in `rows`.
 
     Args:
         width: bytes of a stored vector.
@@ -292,6 +298,34 @@ def commit(
         "records": images.records,
     }
     return _answer(run(store, "commit", meta, arguments, images.vectors, replicas=replicas))
+
+
+def move(
+    store: Store,
+    meta: str,
+    seen: Seen,
+    *,
+    width: int,
+    returning: str,
+    last: bool,
+    blocks: Sequence[Argument],
+) -> Answer[int] | None:
+    """Let blocks lie in a file, or here again; what was deleted since they were read stays so.
+
+    Args:
+        width: bytes of a stored vector.
+        returning: a mark of who has begun to bring blocks back; "" where nobody is to have.
+        last: all are back.
+        blocks: five for each: its number, the u32 lengths of its records as they were read, where
+            it lies (the file's number, u64 where it begins there) or "", its vectors or codes, and
+            its records, end to end, or "".
+
+    Returns:
+        How many were not where they are to be already; -1 if somebody else has begun to move blocks
+        the other way.
+    """
+    arguments = seen.arguments() | {"width": width, "returning": returning, "last": int(last)}
+    return _answer(run(store, "move", meta, arguments, blocks))
 
 
 def _answer(reply: list[Any] | None) -> Answer[Any] | None:

@@ -39,6 +39,11 @@ class Codec(ABC):
         return _CODECS[dtype](dim)
 
     @property
+    def values(self) -> int:
+        """Values of a stored vector."""
+        return self.dim
+
+    @property
     def width(self) -> int:
         """Bytes of a stored vector."""
         return INVERSE_LENGTH + self.dim * self.dtype.itemsize

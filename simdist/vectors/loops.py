@@ -127,3 +127,42 @@ def restore_rows(
         for i in range(values.shape[1]):
             rows[n, i] = values[n, i] * inverse_lengths[n]
     return rows
+
+
+@compiled()
+def code_rows(
+    values: NDArray[np.int8],
+    inverse_lengths: NDArray[np.float32],
+    bits: int,
+    codes: NDArray[np.uint8],
+    factors: NDArray[np.float32],
+) -> None:
+    """The upper bits of the values of each row, and by what a product with them is multiplied.
+
+    A byte holds those of values that lie 32 apart, the first of them in its lowest bits.
+
+    Args:
+        values: (n, d) int8.
+        inverse_lengths: (n,) float32, 1 / their length; 0 for a row that is none.
+        bits: of each value, 4, 2 or 1.
+        codes: (n, w) uint8, zeros, filled in; w is a multiple of 32, and enough.
+        factors: (n,) float32, filled in: see `simdist.vectors.codes`; 0 for a row that is none.
+    """
+    parts, shift, half = 8 // bits, 8 - bits, 1 << (bits - 1)
+    for n in range(values.shape[0]):
+        factors[n] = 0
+        if inverse_lengths[n] == 0:
+            continue
+        product = np.int64(0)
+        for i in range(values.shape[1]):
+            value = np.int64(values[n, i])
+            code = (value >> shift) + half
+            product += value * (2 * (code - half) + 1)
+            at, part = i % (32 * parts) % 32 + i // (32 * parts) * 32, i % (32 * parts) // 32
+            codes[n, at] |= np.uint8(code << (bits * part))
+        if product == 0:
+            # It is no vector: whoever reads this says so.
+            factors[n] = np.inf
+            continue
+        middle = np.float64(1 << shift) / 2
+        factors[n] = 1 / (np.float64(inverse_lengths[n]) * product * middle)

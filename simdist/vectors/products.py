@@ -25,6 +25,8 @@ LANES = 16
 # Values of a query that a step over packed columns takes: four pairs, each with sums of its own,
 # for none of them is to wait for the one before.
 STEP = 8
+# Values of a query that are padded to: 32 bytes of codes have as many, at a bit each.
+CHUNK = 256
 
 cgutils: Any = untyped_cgutils
 _BYTE, _HALF, _INT, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
@@ -48,8 +50,8 @@ def pack_columns(columns: NDArray[np.int8]) -> NDArray[np.int8]:
 
 @compiled()
 def padded_width(width: int) -> int:
-    """How long a query must be for `dot_columns`, with zeros in the end."""
-    return (width + STEP - 1) // STEP * STEP
+    """How long a query must be for the products here, with zeros in the end."""
+    return (width + CHUNK - 1) // CHUNK * CHUNK
 
 
 @compiled(fastmath={"reassoc", "contract", "nsz", "nnan"})
@@ -110,13 +112,7 @@ def _dot_bytes(_: Any, whole: Any, row: Any, width: Any) -> Any:
             query = _load(builder, whole, loop.index, _WHOLE)
             values = _load(builder, row, loop.index, _BYTES)
             _add_products(builder, sums, query, values)
-        wide = ir.VectorType(_LONG, LANES)
-        add = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_LONG, [wide]), f"llvm.vector.reduce.add.v{LANES}i64"
-        )
-        total = cgutils.alloca_once_value(
-            builder, builder.call(add, [builder.sext(builder.load(sums), wide)])
-        )
+        total = cgutils.alloca_once_value(builder, _sum_of_all(builder, builder.load(sums)))
         with cgutils.for_range_slice(
             builder, builder.mul(steps, _LONG(2 * LANES)), width, _LONG(1), _LONG
         ) as (i, _count):
@@ -126,6 +122,34 @@ def _dot_bytes(_: Any, whole: Any, row: Any, width: Any) -> Any:
         return builder.load(total)
 
     return types.int64(types.intp, types.intp, types.intp), generate
+
+
+def _dot_codes(bits: int) -> Any:
+    """The product of a query and a row of codes of so many bits: see `codes.pack_codes`."""
+
+    def product(_: Any, whole: Any, row: Any, width: Any) -> Any:
+        def generate(_: Any, builder: ir.IRBuilder, __: Any, arguments: Any) -> Any:
+            whole, row, width = arguments
+            zeros, parts = ir.Constant(_SUMS, [0] * LANES), 8 // bits
+            sums = [cgutils.alloca_once_value(builder, zeros) for _ in range(min(parts, 2))]
+            steps = builder.udiv(width, _LONG(2 * LANES))
+            with cgutils.for_range(builder, steps) as loop:
+                codes = _load(builder, row, loop.index, _BYTES)
+                first = builder.mul(loop.index, _LONG(parts))
+                for part in range(parts):
+                    shift = ir.Constant(_BYTES, [bits * part] * 2 * LANES)
+                    mask = ir.Constant(_BYTES, [(1 << bits) - 1] * 2 * LANES)
+                    values = builder.and_(builder.lshr(codes, shift), mask)
+                    query = _load(builder, whole, builder.add(first, _LONG(part)), _WHOLE)
+                    _add_products(builder, sums[part % 2], query, values)
+            total = builder.load(sums[0])
+            for more in sums[1:]:
+                total = builder.add(total, builder.load(more))
+            return _sum_of_all(builder, total)
+
+        return types.int64(types.intp, types.intp, types.intp), generate
+
+    return product
 
 
 def _sixteen_products(_: Any, whole: Any, columns: Any, steps: Any, products: Any) -> Any:
@@ -157,6 +181,15 @@ def _load(builder: ir.IRBuilder, start: Any, index: Any, type_: ir.Type) -> Any:
     return builder.load(builder.inttoptr(address, type_.as_pointer()), align=1)
 
 
+def _sum_of_all(builder: ir.IRBuilder, sums: Any) -> Any:
+    """The sum of all lanes, in 64 bits."""
+    wide = ir.VectorType(_LONG, LANES)
+    add = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(_LONG, [wide]), f"llvm.vector.reduce.add.v{LANES}i64"
+    )
+    return builder.call(add, [builder.sext(sums, wide)])
+
+
 def _repeated(builder: ir.IRBuilder, value: Any) -> Any:
     """One number in all lanes."""
     undefined = ir.Constant(_SUMS, ir.Undefined)
@@ -181,5 +214,22 @@ def _add_products(builder: ir.IRBuilder, sums: Any, query: Any, row: Any) -> Non
 # By addresses: of a view of each row a loop would count who uses it.
 # (whole, row, width) -> the product of a query, int16, and a row, int8, each from -127 to 127.
 dot_bytes: Any = intrinsic(_dot_bytes)
-# Loops find it when they are compiled.
+_dot_fours: Any = intrinsic(_dot_codes(4))
+_dot_twos: Any = intrinsic(_dot_codes(2))
+_dot_ones: Any = intrinsic(_dot_codes(1))
+# Loops find these when they are compiled.
 _dot_sixteen: Any = intrinsic(_sixteen_products)
+
+
+@compiled()
+def dot_codes(whole: int, row: int, width: int, bits: int) -> int:
+    """The product of a query, int16, and a row of codes of 4, 2 or 1 bits, by their addresses.
+
+    Args:
+        width: bytes of the row, a multiple of 32; the query has zeros in its end.
+    """
+    if bits == 4:
+        return int(_dot_fours(whole, row, width))
+    if bits == 2:
+        return int(_dot_twos(whole, row, width))
+    return int(_dot_ones(whole, row, width))

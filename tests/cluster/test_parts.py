@@ -16,6 +16,7 @@ import simdist
 from simdist.embedding import Embedder
 from simdist.errors import CollectionError, ServiceError, UnknownImageError
 from simdist.index.names import set_alias
+from simdist.search.question import Hit, Question
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef, list_folder, uri_path
 from simdist.store import connect
@@ -89,6 +90,28 @@ def test_every_way_finds_what_one_searcher_finds(
             client.search(uri="file:///nowhere.jpg")
         with pytest.raises(ServiceError, match="vector"):
             client.search(vector=vector[:-1])
+
+
+def test_pages_and_groups_are_those_of_one_searcher(service: Service, searcher: Searcher) -> None:
+    question = Question(vector=np.ones(searcher.collection.dim), n=20, recall=1)
+    every = searcher.ask(replace(question, n=200))
+    with simdist.Client(service.url) as client:
+        found: list[Hit] = []
+        page = client.ask(question)
+        assert page == every[:20]
+        while page.next is not None:
+            found += page
+            page = client.ask(replace(question, after=page.next))
+        assert found + page == every
+        assert client.ask(replace(question, offset=30)) == every[30:50]
+        low = replace(question, n=200, min_score=every[60].score)
+        assert client.ask(low) == every[:61]
+        for size in (1, 4):
+            grouped = replace(question, n=5, group_by="folder", group_size=size)
+            assert client.ask(grouped) == searcher.ask(grouped)
+            assert len(client.ask(grouped)) == 5 * size
+        with pytest.raises(ServiceError, match="no page begins"):
+            client.ask(replace(question, after="_" * 22))
 
 
 def test_batches_are_answered_alike(service: Service, searcher: Searcher) -> None:

@@ -170,6 +170,26 @@ class TestSameAnswers:
         with pytest.raises(ServiceError, match="not an image"):
             client.search(like=[Example(uri=HORSES), Example(image=b"no image")])
 
+    def test_pages_and_groups(self, service: Service, cli: CommandLine, searcher: Searcher) -> None:
+        question = {"uri": HORSES, "n": 6, "recall": 1}
+        first = service.post("/v1/search", json=question).json()
+        more = service.post("/v1/search", json=question | {"after": first["next"]}).json()
+        both = searcher.ask(Question(uri=HORSES, n=12, recall=1))
+        assert [hit["uri"] for hit in first["hits"] + more["hits"]] == [hit.uri for hit in both]
+        assert service.post("/v1/search?offset=6", json=question).json() == more
+        options = ("--server", service.url, "-c", COLLECTION, "-n", "6", "--recall", "1", "--json")
+        answer = cli.run("search", HORSES, "--after", first["next"], *options)
+        assert answer.code == 0, answer.err
+        assert json.loads(answer.out)[0]["next"] == more["next"]
+        answer = cli.run("search", HORSES, "--group-by", "label", "--group-size", "2", *options)
+        labels = [hit["label"] for hit in json.loads(answer.out)[0]["hits"]]
+        assert len(set(labels)) == 6
+        assert labels[::2] == labels[1::2]
+        many = {"queries": [question | {"n": 10_000}] * 7}
+        refused = service.post("/v1/search/batch", json=many)
+        assert refused.status_code == 422
+        assert "64,000" in refused.json()["detail"]
+
     def test_on_the_command_line(
         self, service: Service, cli: CommandLine, searcher: Searcher, embedder: Embedder
     ) -> None:

@@ -60,8 +60,8 @@ def test_questions_that_it_cannot_answer(searcher: Searcher) -> None:
     ("wrong", "message"),
     [
         ({"uri": "a", "id": "00" * 14}, "one of"),
-        ({"n": 0}, "between 1 and 1000"),
-        ({"n": 1001}, "between 1 and 1000"),
+        ({"n": 0}, "between 1 and 10000"),
+        ({"n": 10_001}, "between 1 and 10000"),
         ({"recall": 0.0}, "above 0"),
         ({"recall": float("nan")}, "above 0"),
         ({"min_score": 1.5}, "from -1 to 1"),

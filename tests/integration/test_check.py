@@ -25,7 +25,7 @@ from simdist.ingest.failures import Failure, keep, kept
 from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, layout
 from simdist.store.connection import Argument
-from tests.collections import create, family_key, ref, vectors
+from tests.collections import DIM, create, family_key, ref, vectors
 from tests.command_line import CommandLine
 from tests.conftest import LONG
 from tests.index_contents import contents
@@ -183,7 +183,12 @@ def lose_bucket_of_next(store: Store, made: Collection) -> None:
 
 def first_bucket(change: Callable[[bytes], bytes]) -> Damaging:
     def damage(store: Store, made: Collection) -> None:
-        [key, *_] = sorted(all_keys(store, made.partitions[0].keys.pattern("bucket")))
+        keys = sorted(all_keys(store, made.partitions[0].keys.pattern("bucket")))
+        dead = set(np.frombuffer(store.call("GET", made.partitions[0].keys.dead), "<u4").tolist())
+        # One that matters.
+        key = next(
+            key for key in keys if set(np.frombuffer(store.call("GET", key), "<u4").tolist()) - dead
+        )
         value = change(store.call("GET", key))
         store.call("SET", key, value) if value else store.call("DEL", key)
 
@@ -337,14 +342,14 @@ def test_all_partitions_are_checked(store: Store) -> None:
 def test_hyperplanes_of_ones_own_stay(valkey_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SIMDIST_REDIS_URL", valkey_store.url)
     points = vectors(20)
-    with LSHash(6, 16, 3, name="mine") as lsh:
+    with LSHash(6, DIM, 3, name="mine") as lsh:
         for point in points:
             lsh.index(point)
     collection = Collection.open(valkey_store, "mine")
     [key, *_] = all_keys(valkey_store, collection.partitions[0].keys.pattern("bucket"))
     valkey_store.call("DEL", key)
     assert repaired(collection) == Repaired(0, [])
-    with LSHash(6, 16, 3, name="mine") as lsh:
+    with LSHash(6, DIM, 3, name="mine") as lsh:
         assert len(lsh.query(points[3], num_results=1)) == 1
     overwrite_family(valkey_store, collection)
     with pytest.raises(StoreError, match="the hyperplanes of 'mine' are lost"):

@@ -54,7 +54,11 @@ WORK = [
     Step("add", range(32, 60)),
     Step("rehash"),
     Step("delete", range(50, 70)),
+    Step("offload"),
     Step("add", range(8), state=2),
+    Step("delete", range(4)),
+    Step("rehash"),
+    Step("back"),
 ]
 
 
@@ -110,7 +114,7 @@ IMAGES = st.lists(st.integers(0, 40), min_size=1, max_size=20)
 STEPS = st.one_of(
     st.builds(Step, st.just("add"), IMAGES, st.integers(0, 3)),
     st.builds(Step, st.just("delete"), IMAGES),
-    st.just(Step("rehash")),
+    st.sampled_from([Step("rehash"), Step("offload"), Step("back")]),
 )
 CRASHES = st.none() | st.tuples(st.integers(0, 15), st.sampled_from(Moment), st.booleans())
 

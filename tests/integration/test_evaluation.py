@@ -14,6 +14,7 @@ from PIL import Image
 from simdist.errors import CollectionError, UsageError
 from simdist.evaluation import evaluate
 from simdist.index.collection import Collection
+from simdist.settings import MAX_RESULTS
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
 from tests.command_line import CommandLine
@@ -146,7 +147,7 @@ def test_a_collection_that_cannot_be_evaluated_says_why(store: Store) -> None:
     collection = made(store, ["a"], noise(1))
     with pytest.raises(CollectionError, match="needs at least two images"):
         evaluate(collection)
-    for k in (0, 1000):
+    for k in (0, MAX_RESULTS):
         with pytest.raises(UsageError, match="k must be between"):
             evaluate(collection, k=k)
     empty = Collection.create(store, "empty", model="m", model_id="m-1", dim=32)

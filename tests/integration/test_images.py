@@ -25,7 +25,7 @@ from simdist.index.where import Where
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef, file_uri
 from simdist.store import Store, connect
-from tests.collections import create, ref, vectors
+from tests.collections import DIM, create, ref, vectors
 from tests.command_line import CommandLine
 from tests.index_contents import contents
 from tests.servers import empty, on_every_server
@@ -253,7 +253,7 @@ def test_the_commands(cli: CommandLine, valkey_url: str, tmp_path: Path) -> None
     assert changed.out == "2 images changed\n"
     shown = json.loads(cli.run("images", "get", str(paths[0])).out)
     assert shown == {"uri": refs[0].uri, "label": "y", "metadata": {}}
-    assert len(json.loads(cli.run("images", "get", refs[0].uri, "--vector").out)["vector"]) == 16
+    assert len(json.loads(cli.run("images", "get", refs[0].uri, "--vector").out)["vector"]) == DIM
     assert "not indexed in 'images'" in cli.fail("images", "get", "none.jpg")
     assert "not indexed in 'images'" in cli.fail("images", "set", "none.jpg", "--no-label")
     assert "say what is to change" in cli.fail("images", "set", "a.jpg", code=2)

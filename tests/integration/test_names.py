@@ -29,7 +29,7 @@ from simdist.ingest.failures import Failure, keep
 from simdist.joining.decisions import Decisions
 from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, layout
-from tests.collections import Killed, create, ref, vectors
+from tests.collections import DIM, Killed, create, ref, vectors
 from tests.command_line import CommandLine
 from tests.index_contents import contents
 from tests.servers import empty, keys, on_every_server
@@ -144,7 +144,7 @@ def test_searches_follow_an_alias(store: Store) -> None:
     # An ingest goes on into what it has begun with.
     alias.add(vectors(300)[299:], [ref(299)])
     assert ref(299).uri in Collection.open(store, "one")
-    other = Collection.create(store, "other", model="m", model_id="m-2", dim=16)
+    other = Collection.create(store, "other", model="m", model_id="m-2", dim=DIM)
     other.add(vectors(2), [ref(0), ref(1)])
     set_alias(store, "live", "other")
     with pytest.raises(ModelMismatchError, match=r"m-2.*m-1"):

@@ -11,6 +11,7 @@ import pytest
 
 from simdist.hashing.kmeans import centroids_for
 from simdist.index.collection import Collection
+from simdist.index.offloading import offload
 from simdist.index.rehash import rehash
 from simdist.planning import (
     Workload,
@@ -64,11 +65,18 @@ def filled(store: Store, images: int, dim: int = 512, uri_bytes: int = 60) -> Co
 @pytest.mark.parametrize(
     ("images", "dim", "uri_bytes"), [(10_000, 512, 60), (10_000, 1280, 120), (100_000, 512, 60)]
 )
-def test_memory_is_as_planned(store: Store, images: int, dim: int, uri_bytes: int) -> None:
+def test_memory_is_as_planned(
+    store: Store, tmp_path: Path, images: int, dim: int, uri_bytes: int
+) -> None:
     before = store.used_memory()
-    filled(store, images, dim, uri_bytes)
+    collection = filled(store, images, dim, uri_bytes)
     used = (store.used_memory() - before) / images
     assert used == pytest.approx(bytes_an_image(images, dim=dim, uri_bytes=uri_bytes), rel=0.1)
+    offload(collection, str(tmp_path / "files"), bits=2)
+    used = (store.used_memory() - before) / images
+    planned = bytes_an_image(images, dim=dim, uri_bytes=uri_bytes, bits=2)
+    # Some of what was given back is not at once.
+    assert used == pytest.approx(planned, rel=0.2)
 
 
 @pytest.mark.slow
@@ -102,10 +110,23 @@ def test_buckets_grow_with_the_images() -> None:
     assert plan(Workload(10**8)).rows_a_query < 15_000
 
 
+def test_fewer_bits_in_redis_ask_for_less_of_it() -> None:
+    plans = [plan(Workload(10**8, bits=bits)) for bits in (8, 4, 2, 1)]
+    assert plans[0].file_bytes == 0
+    assert [one.redis_bytes for one in plans] == sorted(
+        (one.redis_bytes for one in plans), reverse=True
+    )
+    # A third of it in a worker.
+    assert plans[1].cache_bytes * plans[1].parts / 3 < 10e9
+
+
 def test_the_command(cli: CommandLine) -> None:
     printed = cli.run("plan", "--images", "100M", "--gpus", "8", "--qps", "500").out
     assert "--expect 100000000 --partitions 6" in printed
     assert "27.8 hours of a GPU: 3.5 hours in all" in printed
+    printed = cli.run("plan", "--images", "100M", "--bits", "4").out
+    assert "simdist offload FOLDER --bits 4" in printed
+    assert "not 3" in cli.fail("plan", "--images", "100M", "--bits", "3", code=2)
     made = json.loads(cli.run("plan", "--images", "1.5K", "--json").out)
     assert made["workload"]["images"] == 1500
     assert made["plan"]["nodes"] == 1

@@ -12,7 +12,8 @@ from cluster.service.metrics import ServiceMetrics
 from cluster.service.searching import MAX_TOGETHER, Found, Searching
 from simdist.errors import SimdistError, UnknownCollectionError, UnknownImageError, VectorError
 from simdist.index.collection import Collection
-from simdist.search.question import Hit, Question
+from simdist.search.pages import Hits
+from simdist.search.question import Question
 from simdist.search.searcher import Searcher
 from simdist.store import Store
 from tests.collections import DIM, START, filled, ref, vectors
@@ -28,7 +29,7 @@ class Counting(Searcher):
         super().__init__(collection)
         self.together: list[int] = []
 
-    def search_many(self, vectors: object, **how: object) -> list[list[Hit]]:
+    def search_many(self, vectors: object, **how: object) -> list[Hits]:
         self.together.append(len(vectors))  # type: ignore[arg-type]
         return super().search_many(vectors, **how)  # type: ignore[arg-type]
 
@@ -40,7 +41,7 @@ def searcher(store: Store) -> Counting:
 
 def ask(
     searcher: Searcher, questions: Sequence[Question], forgotten: list[Collection] | None = None
-) -> list[list[Hit] | BaseException]:
+) -> list[Hits | BaseException]:
     """Ask all at once."""
 
     def find(name: str | None) -> Searcher:
@@ -48,7 +49,7 @@ def ask(
             raise UnknownCollectionError("it is not served here")
         return searcher
 
-    async def ask_all() -> list[list[Hit] | BaseException]:
+    async def ask_all() -> list[Hits | BaseException]:
         forget = [] if forgotten is None else forgotten
         searching = Searching(find, forget.append, ServiceMetrics("one"))
         found = await asyncio.gather(*map(searching.ask, questions), return_exceptions=True)

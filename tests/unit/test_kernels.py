@@ -85,7 +85,7 @@ def test_the_best_of_some_buckets(
             at += count
 
     best_rows, best_scores = np.zeros(limit, np.uint32), np.zeros(limit, np.float32)
-    pages_of_all = Pages(following, paged_rows, paged_values, inverse_lengths)
+    pages_of_all = Pages(following, paged_rows, paged_values, inverse_lengths, 0)
     chains = np.array(first, np.int32), np.array(sizes, np.int32)
     whole = np.empty(padded_width(DIM), np.int16)
     asked = Query(query, whole, *round_query(query, whole)[:2])

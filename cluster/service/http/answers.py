@@ -33,6 +33,7 @@ class SearchAnswer(BaseModel):
 
     collection: str
     hits: list[HitAnswer]
+    next: str | None = Field(description="Where the next page begins (`after`); null: nowhere.")
 
 
 class ProblemAnswer(BaseModel):

@@ -24,6 +24,8 @@ from simdist.search.question import MAX_EXAMPLES, MAX_WEIGHT, WAYS, Example, Que
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 
 MAX_BATCH = 64
+# Hits that all searches of a batch may ask for together: each takes some hundred bytes.
+MAX_BATCH_RESULTS = 64_000
 _MAX_DIM = 65_536
 _MAX_NAME = 2048
 MAX_METADATA = 16 * 1024
@@ -70,7 +72,26 @@ class SearchOptions(Model):
         description="Share of the 10 most similar images to find; needs a collection that was "
         "tuned.",
     )
-    min_score: _Score | None = Field(None, description="Leave out what is less similar.")
+    min_score: _Score | None = Field(
+        None, description="All images that are at least so similar, up to n."
+    )
+    offset: _Whole = Field(0, ge=0, le=MAX_RESULTS, description="Leave out so many of the best.")
+    after: str | None = Field(
+        None,
+        pattern="^[A-Za-z0-9_-]{22}$",
+        description="Go on behind an answer: its `next`, with the same search.",
+    )
+    group_by: str | None = Field(
+        None,
+        min_length=1,
+        max_length=256,
+        description="Find n groups of images that agree in this: label, folder, or a field of the "
+        "metadata. Those that have no such field are groups by themselves.",
+        examples=["product"],
+    )
+    group_size: _Whole = Field(
+        1, ge=1, le=MAX_RESULTS, description="Hits of each group, at most, one after the other."
+    )
     label: Label = Field(None, description="Only images with this label.")
     where: str | None = Field(
         None,
@@ -102,6 +123,8 @@ def _describe_searches(schema: dict[str, Any]) -> None:
     schema["examples"] = [
         {"url": "https://example.org/photo.jpg", "n": 5},
         {"id": _EXAMPLE_ID, "recall": 0.95, "label": "monuments"},
+        {"uri": "urn:shop:4711", "n": 20, "offset": 20, "where": "price < 20"},
+        {"uri": "urn:shop:4711", "n": 10, "group_by": "product", "group_size": 2},
         {"image": "data:image/gif;base64,R0lGODlhAQABAAAAACw=", "n": 5},
         {
             "like": [{"id": _EXAMPLE_ID}, {"uri": "urn:shop:1", "weight": 2}],
@@ -232,7 +255,11 @@ class BatchRequest(Model):
         json_schema_extra={"examples": [{"queries": [{"id": _EXAMPLE_ID}, {"uri": "urn:shop:1"}]}]}
     )
 
-    queries: list[SearchRequest] = Field(min_length=1, max_length=MAX_BATCH)
+    queries: list[SearchRequest] = Field(
+        min_length=1,
+        max_length=MAX_BATCH,
+        description=f"They may ask for {MAX_BATCH_RESULTS:,} hits together.",
+    )
 
 
 def checked_metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:

@@ -18,13 +18,22 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cluster.service.http.answers import as_json, hit_answer
 from cluster.service.http.bearers import IMAGE_COST, charge
 from cluster.service.http.bodies import binary, is_image_type, is_json, parsed
-from cluster.service.http.models import MAX_BATCH, BatchRequest, SearchOptions, SearchRequest
+from cluster.service.http.models import (
+    MAX_BATCH,
+    MAX_BATCH_RESULTS,
+    BatchRequest,
+    SearchOptions,
+    SearchRequest,
+)
 from cluster.service.http.problems import ProblemError
 from cluster.service.http.vectors import read_vectors, vector_or_image
 from cluster.service.worker import QueryWorker
 from simdist.errors import SimdistError
-from simdist.search.question import Example, Hit, Question
+from simdist.search.pages import Hits
+from simdist.search.question import Example, Question
 
+# So many hits take as long as a search.
+_HITS_EACH = 1000
 _BY_DEFAULT = SearchOptions.model_validate({})
 
 
@@ -57,6 +66,8 @@ class Searches:
             dim = self._worker.collection(options.collection).dim
             vectors = read_vectors(data, dim=dim, most=MAX_BATCH)
             questions = [options.question(vector=vector) for vector in vectors]
+        if sum(_hits(question) for question in questions) > MAX_BATCH_RESULTS:
+            raise ProblemError(422, f"a batch may ask for {MAX_BATCH_RESULTS:,} hits in all")
         charge(request, sum(map(_cost, questions)) - 1)
         found = await self._worker.ask_many(questions)
         results = [
@@ -76,10 +87,14 @@ class Searches:
                 return options.question(vector=vector)
         return options.question(image=data)
 
-    def _found(self, collection: str | None, hits: Sequence[Hit]) -> dict[str, Any]:
+    def _found(self, collection: str | None, hits: Hits) -> dict[str, Any]:
         """A `SearchAnswer`."""
         name = self._worker.collection(collection).name
-        return {"collection": name, "hits": [hit_answer(hit) for hit in hits]}
+        return {
+            "collection": name,
+            "hits": [hit_answer(hit) for hit in hits],
+            "next": hits.next,
+        }
 
 
 @dataclass(frozen=True)
@@ -123,9 +138,15 @@ def _options(request: Request) -> SearchOptions:
 
 
 def _cost(question: Question) -> int:
+    more = _hits(question) // _HITS_EACH
     if not question.several:
-        return _cost_of(question)
-    return sum(map(_cost_of, [*question.positive, *question.unlike]))
+        return _cost_of(question) + more
+    return sum(map(_cost_of, [*question.positive, *question.unlike])) + more
+
+
+def _hits(question: Question) -> int:
+    """How many a question may be answered with."""
+    return question.n * question.group_size
 
 
 def _cost_of(asked: Question | Example) -> int:

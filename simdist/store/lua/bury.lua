@@ -24,7 +24,8 @@ local function bury(base, rows, blocks, width)
   while i <= #rows do
     local block = math.floor(rows[i] / BLOCK)
     local vectors, records = base .. 'vectors:' .. block, base .. 'records:' .. block
-    local lengths = blocks[block]
+    local moved, lengths = base .. 'moved:' .. block, blocks[block]
+    local here = lengths.width or width
     while i <= #rows and math.floor(rows[i] / BLOCK) == block do
       local slot, start = rows[i] % BLOCK, LENGTHS
       for j = 1, slot do
@@ -32,8 +33,10 @@ local function bury(base, rows, blocks, width)
       end
       local length = lengths[slot + 1]
       lengths[slot + 1] = length + DEAD
-      redis.call('SETRANGE', vectors, slot * width, string.rep('\0', width))
-      redis.call('SETRANGE', records, start, string.rep('\0', length))
+      redis.call('SETRANGE', vectors, slot * here, string.rep('\0', here))
+      if not lengths.place then
+        redis.call('SETRANGE', records, start, string.rep('\0', length))
+      end
       i = i + 1
     end
     local alive = false
@@ -42,9 +45,13 @@ local function bury(base, rows, blocks, width)
     end
     if alive then
       local changed = struct.pack('<' .. string.rep('I4', BLOCK), unpack(lengths, 1, BLOCK))
-      redis.call('SETRANGE', records, 0, changed)
+      if lengths.place then
+        redis.call('SETRANGE', moved, PLACE, changed)
+      else
+        redis.call('SETRANGE', records, 0, changed)
+      end
     else
-      redis.call('UNLINK', vectors, records)
+      redis.call('UNLINK', vectors, records, moved)
     end
   end
 end

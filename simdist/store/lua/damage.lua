@@ -32,12 +32,25 @@ local function row_of(entry, hash)
   return (struct.unpack('<I4', entry))
 end
 
--- The lengths of a block's records, whose sum fits to what there is; none if the block is gone.
+-- The lengths of a block's records, whose sum fits to what there is; none if the block is gone. Of
+-- one that is in a file they have its `place` there, and `width`, that of the codes that are here.
 local function lengths_of(base, block, width)
   local vectors, records = base .. 'vectors:' .. block, base .. 'records:' .. block
   local held, size = redis.call('STRLEN', vectors), redis.call('STRLEN', records)
   if held == 0 and size == 0 then
     return nil
+  end
+  if size == 0 and held ~= BLOCK * width then
+    local moved = redis.call('GET', base .. 'moved:' .. block) or ''
+    if #moved ~= PLACE + LENGTHS then
+      damaged(base .. 'moved:' .. block)
+    end
+    if held % BLOCK ~= 0 then
+      damaged(vectors)
+    end
+    local lengths = {struct.unpack('<' .. string.rep('I4', BLOCK), moved, PLACE + 1)}
+    lengths.place, lengths.width = string.sub(moved, 1, PLACE), held / BLOCK
+    return lengths
   end
   if held ~= BLOCK * width then
     damaged(vectors)

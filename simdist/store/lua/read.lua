@@ -1,5 +1,5 @@
 -- See `scripts.read`.
-local state = redis.call('HMGET', KEYS[1], 'generation', 'epoch', 'born', 'rows')
+local state = redis.call('HMGET', KEYS[1], 'generation', 'epoch', 'born', 'rows', 'bits')
 if state[1] ~= generation or (state[3] or '') ~= born then
   return false
 end
@@ -7,7 +7,8 @@ local epoch = count_of(state[2])
 if is_lost(seen, epoch, true) then
   return false
 end
-local answer = {moment_of(epoch), count_of(state[4]),
+local bits = count_of(state[5] or '0')
+local answer = {moment_of(epoch), count_of(state[4]), bits,
                 redis.call('GETRANGE', base .. 'dead', ROW * dead_known, -1)}
 local left, size_of = tonumber(limit), tonumber(width)
 local prefix = base .. 'bucket:' .. generation .. ':'
@@ -36,8 +37,12 @@ for at = 1, #wanted, 3 * ROW do
       next = next + ROW
     end
     -- format drops the fraction.
-    local vectors = call('GETRANGE', format(blocks, start / BLOCK), start % BLOCK * size_of,
-                         (row % BLOCK + 1) * size_of - 1)
+    local block, here = format(blocks, start / BLOCK), size_of
+    if bits > 0 then
+      -- It may hold codes.
+      here = call('STRLEN', block) / BLOCK
+    end
+    local vectors = call('GETRANGE', block, start % BLOCK * here, (row % BLOCK + 1) * here - 1)
     -- A block whose rows are all dead is gone.
     found[#found + 1] =
       vectors == '' and string.rep('\0', (row - start + 1) * size_of) or vectors

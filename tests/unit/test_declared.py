@@ -8,7 +8,7 @@ import pytest
 
 from simdist.errors import StoreError, UsageError
 from simdist.index.blocks import Blocks
-from simdist.index.fields import Field, declare, declared
+from simdist.index.declared import Field, declare, declared
 from simdist.ingest.typed import typed
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef

@@ -1,0 +1,203 @@
+"""Blocks of rows that lie in files, in a shared folder or an object store, and are read by ranges.
+
+A file holds some hundred blocks, end to end, and is never changed. In a block each row's stored
+vector is followed by its record, so that one range holds all of an image. Where a block begins, and
+how long its records are, is in Redis (`moved:<block>` in `simdist.store.layout`).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.errors import SourceError
+from simdist.sources import objects
+from simdist.sources.access import Access
+from simdist.sources.output import OutputFolder
+from simdist.sources.reference import uri_path
+from simdist.store import Store, layout
+from simdist.store.damage import count_of, damaged
+from simdist.vectors.codec import Codec
+
+# What a file begins with: no other is read, whatever Redis says.
+_MAGIC = b"simdist vectors\1"
+_PLACE = struct.Struct(f"<{layout.FILE}sQ")
+_ROW = struct.Struct(f"<{layout.FILE}sQI")
+# The field of the first partition's `meta` that says in which folder the files are.
+FOLDER = "moved_to"
+_LENGTHS = layout.BLOCK * 4
+
+
+class MovedFiles:
+    """The files of a partition."""
+
+    def __init__(self, store: Store, keys: layout.Keys, codec: Codec) -> None:
+        """Nothing is asked of Redis yet."""
+        self._store = store
+        self._keys = keys
+        self._codec = codec
+        self._folder: OutputFolder | None = None
+
+    def fetched(
+        self, vectors: Sequence[bytes], records: Sequence[bytes]
+    ) -> list[tuple[bytes, bytes]]:
+        """Stored vectors and records of rows, those that lie in files read from there.
+
+        Args:
+            vectors, records: as `scripts.rows` answers them.
+
+        Raises:
+            SourceError: a file cannot be read.
+            StoreError: it is not as Redis says.
+        """
+        rows, width = list(zip(vectors, records, strict=True)), self._codec.width
+        moved = [i for i, (vector, record) in enumerate(rows) if record and not vector]
+        for i, row in zip(moved, self._read([self._row(records[i]) for i in moved]), strict=True):
+            rows[i] = row[:width], row[width:]
+        return rows
+
+    def blocks(self, places: Mapping[int, bytes]) -> dict[int, tuple[bytes, bytes]]:
+        """Whole blocks as they would lie in Redis: of each its vectors and its records.
+
+        Args:
+            places: what is stored of each as `moved`.
+
+        Raises:
+            SourceError, StoreError: as `fetched`.
+        """
+        ranges, all_lengths = [], []
+        for number, place in places.items():
+            if len(place) != _PLACE.size + _LENGTHS:
+                raise damaged(self._keys.moved(number), "it is cut")
+            lengths = np.frombuffer(place, "<u4", layout.BLOCK, _PLACE.size)
+            size = int((lengths % layout.DEAD).sum()) + layout.BLOCK * self._codec.width
+            ranges.append((*_PLACE.unpack_from(place), size))
+            all_lengths.append(lengths)
+        found = self._read(ranges)
+        return {
+            number: self._parted(block, lengths)
+            for number, block, lengths in zip(places, found, all_lengths, strict=True)
+        }
+
+    def bits(self) -> int:
+        """Those of the codes in Redis, where blocks may be in files; or 0."""
+        key = self._keys.meta
+        return count_of(self._store.call("HGET", key, "bits") or b"0", key, "bits", most=8)
+
+    def write(self, blocks: Sequence[tuple[bytes, bytes]]) -> list[bytes]:
+        """Write blocks into a new file; returns what tells of each where it lies.
+
+        Args:
+            blocks: as `blocks` returns them.
+
+        Raises:
+            OutputError: it cannot be written.
+        """
+        number = secrets.token_bytes(layout.FILE)
+        parts, at, places = [_MAGIC], len(_MAGIC), []
+        for vectors, records in blocks:
+            joined = self._joined(vectors, records)
+            places.append(_PLACE.pack(number, at))
+            parts.append(joined)
+            at += len(joined)
+        self._files().put(_name(number), b"".join(parts))
+        return places
+
+    def _joined(self, vectors: bytes, records: bytes) -> bytes:
+        """A block as it lies in a file."""
+        lengths = np.frombuffer(records, "<u4", layout.BLOCK) % layout.DEAD
+        ends = _LENGTHS + np.cumsum([0, *lengths.tolist()])
+        width = self._codec.width
+        return b"".join(
+            part
+            for slot, (start, end) in enumerate(pairwise(ends.tolist()))
+            for part in (vectors[slot * width : (slot + 1) * width], records[start:end])
+        )
+
+    def _parted(self, block: bytes, lengths: NDArray[np.uint32]) -> tuple[bytes, bytes]:
+        """A block out of a file as it lies in Redis, without what was deleted since."""
+        width, at, vectors, records = self._codec.width, 0, [], [lengths.tobytes()]
+        for length in lengths.tolist():
+            size = length % layout.DEAD
+            vector, record = block[at : at + width], block[at + width : at + width + size]
+            dead = length >= layout.DEAD
+            vectors.append(bytes(width) if dead else vector)
+            records.append(bytes(size) if dead else record)
+            at += width + size
+        return b"".join(vectors), b"".join(records)
+
+    def _row(self, place: bytes) -> tuple[bytes, int, int]:
+        if len(place) != _ROW.size:
+            raise damaged(self._keys.pattern("moved"), "it leads to no row")
+        file, start, size = _ROW.unpack(place)
+        return file, start, size
+
+    def _files(self) -> OutputFolder:
+        """The folder that they lie in."""
+        if self._folder is None:
+            meta = layout.Keys(self._keys.home).meta
+            said = self._store.call("HGET", meta, FOLDER)
+            if said is None:
+                raise damaged(meta, "it does not say where moved blocks are")
+            self._folder = _folder_of(said.decode(), self._keys)
+        return self._folder
+
+    def _read(self, ranges: Sequence[tuple[bytes, int, int]]) -> list[bytes]:
+        """Parts of files: of each the file's number, where it begins, and how long it is."""
+        found = [b""] * len(ranges)
+        by_file: dict[bytes, list[int]] = {}
+        for i, (file, _, _) in enumerate(ranges):
+            by_file.setdefault(file, []).append(i)
+        for file, members in by_file.items():
+            starts = [ranges[i][1] for i in members]
+            sizes = [ranges[i][2] for i in members]
+            uri = f"{self._files().uri}/{_name(file)}"
+            for i, size, part in zip(members, sizes, self._ranges(uri, starts, sizes), strict=True):
+                if len(part) != size:
+                    raise SourceError(f"{uri} is cut: restore it from a backup")
+                found[i] = part
+        return found
+
+    def _ranges(self, uri: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        if objects.is_object(uri):
+            return objects.read_ranges(uri, self._files().access, starts=starts, lengths=sizes)
+        path = uri_path(uri)
+        try:
+            # Whatever Redis says, it is a file of this kind or none.
+            with path.open("rb", buffering=0) as file:
+                if os.pread(file.fileno(), len(_MAGIC), 0) != _MAGIC:
+                    raise SourceError(f"{path} holds no vectors of simdist")
+                return [
+                    os.pread(file.fileno(), size, start)
+                    for start, size in zip(starts, sizes, strict=True)
+                ]
+        except OSError as error:
+            raise SourceError(
+                f"cannot read {path}: {error.strerror}; vectors of the collection "
+                f"{self._keys.home!r} are there: every worker needs that folder"
+            ) from error
+
+
+def remove_files(folder: str, keys: layout.Keys) -> None:
+    """Remove the files of a partition that is dropped.
+
+    Raises:
+        SourceError, OutputError: they cannot be listed, or removed.
+    """
+    files = _folder_of(folder, keys)
+    for name in files.names():
+        files.remove(name)
+
+
+def _folder_of(folder: str, keys: layout.Keys) -> OutputFolder:
+    return OutputFolder.of(f"{folder}/{keys.home}/{keys.partition}", Access.resolve())
+
+
+def _name(number: bytes) -> str:
+    return f"{number.hex()}.vectors"

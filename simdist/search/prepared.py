@@ -1,0 +1,57 @@
+"""Room for queries, with the addresses of all arrays that a search among buckets needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from simdist.hashing import HashFamily
+from simdist.search.kept import KeptBuckets
+
+if TYPE_CHECKING:
+    from simdist.search.query_loops import Batch, Turning
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Room for queries, and where all arrays are that a search among buckets needs.
+
+    Attributes:
+        asked: how many queries, results of each, and probes.
+        excluded: a bit for each row that is not to be found.
+        batch: the room.
+        headers: `query_loops.all_headers`.
+        cells: how many of centroids are looked into; 0 if a compiled loop does not find probes.
+        arrays: to which the headers lead.
+    """
+
+    asked: tuple[int, int, int]
+    excluded: NDArray[np.uint8]
+    batch: Batch
+    headers: NDArray[np.int64]
+    cells: int
+    arrays: tuple[Any, ...]
+
+    @classmethod
+    def of(
+        cls,
+        asked: tuple[int, int, int],
+        excluded: NDArray[np.uint8],
+        *,
+        family: HashFamily,
+        turning: Turning,
+        kept: KeptBuckets,
+    ) -> Prepared:
+        """Room for so many queries, results and probes, and all addresses of now."""
+        from simdist.search import query_loops as loops
+
+        count, n, probes = asked
+        ranking, cells = family.ranking(probes) or (None, 0)
+        batch = loops.Batch.empty(count, len(turning.factors), probes * family.tables, n)
+        view = loops.Kept(kept.table, kept.pages, excluded)
+        headers = loops.all_headers(batch, turning, view, ranking)
+        # The headers are of no use without these.
+        return cls(asked, excluded, batch, headers, cells, (view, ranking))
