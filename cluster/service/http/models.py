@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -14,7 +13,6 @@ from pydantic import (
     ConfigDict,
     FailFast,
     Field,
-    JsonValue,
     field_validator,
     model_validator,
 )
@@ -28,12 +26,11 @@ MAX_BATCH = 64
 MAX_BATCH_RESULTS = 64_000
 _MAX_DIM = 65_536
 _MAX_NAME = 2048
-MAX_METADATA = 16 * 1024
 
 _EXAMPLE_ID = "3b1f0c5de2a94c7788d06e0f9a12"
 # No user name or password: what is indexed is shown to all who may read. Not `\s`: what a space is
 # depends on who reads the pattern.
-_WEB_ADDRESS = r"https?://[^/?#@\\\x00-\x20]+([/?#]{})?"
+WEB_ADDRESS = r"https?://[^/?#@\\\x00-\x20]+([/?#]{})?"
 
 ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{28}$", examples=[_EXAMPLE_ID])]
 Collection = Annotated[
@@ -149,7 +146,7 @@ class _Way(Model):
     url: str = Field(
         default="",
         max_length=_MAX_NAME,
-        pattern=f"^{_WEB_ADDRESS.format('.*')}$",
+        pattern=f"^{WEB_ADDRESS.format('.*')}$",
         description="A public address of an image.",
     )
     image: str = Field(
@@ -260,64 +257,3 @@ class BatchRequest(Model):
         max_length=MAX_BATCH,
         description=f"They may ask for {MAX_BATCH_RESULTS:,} hits together.",
     )
-
-
-def checked_metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Metadata, if it is not too much of it; raises ValueError."""
-    # `allow_inf_nan` is not for what lies within a JsonValue.
-    if len(json.dumps(metadata, allow_nan=False)) > MAX_METADATA:
-        raise ValueError(f"more than {MAX_METADATA:,} bytes of JSON")
-    return metadata
-
-
-class AddOptions(Model):
-    """Where an image goes."""
-
-    label: Label = None
-    collection: Collection = None
-
-
-class UploadOptions(AddOptions):
-    """How to add an image; `uri` is what an uploaded one is to be known by."""
-
-    uri: str | None = Field(
-        default=None,
-        max_length=_MAX_NAME,
-        pattern=f"^({_WEB_ADDRESS.format('[!-~]*')}|urn:[!-~]+)$",
-        description="Of an image in the body: an http(s) address, or a name of your own, such as "
-        "urn:shop:4711.",
-        examples=["urn:shop:4711"],
-    )
-
-
-class AddRequest(AddOptions):
-    """An image that the service fetches."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "url": "https://example.org/photo.jpg",
-                    "label": "monuments",
-                    "metadata": {"title": "Petra", "year": 2024},
-                }
-            ]
-        }
-    )
-
-    url: str = Field(
-        max_length=_MAX_NAME,
-        pattern=f"^{_WEB_ADDRESS.format('[!-~]*')}$",
-        description="A public address, by which the image will be known.",
-        examples=["https://example.org/photo.jpg"],
-    )
-    metadata: dict[str, JsonValue] = Field(
-        default={},
-        max_length=64,
-        description=f"What hits are to show; at most {MAX_METADATA:,} bytes of JSON.",
-    )
-
-    @field_validator("metadata")
-    @classmethod
-    def _can_be_json(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        return checked_metadata(metadata)
