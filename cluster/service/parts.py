@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 _PAUSE = 0.1
 
 
-class _MixedError(Exception):
-    """Some parts answer of another collection than was asked."""
-
-
 class PartWorker:
     """Searches the partitions of one part of each collection, as a replica of Serve."""
 
@@ -86,27 +82,28 @@ class Parts:
         """
         while True:
             home, asked = await self._by_vector(question)
-            try:
-                return Found(home, await self._of_one(home, asked))
-            except _MixedError:
-                await asyncio.sleep(_PAUSE)
+            if (hits := await self._answer(asked, home)) is not None:
+                return Found(home, hits)
+            await asyncio.sleep(_PAUSE)
 
-    async def _of_one(self, home: str, question: Question) -> Hits:
-        """The answer of the collection at a home."""
+    async def _answer(self, question: Question, home: str) -> Hits | None:
+        """What all parts find; None where one has found it in another collection."""
         if question.group_by is None:
-            return await self._page(home, question)
+            return await self._page(question, home)
         grouping = Grouping(question)
         while (asked := grouping.question) is not None:
-            grouping.take(asked, await self._page(home, asked))
+            if (page := await self._page(asked, home)) is None:
+                return None
+            grouping.take(asked, page)
         return grouping.answer()
 
-    async def _page(self, home: str, question: Question) -> Hits:
+    async def _page(self, question: Question, home: str) -> Hits | None:
         """The best of what all parts find; what is left out, is of all of it."""
         offset, n = question.offset, question.n
         asked = replace(question, offset=0, n=offset + n)
         found = await asyncio.gather(*(self._ask(part, asked) for part in self._parts))
         if {one.home for one in found} != {home}:
-            raise _MixedError
+            return None
         before = offset + (Cursor.read(question.after).seen if question.after else 0)
         hits = best_of([one.hits for one in found], offset + n)
         return hits.part(slice(offset, offset + n)).continued(n, before)

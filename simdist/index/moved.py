@@ -141,12 +141,15 @@ class MovedFiles:
     def _files(self) -> OutputFolder:
         """The folder that they lie in."""
         if self._folder is None:
-            meta = layout.Keys(self._keys.home).meta
-            said = self._store.call("HGET", meta, FOLDER)
-            if said is None:
-                raise damaged(meta, "it does not say where moved blocks are")
-            self._folder = _folder_of(said.decode(), self._keys)
+            self._folder = self._folder_now()
         return self._folder
+
+    def _folder_now(self) -> OutputFolder:
+        meta = layout.Keys(self._keys.home).meta
+        said = self._store.call("HGET", meta, FOLDER)
+        if said is None:
+            raise damaged(meta, "it does not say where moved blocks are")
+        return _folder_of(said.decode(), self._keys)
 
     def _read(self, ranges: Sequence[tuple[bytes, int, int]]) -> list[bytes]:
         """Parts of files: of each the file's number, where it begins, and how long it is."""
@@ -157,31 +160,50 @@ class MovedFiles:
         for file, members in by_file.items():
             starts = [ranges[i][1] for i in members]
             sizes = [ranges[i][2] for i in members]
-            uri = f"{self._files().uri}/{_name(file)}"
-            for i, size, part in zip(members, sizes, self._ranges(uri, starts, sizes), strict=True):
-                if len(part) != size:
-                    raise SourceError(f"{uri} is cut: restore it from a backup")
+            for i, part in zip(members, self._ranges(file, starts, sizes), strict=True):
                 found[i] = part
         return found
 
-    def _ranges(self, uri: str, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
-        if objects.is_object(uri):
-            return objects.read_ranges(uri, self._files().access, starts=starts, lengths=sizes)
-        path = uri_path(uri)
+    def _ranges(self, file: bytes, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+        folder = self._files()
         try:
-            # Whatever Redis says, it is a file of this kind or none.
-            with path.open("rb", buffering=0) as file:
-                if os.pread(file.fileno(), len(_MAGIC), 0) != _MAGIC:
-                    raise SourceError(f"{path} holds no vectors of simdist")
-                return [
-                    os.pread(file.fileno(), size, start)
-                    for start, size in zip(starts, sizes, strict=True)
-                ]
-        except OSError as error:
-            raise SourceError(
-                f"cannot read {path}: {error.strerror}; vectors of the collection "
-                f"{self._keys.home!r} are there: every worker needs that folder"
-            ) from error
+            parts = _read_ranges(f"{folder.uri}/{_name(file)}", folder.access, starts, sizes)
+        except SourceError:
+            # Meanwhile they may have been brought back, and moved elsewhere.
+            self._folder = self._folder_now()
+            if self._folder == folder:
+                raise
+            return self._ranges(file, starts, sizes)
+        if list(map(len, parts)) != list(sizes):
+            raise SourceError(f"{folder.uri}/{_name(file)} is cut: restore it from a backup")
+        return parts
+
+
+def _read_ranges(
+    uri: str, access: Access, starts: Sequence[int], sizes: Sequence[int]
+) -> list[bytes]:
+    """Parts of a file, shorter where it is cut.
+
+    Raises:
+        SourceError: it cannot be read, or is of another kind.
+    """
+    if objects.is_object(uri):
+        return objects.read_ranges(uri, access, starts=starts, lengths=sizes)
+    path = uri_path(uri)
+    try:
+        # Whatever Redis says, it is a file of this kind or none.
+        with path.open("rb", buffering=0) as file:
+            if os.pread(file.fileno(), len(_MAGIC), 0) != _MAGIC:
+                raise SourceError(f"{path} holds no vectors of simdist")
+            return [
+                os.pread(file.fileno(), size, start)
+                for start, size in zip(starts, sizes, strict=True)
+            ]
+    except OSError as error:
+        raise SourceError(
+            f"cannot read {path}: {error.strerror}; vectors of a collection are there: every "
+            "worker needs that folder"
+        ) from error
 
 
 def remove_files(folder: str, keys: layout.Keys) -> None:

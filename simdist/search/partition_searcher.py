@@ -71,7 +71,8 @@ class PartitionSearcher:
         self._records = Records(partition, memory=memory // _RECORDS_SHARE)
         self._cache: BucketCache | None = None
         self._filters: Filters | None = None
-        self._refiner = Refiner(partition.codec, memory=memory // _VECTORS_SHARE)
+        # Where buckets have codes.
+        self._refiner: Refiner | None = None
         self._checked_at = 0.0
         self.rows_read = 0
         self.cache_misses = 0
@@ -111,7 +112,7 @@ class PartitionSearcher:
         self._cache = None
         self._filters = None
         self._records.forget()
-        self._refiner = Refiner(self._partition.codec, memory=self._memory // _VECTORS_SHARE)
+        self._refiner = None
         self._partition.forget()
 
     def _synced(self) -> BucketCache:
@@ -226,10 +227,14 @@ class PartitionSearcher:
 
     def _refined(self, cache: BucketCache, candidates: Batch, n: int) -> Found | None:
         """The n best of candidates whose scores are estimates; None if there are too few."""
-        if missing := self._refiner.missing(candidates):
-            keep = self._refiner.keep
-            cache.bury(self._records.read(missing, moment=cache.moment, on_vector=keep))
-        return self._refiner.best(candidates, n)
+        if self._refiner is None:
+            memory = self._memory // _VECTORS_SHARE
+            self._refiner = Refiner(self._partition.codec, memory=memory)
+        refiner = self._refiner
+        if missing := refiner.missing(candidates):
+            gone = self._records.read(missing, moment=cache.moment, on_vector=refiner.keep)
+            cache.bury(gone)
+        return refiner.best(candidates, n)
 
     def _rank_passing(
         self,

@@ -16,6 +16,7 @@ from simdist.hashing import KMeansFamily
 from simdist.index import blocks, growth
 from simdist.index.collection import Collection
 from simdist.index.growth import drop_retired, grow
+from simdist.index.offloading import bring_back, offload, offloaded
 from simdist.index.rehash import rehash
 from simdist.search.searcher import Searcher
 from simdist.sources.output import OutputFolder
@@ -96,6 +97,24 @@ def assert_answers_as_a_fresh_one(searcher: Searcher, images: int) -> None:
         assert found == fresh.search_many(queries, n=3, probes=probes)
     # All buckets were looked up.
     assert [hits[0].uri for hits in found] == [ref(i).uri for i in range(images)]
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_blocks_that_were_moved_after_the_backup(past: Past, tmp_path: Path, back: bool) -> None:
+    """Redis has them where they were; of a return the files are there still."""
+    collection = create(past.store)
+    add_range(collection, 0, OLD)
+    folder = str(tmp_path / "files")
+    if back:
+        offload(collection, folder, bits=2)
+    past.remember()
+    bring_back(collection) if back else offload(collection, folder, bits=2)
+    searcher = Searcher(collection, max_staleness=0)
+    searcher.search_many(vectors(OLD), n=3, probes=10_000)
+    past.go_back()
+    assert_answers_as_a_fresh_one(searcher, OLD)
+    assert bool(offloaded(collection)) == back
+    assert contents(collection) == sorted(ref(i).uri for i in range(OLD))
 
 
 def with_lost_changes(past: Past, partitions: int = 1) -> tuple[Collection, Searcher]:

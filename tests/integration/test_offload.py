@@ -231,6 +231,20 @@ def test_any_history_equals_a_dictionary(store: Store, steps: list[Step]) -> Non
         check(collection, model, searcher)
 
 
+def test_a_collection_moves_from_one_folder_to_another(store: Store, tmp_path: Path) -> None:
+    collection = made(store)
+    searcher = Searcher(collection, max_staleness=0)
+    wanted, kept = answers(searcher), stored_vectors(collection)
+    for folder in ("one", "two"):
+        offload(collection, str(tmp_path / folder), bits=4)
+        # Who knows the old one finds the new one.
+        assert answers(searcher) == wanted
+        assert stored_vectors(collection) == kept
+        bring_back(collection)
+        for file in tmp_path.rglob("*.vectors"):
+            file.unlink()
+
+
 def test_files_in_a_bucket(store: Store, s3: ObjectStore) -> None:
     collection = made(store)
     wanted, kept = answers(Searcher(collection)), stored_vectors(collection)
