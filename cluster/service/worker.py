@@ -24,14 +24,10 @@ from cluster.service.parts import Parts
 from cluster.service.searching import Searching
 from cluster.service.turns import Turns
 from simdist.embedding import Preprocessing
-from simdist.errors import (
-    BusyError,
-    CollectionError,
-    SimdistError,
-    UnknownImageError,
-)
+from simdist.errors import BusyError, CollectionError, SimdistError, UnknownImageError
 from simdist.images.decoding import decode
 from simdist.images.limits import Pixels
+from simdist.images.parts import Part
 from simdist.index.collection import Collection
 from simdist.index.images import Added, IndexedImage
 from simdist.index.origin import Origin
@@ -150,6 +146,9 @@ class QueryWorker:
             data = asked.image if asked.url is None else await self.fetch(asked.url)
             if data is None:
                 return asked
+            if asked.crop is not None:
+                cut = partial(Part.parse(asked.crop).cut, data, max_pixels=self.config.max_pixels)
+                data = await self.decoded(cut)
             vector, _ = await self._embed(data, await self.now(question.collection))
             return asked.by_vector(vector)
 

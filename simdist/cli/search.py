@@ -57,6 +57,14 @@ def search(
         list[str] | None,
         typer.Option(metavar="IMAGE", help="An image that hits are not to be like. Repeatable."),
     ] = None,
+    crop: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X,Y,W,H",
+            help="Search by this part of the image, in fractions of its width and height, such as "
+            "0.25,0.1,0.5,0.5; with --like, of the first one.",
+        ),
+    ] = None,
     n: Annotated[
         int, typer.Option("-n", metavar="N", min=1, max=MAX_RESULTS, help="Number of hits.")
     ] = DEFAULT_RESULTS,
@@ -157,6 +165,7 @@ def search(
     # As labels are stored: a name that is copied from macOS is written otherwise.
     label = label and normalize("NFC", label)
     question = Question(
+        crop=crop,
         n=n,
         recall=recall,
         min_score=min_score,
@@ -247,9 +256,10 @@ def _search_here(
         require_fitted(opened.partitions)
         searcher, load = Searcher(opened), partial(load_model, opened.model)
         if several is not None:
-            first, like, unlike = examples_of(*several, opened, load_embedder=load)
-            return [(first, searcher.ask(replace(question, like=like, unlike=unlike)))]
-        queries = resolve_queries(images, opened, load_embedder=load)
+            crop, whole = question.crop, replace(question, crop=None)
+            first, like, unlike = examples_of(*several, opened, load_embedder=load, crop=crop)
+            return [(first, searcher.ask(replace(whole, like=like, unlike=unlike)))]
+        queries = resolve_queries(images, opened, load_embedder=load, crop=question.crop)
         return [(query, searcher.ask(question.by_vector(vector))) for query, vector in queries]
 
 

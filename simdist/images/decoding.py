@@ -108,7 +108,9 @@ def _square(file: ImageFile, size: int, resize: Resize) -> Pixels:
     return np.asarray(small if turn is None else small.transpose(turn))
 
 
-def open_image(data: bytes, *, at_least: int | None = None) -> Image.Image:
+def open_image(
+    data: bytes, *, at_least: int | None = None, max_pixels: int = MAX_PIXELS
+) -> Image.Image:
     """Check and decode an image to an upright 8-bit RGB picture.
 
     With `at_least`, a JPEG may be decoded at a reduced scale, neither side below twice that
@@ -118,7 +120,7 @@ def open_image(data: bytes, *, at_least: int | None = None) -> Image.Image:
         ImageError: as `decode`.
     """
     with _errors():
-        file = open_file(data, MAX_PIXELS)
+        file = open_file(data, max_pixels)
         whole = to_srgb(_load(file, at_least=at_least), file.picture.info.get("icc_profile"))
         turn = upright(file)
         return whole if turn is None else whole.transpose(turn)

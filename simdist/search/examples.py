@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -43,7 +42,7 @@ def settled(collection: Collection, question: Question) -> Question:
     vector = weights @ units
     if not np.linalg.norm(vector) > np.finfo(np.float32).eps:
         raise VectorError("the examples cancel each other out: leave one of them out")
-    return replace(question.by_vector(vector), without=question.without | named)
+    return question.by_vector(vector, without=question.without | named)
 
 
 def named_vector(collection: Collection, question: Question) -> ArrayLike:

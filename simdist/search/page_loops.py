@@ -18,6 +18,8 @@ from simdist.vectors.products import dot_bytes, dot_codes
 _SUMS = {"reassoc", "contract", "nsz"}
 # What a score may be wrong by, as floats are added.
 _AHEAD = 3
+# So few of the best are compared one by one.
+_LINEAR = 32
 _UNSURE = np.float32(1e-5)
 
 
@@ -85,8 +87,17 @@ def insert(
 ) -> int:
     """Put a row among the best, in its place; returns how many there are by then."""
     limit = best_rows.shape[0]
-    slot = found
-    while slot > 0 and (
+    slot, first = found, 0
+    # Of many the place is found by halves.
+    while slot - first > _LINEAR:
+        middle = (first + slot) // 2
+        if best_scores[middle] < score or (
+            best_scores[middle] == score and best_rows[middle] > row
+        ):
+            slot = middle
+        else:
+            first = middle + 1
+    while slot > first and (
         best_scores[slot - 1] < score
         or (best_scores[slot - 1] == score and best_rows[slot - 1] > row)
     ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from simdist.errors import (
     UsageError,
 )
 from simdist.images.decoding import open_image
+from simdist.images.parts import Part
 from simdist.index.collection import Collection
 from simdist.search.pages import Hits
 from simdist.search.question import Example, Question
@@ -50,7 +52,11 @@ class QueryImage:
 
 
 def resolve_queries(
-    images: Sequence[str], collection: Collection, *, load_embedder: Callable[[], Embedder]
+    images: Sequence[str],
+    collection: Collection,
+    *,
+    load_embedder: Callable[[], Embedder],
+    crop: str | None = None,
 ) -> list[tuple[QueryImage, NDArray[np.float32]]]:
     """Find the vector of each image, (dim,) float32: stored already, or embedded now.
 
@@ -58,6 +64,7 @@ def resolve_queries(
         images: URIs of indexed images (such as urn:shop:4711), http(s) addresses, or paths of
             files.
         load_embedder: called once, and only if something must be embedded.
+        crop: the part of each that is meant (`Question.crop`): what is stored is of the whole.
 
     Raises:
         UnknownImageError: the URI is not that of an indexed image, and nothing else.
@@ -68,12 +75,14 @@ def resolve_queries(
     found: dict[str, tuple[QueryImage, NDArray[np.float32]]] = {}
     unknown: dict[str, tuple[str, bytes]] = {}
     for image in images:
-        record = collection.get(image) if _may_be_indexed(image) else None
+        named = crop is None and _may_be_indexed(image)
+        record = collection.get(image) if named else None
         if record is not None:
             found[image] = QueryImage(image, image, None), record.vector
         else:
             uri = _readable_uri(image, collection.name)
-            unknown[image] = uri, _checked_bytes(uri, image)
+            data = _checked_bytes(uri, image)
+            unknown[image] = uri, data if crop is None else Part.parse(crop).cut(data)
     if unknown:
         embedder = load_embedder()
         collection.require_model(embedder.model.id)
@@ -103,7 +112,9 @@ def ask_by(image: str, service: Service, question: Question) -> tuple[QueryImage
     Raises:
         SimdistError: as `resolve_queries`, or as the service.
     """
-    if _may_be_indexed(image):
+    if question.crop is not None and is_web_address(image):
+        return QueryImage(image, image, None), service.ask(replace(question, url=image))
+    if question.crop is None and _may_be_indexed(image):
         query = QueryImage(image, image, None)
         try:
             return query, service.ask(replace(question, uri=image))
@@ -121,13 +132,22 @@ def examples_of(
     collection: Collection,
     *,
     load_embedder: Callable[[], Embedder],
+    crop: str | None = None,
 ) -> tuple[QueryImage, list[Example], list[Example]]:
     """The examples of one question, given what `resolve_queries` takes; and the first of them.
+
+    Args:
+        crop: the part of the first that is meant.
 
     Raises:
         SimdistError: as `resolve_queries`.
     """
-    queries = resolve_queries([*like, *unlike], collection, load_embedder=load_embedder)
+    load = lru_cache(1)(load_embedder)
+    cut, whole = ([], [*like, *unlike]) if crop is None else (like[:1], [*like[1:], *unlike])
+    queries = [
+        *resolve_queries(cut, collection, load_embedder=load, crop=crop),
+        *resolve_queries(whole, collection, load_embedder=load),
+    ]
     examples = [
         Example(uri=query.uri) if query.data is None else Example(vector=vector)
         for query, vector in queries
@@ -141,13 +161,17 @@ def ask_by_several(
 ) -> tuple[QueryImage, Hits]:
     """As `ask_by`, by several examples."""
 
+    whole = replace(question, crop=None)
+
     def asked(indexed: bool) -> Hits:
-        sides = (
+        sides = [
             [_example(image, question.collection, indexed) for image in side]
             for side in (like, unlike)
-        )
-        positive, negative = sides
-        return service.ask(replace(question, like=positive, unlike=negative))
+        ]
+        if question.crop is not None:
+            first = _example(like[0], question.collection, indexed=False)
+            sides[0][0] = replace(first, crop=question.crop)
+        return service.ask(replace(whole, like=sides[0], unlike=sides[1]))
 
     try:
         hits = asked(indexed=True)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike
 
 from simdist.errors import UsageError
+from simdist.images.parts import Part
 from simdist.index.fields import Key, field_named
 from simdist.index.where import Not, Where, both, has_one_of, with_label
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
@@ -56,7 +57,7 @@ class Groups(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """One of several things to search by: one of the ways of a `Question`, and its weight.
+    """One of several things to search by: one of the ways of a `Question`, its part and weight.
 
     Raises:
         UsageError: it is none or several, or its weight is not above 0 and at most `MAX_WEIGHT`.
@@ -67,11 +68,13 @@ class Example:
     id: str | None = None
     url: str | None = None
     image: bytes | None = None
+    crop: str | None = None
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         if _ways(self) != 1:
             raise UsageError(f"an example is one of {', '.join(WAYS)}")
+        _check_crop(self)
         if not 0 < self.weight <= MAX_WEIGHT:
             raise UsageError(
                 f"an example's weight is above 0 and at most {MAX_WEIGHT:,}, not {self.weight:g}"
@@ -92,6 +95,7 @@ class Question:
         id: of an indexed image: its `layout.uri_digest` as 28 hex digits.
         url: a public web address of an image, which a service fetches.
         image: the bytes of an image, which a service embeds.
+        crop: search by a part of `image` or `url`: "x,y,w,h" (`simdist.images.parts.Part`).
         n: number of hits, 1 to `MAX_RESULTS`.
         recall: find this share of the 10 most similar images, above 0 and at most 1, as measured by
             `tuning.tune`; 1 looks up every bucket. By default `searcher.PROBES` buckets are.
@@ -117,6 +121,7 @@ class Question:
     id: str | None = None
     url: str | None = None
     image: bytes | None = None
+    crop: str | None = None
     n: int = DEFAULT_RESULTS
     recall: float | None = None
     min_score: float | None = None
@@ -139,6 +144,9 @@ class Question:
             raise UsageError("say what hits are to be like, too, not only what they are unlike")
         if len(self.like) + len(self.unlike) > MAX_EXAMPLES:
             raise UsageError(f"a question has at most {MAX_EXAMPLES} examples")
+        _check_crop(self)
+        if self.crop is not None and self.like:
+            raise UsageError("give the part of each example with the example")
         if not 1 <= self.n <= MAX_RESULTS:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS}")
         if self.recall is not None:
@@ -174,11 +182,14 @@ class Question:
         labelled = None if self.label is None else with_label(self.label)
         return both(both(asked, labelled), self.groups and self.groups.filter)
 
-    def by_vector(self, vector: ArrayLike | None) -> Question:
+    def by_vector(
+        self, vector: ArrayLike | None, *, without: frozenset[str] | None = None
+    ) -> Question:
         """The same question, by a vector: that of the image that it asks by."""
-        return replace(
-            self, vector=vector, uri=None, id=None, url=None, image=None, like=(), unlike=()
-        )
+        left_out = self.without if without is None else without
+        nothing: dict[str, Any] = dict.fromkeys((*WAYS, "crop"))
+        nothing["vector"] = vector
+        return replace(self, **nothing, like=(), unlike=(), without=left_out)
 
     @property
     def several(self) -> bool:
@@ -190,12 +201,20 @@ class Question:
         """What hits are to be like."""
         if self.like:
             return self.like
-        return (Example(**{way: getattr(self, way) for way in WAYS}),)
+        return (Example(**{way: getattr(self, way) for way in (*WAYS, "crop")}),)
 
 
 def _ways(asked: Example | Question) -> int:
     ways = (asked.vector, asked.uri, asked.id, asked.url, asked.image)
     return sum([way is not None for way in ways])
+
+
+def _check_crop(asked: Example | Question) -> None:
+    if asked.crop is None:
+        return
+    Part.parse(asked.crop)
+    if asked.vector is not None or asked.uri is not None or asked.id is not None:
+        raise UsageError("a part can be cut out of image or url: say crop with one of them")
 
 
 def check_recall(recall: float) -> None:

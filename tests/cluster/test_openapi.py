@@ -15,8 +15,9 @@ import pytest
 from pydantic import BaseModel
 
 from cluster.service.http.answers import image_id
-from cluster.service.http.changes import AddRequest, AmendRequest, ToRequest
-from cluster.service.http.models import BatchRequest, SearchRequest
+from cluster.service.http.changes import AmendRequest, ToRequest
+from cluster.service.http.models import AddRequest
+from cluster.service.http.search_models import BatchRequest, SearchRequest
 from simdist.sources import ImageRef, list_folder
 from tests.cluster.conftest import without_servers
 from tests.conftest import LONG, PHOTOS, ROOT

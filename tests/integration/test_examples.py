@@ -7,13 +7,17 @@ import json
 import numpy as np
 import pytest
 
+from simdist.embedding import Embedder
 from simdist.errors import UnknownImageError, UsageError, VectorError
+from simdist.images.parts import Part
+from simdist.index.collection import Collection
 from simdist.search.examples import UNLIKE, settled
 from simdist.search.question import MAX_EXAMPLES, MAX_WEIGHT, Example, Question
 from simdist.search.searcher import Searcher
 from simdist.store import Store, layout
 from tests.collections import DIM, create, ref, vectors
 from tests.command_line import CommandLine
+from tests.conftest import QUERIES
 
 COUNT = 300
 VECTORS = vectors(COUNT)
@@ -118,3 +122,30 @@ def test_on_the_command_line(cli: CommandLine, searcher: Searcher, store: Store)
         answer = cli.run("search", *wrong, *options)
         assert answer.code == 2, answer.err
         assert words in " ".join(answer.err.split())
+
+
+def test_a_part_of_a_picture(cli: CommandLine, photos: Collection, embedder: Embedder) -> None:
+    fish, tool = (QUERIES / name for name in ("fish.jpg", "tool.jpg"))
+    text = "0.25,0.1,0.5,0.6"
+    [part, whole] = embedder.embed_images(
+        [Part.parse(text).cut(fish.read_bytes()), tool.read_bytes()]
+    )
+    searcher = Searcher(photos)
+
+    def found(*arguments: str) -> list[str]:
+        answer = cli.run("search", *arguments, "-c", "photos", "--json", "-n", "5")
+        assert answer.code == 0, answer.err
+        return [hit["uri"] for hit in json.loads(answer.out)[0]["hits"]]
+
+    expected = [hit.uri for hit in searcher.search(part, n=5)]
+    assert found(str(fish), "--crop", text) == expected
+    assert found(str(fish)) != expected
+    # Also of an image that is indexed, of which the whole is stored; and of several the first.
+    first = searcher.collection.get(expected[0])
+    assert first is not None
+    assert found(expected[0], "--crop", "0,0,0.3,0.3")[0] != expected[0]
+    like = [Example(vector=part), Example(vector=whole)]
+    several = [hit.uri for hit in searcher.ask(Question(like=like, n=5))]
+    assert found("--like", str(fish), "--like", str(tool), "--crop", text) == several
+    assert "no part of an image" in cli.fail("search", str(fish), "--crop", "9,9,9,9", code=2)
+    assert "not indexed" in cli.fail("search", "urn:a", "-c", "photos", "--crop", "0,0,1,1")

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from simdist.index import rehash
+from simdist.index.amending import Amendment, amend
+from simdist.index.collection import Collection
 from simdist.index.where import Where
 from simdist.search import partition_searcher
 from simdist.search.filtering import Passing
-from simdist.search.question import Question
+from simdist.search.question import Hit, Question
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
@@ -126,6 +128,39 @@ def test_as_many_as_are_wanted_are_found(valkey_store: Store) -> None:
         assert searcher.ask(replace(question, where="price > 50")) == []
 
 
+@pytest.mark.parametrize("how", ["kmeans", "tables", "float32"])
+def test_what_passes_far_from_the_query_is_found(valkey_store: Store, how: str) -> None:
+    """Images that pass lie in a corner, and the queries anywhere; also in several tables."""
+    data = vectors(4000)
+    collection = Collection.create(
+        valkey_store,
+        "test",
+        model="m",
+        model_id="m",
+        dim=data.shape[1],
+        dtype="float32" if how == "float32" else "int8",
+    )
+    numbers = np.argsort(np.argsort(data[:, 0]))
+    collection.add(data, [image(i, price=float(numbers[i])) for i in range(4000)])
+    if how == "tables":
+        rehash.rehash(collection, kind="hyperplanes", tables=2)
+    searcher = Searcher(collection)
+    unit = data / np.linalg.norm(data, axis=1, keepdims=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Passing, "are_few", lambda *_: False)
+        found = {}
+        for share in (1.0, 0.5, 0.1, 0.01):
+            passing, found[share] = np.flatnonzero(numbers < share * 4000), 0
+            for query in vectors(20, seed=5):
+                where = None if share == 1 else f"price < {share * 4000}"
+                hits = searcher.search(query, n=10, where=where)
+                best = passing[np.argsort(-(unit[passing] @ query))[:10]]
+                found[share] += len({hit.uri for hit in hits} & {ref(i).uri for i in best.tolist()})
+                assert len(hits) == 10
+        # No fewer of the best ten than a search among all finds, but for a few.
+        assert min(found.values()) >= found[1.0] - 6, found
+
+
 def test_n_are_found_where_there_are_n(valkey_store: Store) -> None:
     collection = create(valkey_store)
     collection.add(vectors(3000), [ref(i) for i in range(3000)])
@@ -174,6 +209,20 @@ def test_what_changes_is_noticed(valkey_store: Store) -> None:
     assert uris("price < 20") == before
 
 
+def filters() -> st.SearchStrategy[str]:
+    """Any filter made of some tests."""
+    return st.recursive(
+        st.sampled_from(FILTERS),
+        lambda inner: st.one_of(
+            inner.map(lambda one: f"not ({one})"),
+            st.tuples(inner, st.sampled_from(["and", "or"]), inner).map(
+                lambda both: f"({both[0]}) {both[1]} ({both[2]})"
+            ),
+        ),
+        max_leaves=4,
+    )
+
+
 @settings(
     max_examples=25,
     deadline=None,
@@ -182,19 +231,20 @@ def test_what_changes_is_noticed(valkey_store: Store) -> None:
 @given(
     steps=st.lists(
         st.tuples(
-            st.sampled_from(["add", "delete", "replace"]),
+            st.sampled_from(["add", "delete", "replace", "amend", "rehash"]),
             st.integers(0, 150),
             st.integers(1, 40),
         ),
         min_size=1,
         max_size=8,
     ),
-    texts=st.lists(st.sampled_from(FILTERS), min_size=1, max_size=3),
+    texts=st.lists(filters(), min_size=1, max_size=2),
     few=st.booleans(),
 )
 def test_any_history_is_answered_as_by_a_plain_list(
     valkey_store: Store, steps: list[tuple[str, int, int]], texts: list[str], few: bool
 ) -> None:
+    """At once and in pages, when all buckets are looked into."""
     empty(valkey_store)
     collection, plain, data = create(valkey_store), Plain(), vectors(200)
     collection.add(data[:1], [image(0)])
@@ -203,16 +253,46 @@ def test_any_history_is_answered_as_by_a_plain_list(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Passing, "are_few", lambda *_: few)
         for what, first, count in steps:
-            numbers = list(range(first, first + count))
-            if what == "delete":
-                collection.delete([ref(i).uri for i in numbers])
-                for i in numbers:
-                    plain.images.pop(ref(i).uri, None)
-            else:
-                price = 55.0 if what == "replace" else None
-                refs = [image(i, price=price) for i in numbers]
-                collection.add(data[numbers], refs, force=True)
-                plain.add(refs, data[numbers])
+            change(collection, plain, what, list(range(first, first + count)), data)
             for text in texts:
-                hits = searcher.search(data[first], n=200, recall=1, where=text)
-                assert {hit.uri for hit in hits} == set(plain.best(data[first], 200, text))
+                question = Question(vector=data[first], n=200, recall=1, where=text)
+                hits = searcher.ask(question)
+                expected = plain.best(data[first], 200, text)
+                assert {hit.uri for hit in hits} == set(expected)
+                assert list(in_pages(searcher, replace(question, n=20))) == hits
+
+
+def in_pages(searcher: Searcher, question: Question) -> Iterator[Hit]:
+    page = searcher.ask(question)
+    yield from page
+    while page.next is not None:
+        page = searcher.ask(replace(question, after=page.next))
+        yield from page
+
+
+def change(
+    collection: Collection,
+    plain: Plain,
+    what: str,
+    numbers: list[int],
+    data: NDArray[np.float32],
+) -> None:
+    """Do the same to both."""
+    uris = [ref(i).uri for i in numbers]
+    if what == "delete":
+        collection.delete(uris)
+        for uri in uris:
+            plain.images.pop(uri, None)
+    elif what == "amend":
+        amend(collection, uris, Amendment(label="odd", metadata={"price": 11, "colour": "red"}))
+        for uri in set(uris) & set(plain.images):
+            old, vector = plain.images[uri]
+            metadata = {**old.metadata, "price": 11, "colour": "red"}
+            plain.images[uri] = replace(old, label="odd", metadata=metadata), vector
+    elif what == "rehash":
+        rehash.rehash(collection)
+    else:
+        price = 55.0 if what == "replace" else None
+        refs = [image(i, price=price) for i in numbers]
+        collection.add(data[numbers], refs, force=True)
+        plain.add(refs, data[numbers])

@@ -9,8 +9,8 @@ import pytest
 from pydantic import BaseModel
 
 from cluster.service.http.bodies import parsed
-from cluster.service.http.models import BatchRequest, SearchRequest
 from cluster.service.http.problems import ProblemError
+from cluster.service.http.search_models import BatchRequest, SearchRequest
 from simdist import errors
 from simdist.cli.remedies import with_remedy
 from simdist.errors import CollectionError, SimdistError

@@ -1,20 +1,23 @@
-"""What the HTTP API takes where images and collections are listed, added, changed and deleted."""
+"""What the HTTP API takes where images and collections are listed, changed and deleted."""
 
 from __future__ import annotations
 
-import json
 from typing import Annotated
 
 from pydantic import ConfigDict, Field, JsonValue, field_validator, model_validator
 
-from cluster.service.http.models import WEB_ADDRESS, Collection, Label, Model
+from cluster.service.http.models import (
+    MAX_METADATA,
+    Collection,
+    Label,
+    Model,
+    checked_metadata,
+)
 from simdist.index.amending import Amendment
 from simdist.index.scrolling import Choice
 from simdist.index.where import MAX_FILTER, Where
 
 MAX_PAGE = 1000
-# Bytes of JSON.
-MAX_METADATA = 16 * 1024
 _MAX_URI = 2048
 
 Name = Annotated[
@@ -82,67 +85,6 @@ class ImageOptions(Model):
 
     vector: bool = Field(default=False, description="Show its embedding, too.")
     collection: Collection = None
-
-
-def checked_metadata(metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    """Metadata, if it is not too much of it; raises ValueError."""
-    # `allow_inf_nan` is not for what lies within a JsonValue.
-    if len(json.dumps(metadata, allow_nan=False)) > MAX_METADATA:
-        raise ValueError(f"more than {MAX_METADATA:,} bytes of JSON")
-    return metadata
-
-
-class AddOptions(Model):
-    """Where an image goes."""
-
-    label: Label = None
-    collection: Collection = None
-
-
-class UploadOptions(AddOptions):
-    """How to add an image; `uri` is what an uploaded one is to be known by."""
-
-    uri: str | None = Field(
-        default=None,
-        max_length=_MAX_URI,
-        pattern=f"^({WEB_ADDRESS.format('[!-~]*')}|urn:[!-~]+)$",
-        description="Of an image in the body: an http(s) address, or a name of your own, such as "
-        "urn:shop:4711.",
-        examples=["urn:shop:4711"],
-    )
-
-
-class AddRequest(AddOptions):
-    """An image that the service fetches."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "url": "https://example.org/photo.jpg",
-                    "label": "monuments",
-                    "metadata": {"title": "Petra", "year": 2024},
-                }
-            ]
-        }
-    )
-
-    url: str = Field(
-        max_length=_MAX_URI,
-        pattern=f"^{WEB_ADDRESS.format('[!-~]*')}$",
-        description="A public address, by which the image will be known.",
-        examples=["https://example.org/photo.jpg"],
-    )
-    metadata: dict[str, JsonValue] = Field(
-        default={},
-        max_length=64,
-        description=f"What hits are to show; at most {MAX_METADATA:,} bytes of JSON.",
-    )
-
-    @field_validator("metadata")
-    @classmethod
-    def _can_be_json(cls, metadata: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        return checked_metadata(metadata)
 
 
 class AmendRequest(Model):

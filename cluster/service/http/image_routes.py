@@ -18,15 +18,14 @@ from cluster.service.http.answers import (
 from cluster.service.http.bearers import IMAGE_COST, charge, charge_afterwards
 from cluster.service.http.bodies import binary, is_json, parsed, require_json
 from cluster.service.http.changes import (
-    AddRequest,
     AmendRequest,
     ChoiceOptions,
     DeleteOptions,
     ImageOptions,
     PageOptions,
-    UploadOptions,
 )
 from cluster.service.http.guard import require_write
+from cluster.service.http.models import AddRequest, UploadOptions
 from cluster.service.http.models import Collection as CollectionName
 from cluster.service.http.models import ImageId as Id
 from cluster.service.http.openapi import BINARY, WRITES, body, problems

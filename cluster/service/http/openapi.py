@@ -12,10 +12,11 @@ from pydantic.json_schema import models_json_schema
 
 from cluster.service.http.answers import ProblemAnswer
 from cluster.service.http.bodies import BYTES, FORM, IMAGE_TYPES
-from cluster.service.http.changes import AddRequest, AmendRequest, ToRequest
+from cluster.service.http.changes import AmendRequest, ToRequest
 from cluster.service.http.guard import is_open
-from cluster.service.http.models import BatchRequest, SearchRequest
+from cluster.service.http.models import AddRequest
 from cluster.service.http.problems import MEDIA_TYPE
+from cluster.service.http.search_models import BatchRequest, SearchRequest
 
 BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {

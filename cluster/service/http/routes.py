@@ -19,9 +19,9 @@ from cluster.service.http.collection_routes import collection_routes, naming_rou
 from cluster.service.http.errors import answer_errors
 from cluster.service.http.guard import Guard
 from cluster.service.http.image_routes import image_routes, writing_routes
-from cluster.service.http.models import MAX_BATCH, BatchRequest, SearchOptions, SearchRequest
 from cluster.service.http.openapi import body, describe, problems
 from cluster.service.http.page import page_routes
+from cluster.service.http.search_models import MAX_BATCH, BatchRequest, SearchOptions, SearchRequest
 from cluster.service.http.searches import Searches, Shortcut, Shortcuts
 from cluster.service.worker import QueryWorker
 

@@ -18,14 +18,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from cluster.service.http.answers import as_json, hit_answer
 from cluster.service.http.bearers import IMAGE_COST, charge
 from cluster.service.http.bodies import binary, is_image_type, is_json, parsed
-from cluster.service.http.models import (
+from cluster.service.http.problems import ProblemError
+from cluster.service.http.search_models import (
     MAX_BATCH,
     MAX_BATCH_RESULTS,
     BatchRequest,
     SearchOptions,
     SearchRequest,
 )
-from cluster.service.http.problems import ProblemError
 from cluster.service.http.vectors import read_vectors, vector_or_image
 from cluster.service.worker import QueryWorker
 from simdist.errors import SimdistError
