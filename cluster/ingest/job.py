@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cluster.ingest.stages import check_workers
 from simdist.errors import UsageError
 from simdist.index.collection import Collection
+from simdist.index.declared import Field, declare
 from simdist.ingest.duplicates import OnDuplicate
 from simdist.ingest.progress import Progress, Summary
 from simdist.ingest.saved import ingest_saved
+from simdist.ingest.typed import typed
 from simdist.settings import DEFAULT_COLLECTION, DEFAULT_EXPECT, DEFAULT_MODEL, Settings
 from simdist.sources import Access, Columns, LabelFrom, Selection, open_source
 from simdist.sources.saved import SavedEmbeddings, is_saved
@@ -35,6 +37,7 @@ def ingest(
     label_from: LabelFrom | None = None,
     uri_column: str | None = None,
     label_column: str | None = None,
+    index: Sequence[str] = (),
     gps: bool = False,
     on_duplicate: OnDuplicate | str | None = None,
     endpoint_url: str | None = None,
@@ -68,6 +71,9 @@ def ingest(
         save_embeddings: also write the embeddings, as Parquet files, to this folder or prefix.
         include, exclude, limit, hidden, label_from: see `simdist.sources.Selection`.
         uri_column, label_column: columns of a list; by default those with the usual names.
+        index: fields of the metadata with their types, such as "price:float": what lists say in
+            texts is read so, now and in later ingests, and an image of which that cannot be is a
+            failure. Workers of a service have these fields at hand when they start.
         gps: keep also where photographs were taken, if they say so.
         on_duplicate: of images that are the same pictures as others, which came before: "report"
             how many there are, "skip" them, or "link" them to the others in their metadata.
@@ -84,6 +90,7 @@ def ingest(
         StoreError, ClusterError: Redis or Ray cannot be reached, or was lost.
     """
     check_workers(gpus=gpus, actors=actors)
+    fields = [Field.parse(text) for text in index]
     action = _action(on_duplicate)
     access = Access.resolve(endpoint_url=endpoint_url, region=region, anonymous=anonymous)
     columns = Columns(uri=uri_column, label=label_column)
@@ -99,11 +106,12 @@ def ingest(
         on_progress=on_progress or _ignore,
     )
     if is_saved(job.location, access):
-        if selection != Selection() or prune or save_embeddings or action:
+        if selection != Selection() or prune or save_embeddings or action or fields:
             raise _only_as_they_are(job.location)
         return job.index_embeddings()
     return job.index_images(
         selection,
+        fields=fields,
         model=model,
         weights=weights,
         prune=prune,
@@ -146,6 +154,7 @@ class _Job:
         self,
         selection: Selection,
         *,
+        fields: Sequence[Field],
         model: str,
         weights: Path | None,
         prune: Callable[[int], bool] | None,
@@ -170,6 +179,8 @@ class _Job:
                 expect=self.expect,
                 partitions=self.partitions,
             )
+            if known := declare(collection, fields):
+                source = replace(source, entries=typed(source.entries, known))
             saved = None
             if save_embeddings:
                 saved = SavedEmbeddings.create(

@@ -1,6 +1,6 @@
 // The page: an image is given, its question goes into the address, the answer into the gallery.
 
-import { chosen, chosenCollection, offerCollections, showChosen, whenChosen } from "./controls.js";
+import { chosen, chosenCollection, offerCollections, refuseFilter, showChosen, whenChosen } from "./controls.js";
 import { showAnswer, showNothing } from "./gallery.js";
 import { whenGiven } from "./intake.js";
 import { addressed, addressOf, parsed, readable } from "./question.js";
@@ -13,6 +13,8 @@ const at = (id) => document.getElementById(id);
 const uploads = new Map();
 const answers = new Map();
 const MAX_ANSWERS = 50;
+// What the service says where it does not understand a filter.
+const REFUSED = 422;
 
 // Whether the service has said what it serves.
 let started = false;
@@ -46,8 +48,9 @@ async function arrive({ anew = false } = {}) {
     const address = location.hash;
     if (anew || !answers.has(address)) {
       busy(true);
-      const { n, label, recall, collection } = question;
-      remember(address, await service.search(by, { n, label, recall, collection }, { signal }));
+      const { n, label, where, recall, collection } = question;
+      const how = { n, label, where, recall, collection };
+      remember(address, await service.search(by, how, { signal }));
     }
     busy(false);
     const hits = answers.get(address);
@@ -59,7 +62,11 @@ async function arrive({ anew = false } = {}) {
   } catch (error) {
     if (!signal.aborted) {
       busy(false);
-      showNothing();
+      const corrected = Boolean(question.where) && error.status === REFUSED;
+      showNothing({ asked: corrected });
+      if (corrected) {
+        refuseFilter();
+      }
       showTrouble(error);
     }
   }
@@ -251,7 +258,7 @@ whenChosen({
     } else if (question.id) {
       location.hash = "";
     } else {
-      go(addressOf({ ...question, ...chosen(), label: undefined }));
+      go(addressOf({ ...question, ...chosen(), label: undefined, where: undefined }));
     }
   },
   onOther() {

@@ -1,4 +1,4 @@
-// How to search: the collection, the number of results, the label, the recall.
+// How to search: the collection, the number of results, the label, the filter, the recall.
 
 const at = (id) => document.getElementById(id);
 
@@ -24,6 +24,7 @@ export function chosen() {
   return {
     n: Number(at("n").value),
     label: at("label").value.trim() || undefined,
+    where: at("where").value.trim() || undefined,
     recall: recall ? Number(recall) : undefined,
     // The first one need not be said: addresses stay short.
     collection: name && name !== collections[0]?.name ? name : undefined,
@@ -31,12 +32,19 @@ export function chosen() {
 }
 
 /** Show what a question says. */
-export function showChosen({ n, label, recall, collection }) {
+export function showChosen({ n, label, where, recall, collection }) {
   choose(at("collection"), collection ?? collections[0]?.name ?? "");
   offerRecalls();
   choose(at("n"), n);
   choose(at("recall"), recall ?? "");
   at("label").value = label ?? "";
+  at("where").value = where ?? "";
+  at("where").removeAttribute("aria-invalid");
+}
+
+/** Let the filter be corrected: the service does not understand it. */
+export function refuseFilter() {
+  at("where").setAttribute("aria-invalid", "true");
 }
 
 /** Call `onCollection` when another collection is chosen, `onOther` when anything else is. */
@@ -47,12 +55,14 @@ export function whenChosen({ onCollection, onOther }) {
   });
   at("controls").addEventListener("submit", (event) => event.preventDefault());
   at("controls").addEventListener("change", onOther);
-  // A label that was picked from the list, or taken away with the field's own button.
-  at("label").addEventListener("input", (event) => {
-    if (!(event instanceof InputEvent) || event.inputType === "insertReplacementText") {
-      onOther();
-    }
-  });
+  // What was picked from a list, or taken away with the field's own button.
+  for (const field of ["label", "where"]) {
+    at(field).addEventListener("input", (event) => {
+      if (!(event instanceof InputEvent) || event.inputType === "insertReplacementText") {
+        onOther();
+      }
+    });
+  }
 }
 
 /** Choose a value of a list; what the list lacks came with an address, and is added. */

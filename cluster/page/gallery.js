@@ -19,17 +19,24 @@ export function showAnswer(hits, question) {
   const count = `${hits.length} similar ${hits.length === 1 ? "image" : "images"}`;
   title.textContent = hits.length ? count : "Nothing similar";
   nothing.hidden = hits.length > 0;
-  nothing.textContent = question.label
-    ? `No image with the label “${question.label}” is among the most similar ones.`
-    : "The collection has no image like this.";
+  nothing.textContent = missing(question);
   meet(hits);
   return title.textContent;
 }
 
-/** Show no results. */
-export function showNothing() {
+/** Show no results; `asked` leaves what they were asked by, to be corrected. */
+export function showNothing({ asked = false } = {}) {
   gallery.replaceChildren();
-  results.hidden = true;
+  results.hidden = !asked;
+  title.textContent = "No answer";
+  nothing.hidden = true;
+}
+
+function missing({ label, where }) {
+  if (where) {
+    return `No image ${label ? `with the label “${label}” ` : ""}passes the filter ${where}`;
+  }
+  return label ? `No image has the label “${label}”.` : "The collection has no image like this.";
 }
 
 // A click leads to other results, which begin at the top.
@@ -49,8 +56,8 @@ function tile({ id, uri, score, label }, question) {
   showThumbnail(picture, id, question.collection);
 
   const link = document.createElement("a");
-  const { n, recall, collection } = question;
-  link.href = addressOf({ id, n, recall, collection, label: question.label });
+  const { n, recall, collection, where } = question;
+  link.href = addressOf({ id, n, recall, collection, where, label: question.label });
   link.title = uri;
   link.draggable = false;
   link.append(framed(picture, score), text("span", "label", label ?? "no label"), path(name, place));

@@ -3,7 +3,7 @@
 
 /** What an image can be asked by; an upload's key leads to a file that this tab was given. */
 const KINDS = ["upload", "id", "uri", "url"];
-const FIELDS = [...KINDS, "collection", "n", "label", "recall"];
+const FIELDS = [...KINDS, "collection", "n", "label", "where", "recall"];
 
 export const DEFAULT_RESULTS = 24;
 

@@ -33,7 +33,7 @@ class Opened:
         self._following: dict[str, Following] = {}
 
     def warm_up(self) -> None:
-        """Open the collections, and search once in each that has images."""
+        """Open the collections, search once in each that has images, read what filters ask for."""
         for collection in self._config.collections:
             try:
                 searcher = self.searcher(collection)
@@ -41,6 +41,7 @@ class Opened:
                 continue
             if searcher.collection.is_fitted():
                 searcher.search(np.ones(searcher.collection.dim, np.float32), n=1)
+                searcher.prepare()
 
     def named(self, name: str | None, *, write: bool = False) -> str:
         """The collection of a name, for whoever's request is answered in this context.

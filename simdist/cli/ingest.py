@@ -83,6 +83,15 @@ def ingest(
     label_from: options.LabelSource = None,
     uri_column: options.UriColumn = None,
     label_column: options.LabelColumn = None,
+    index: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD:TYPE",
+            help="Read a field of the metadata as float, int, bool or text, now and in later "
+            "ingests, such as price:float; what is none is a failure. Repeatable.",
+            rich_help_panel=options.WHICH_IMAGES,
+        ),
+    ] = None,
     gps: Annotated[
         bool,
         typer.Option(
@@ -142,6 +151,7 @@ def ingest(
             label_from=label_from,
             uri_column=uri_column,
             label_column=label_column,
+            index=index or (),
             gps=gps,
             on_duplicate=on_duplicate,
             endpoint_url=endpoint_url,

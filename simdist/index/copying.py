@@ -105,6 +105,10 @@ def finish(
     original, home, name = begun.original, begun.home, begun.name
     made = Collection.of(store, name, home, catalogue.begin(store, name, home, begun.entry))
     total, done = original.count(), 0
+    for of in original.partitions:
+        if of.is_fitted():
+            # The first hashing brings along a BLAS of its own.
+            of.hashing().family.buckets(np.ones((1, original.dim), np.float32))
     # A BLAS with more threads spins between its calls: with two, writing takes many times as long.
     with threadpool_limits(limits=1, user_api="blas"):
         for of, to in zip(original.partitions, made.partitions, strict=True):

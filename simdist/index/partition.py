@@ -185,10 +185,8 @@ class Partition:
     def delete(
         self, digests: Sequence[bytes], *, expected: NDArray[np.uint32] | None = None
     ) -> bytes:
-        """Delete images by `layout.uri_digest`: '-' for each; '0' where it is not there.
-
-        Args:
-            expected: (n,) rows that they are to have; those that have others stay: '='.
+        """Delete images by `layout.uri_digest`: '-' for each; '0' where it is not there; '=' where
+        it has another row than is `expected`, (n,) rows.
 
         Raises:
             StoreError: Redis has lost changes that this process has seen; or what it has of these
@@ -204,7 +202,7 @@ class Partition:
                 uri_bits=self.uri_bits,
                 width=self.codec.width,
                 digests=b"".join(digests[start:end]),
-                expected=b"" if expected is None else expected[start:end].tobytes(),
+                rows=b"" if expected is None else expected[start:end].tobytes(),
             )
             results += self.history.note(answer)
         return results

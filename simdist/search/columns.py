@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,12 @@ class Columns:
         self._names: set[str] = set()
         self._named = 0
 
+    def prepare(self, fields: Iterable[str], end: int) -> None:
+        """Read fields of the rows before `end`, before a filter asks for them."""
+        for field in fields:
+            self._columns.setdefault(field, _Column())
+        self._read(end)
+
     def passing(self, node: Node, start: int, end: int) -> NDArray[np.bool_]:
         """Which rows from `start` on, before `end`, are meant; deleted ones may be among them.
 
@@ -75,9 +81,7 @@ class Columns:
         Raises:
             StoreError: a record is damaged.
         """
-        for field in set(_fields(node)):
-            self._columns.setdefault(field, _Column())
-        self._read(end)
+        self.prepare(_fields(node), end)
         return self._holds(node, start, end)
 
     def _read(self, end: int) -> None:

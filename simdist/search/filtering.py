@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -133,6 +134,10 @@ class Filters:
         self._columns = Columns(partition)
         self._kept: dict[str, Passing] = {}
         self._memory = memory // _COPIES_SHARE
+
+    def prepare(self, fields: Iterable[str]) -> None:
+        """Read fields that filters will ask for."""
+        self._columns.prepare(fields, self._partition.state().rows)
 
     def passing(self, where: Where, cache: BucketCache) -> Passing:
         """The rows that pass a filter, as of what the cache has read last."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -100,6 +100,12 @@ class PartitionSearcher:
             else:
                 self.cache_misses += cache.readings - before
                 return found
+
+    def prepare(self, fields: Iterable[str]) -> None:
+        """Read fields that filters will ask for, some seconds for a million images."""
+        if self._filters is None:
+            self._filters = Filters(self._partition, memory=self._memory)
+        self._filters.prepare(fields)
 
     def _forget(self) -> None:
         """Nothing that was read holds any more: the rows may be those of other images."""

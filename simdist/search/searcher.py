@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from simdist.errors import UsageError
 from simdist.index.collection import Collection
+from simdist.index.declared import declared
 from simdist.index.following import Following
 from simdist.index.partition import require_fitted
 from simdist.index.tuning import ProbeChooser
@@ -74,6 +75,13 @@ class Searcher:
             self._counted = self.rows_read, self.cache_misses
             self.collection = collection
             self._partitions = self._begin()
+
+    def prepare(self) -> None:
+        """Read the fields whose types the collection knows, before a filter asks for them."""
+        if fields := [f"metadata.{one.name}" for one in declared(self.collection)]:
+            for part in self._partitions:
+                if part.is_fitted():
+                    part.prepare(fields)
 
     def ask(self, question: Question) -> Hits:
         """The images most similar to what a question asks by, the best first.

@@ -24,7 +24,7 @@ are little-endian.
                           files), and what holds for all of them: version, model, model_id, dim,
                           dtype, expect (images), partitions, uri_bits, tuning (recall by probes,
                           JSON, see `tuning`), asked (the rebuild under way that was asked for,
-                          JSON)
+                          JSON), fields (types of metadata's fields by their names, JSON)
     ...family:<g>         the hash family of generation g: its kind, a zero byte, an .npz file
     ...uris:<part>        hash: the URI's digest less its prefix -> u32 row, the fingerprint's
                           digest; 2^uri_bits of them, so that each can be moved in milliseconds

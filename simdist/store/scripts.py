@@ -88,7 +88,7 @@ class Images:
     """A batch of images as `commit` takes them. No URI comes twice.
 
     Attributes:
-        hashes: u32 pairs: a `uris` hash, and how many of the images belong to it.
+        hashes: as `NewImages` has them.
         fields: the fields of the images, in the order of the hashes.
         fingerprints: the digests of their fingerprints, in the same order.
         positions: u32: which image of the batch each of these is, from 1 on.
@@ -127,30 +127,20 @@ def known(
 
 
 def delete(
-    store: Store,
-    meta: str,
-    seen: Seen,
-    *,
-    uri_bits: int,
-    width: int,
-    digests: bytes,
-    expected: bytes = b"",
+    store: Store, meta: str, seen: Seen, *, uri_bits: int, width: int, digests: bytes, rows: bytes
 ) -> Answer[bytes] | None:
-    """Delete images: a character for each.
-
-    '-' deleted, '=' left alone, since it has another row than expected, '0' not there.
+    """Delete images: '-' for each, '=' where it has another row than is expected, '0' for none.
 
     Args:
         width: bytes of a stored vector.
-        digests: `layout.uri_digest` of each, end to end.
-        expected: u32, the row that each is to have; empty where any will do.
+        digests, rows: of each `layout.uri_digest`, and the u32 row that it is to have (or none).
     """
     arguments = seen.arguments() | {
         "tip": random_tip(),
         "uri_bits": uri_bits,
         "width": width,
         "digests": digests,
-        "expected": expected,
+        "expected": rows,
     }
     return _answer(run(store, "delete", meta, arguments))
 

@@ -144,12 +144,54 @@ def test_number_and_label_are_chosen(visitor: Visitor, service: Service) -> None
     label.fill("no such label")
     label.press("Enter")
     expect(page.get_by_role("heading", level=2)).to_have_text("Nothing similar")
-    expect(page.get_by_text("No image with the label “no such label”")).to_be_visible()
+    expect(page.get_by_text("No image has the label “no such label”")).to_be_visible()
     page.go_back()
     assert visitor.sees(len(found)) == found
     label.fill("")
     label.press("Enter")
     visitor.sees(48)
+
+
+def test_a_filter_is_typed(visitor: Visitor, service: Service) -> None:
+    page = visitor.page
+    page.goto(service.url)
+    visitor.drop(FISH)
+    visitor.sees(SHOWN)
+    field = page.get_by_label("Filter", exact=True)
+
+    def filtered(text: str) -> None:
+        field.fill(text)
+        field.press("Enter")
+
+    where = 'label in ("tools", "monuments")'
+    filtered(where)
+    found = answered(service, file=FISH, where=where)
+    assert visitor.sees(len(found)) == found
+    assert all("/tools/" in uri or "/monuments/" in uri for uri, _ in found)
+    # It holds for what is asked next, and beside a label.
+    page.get_by_role("list").get_by_role("link").first.click()
+    found = answered(service, uri=found[0][0], where=where)
+    assert visitor.sees(len(found)) == found
+    page.get_by_label("Label", exact=True).fill("tools")
+    page.get_by_label("Label", exact=True).press("Enter")
+    first = answered(service, uri=found[0][0], where=where, label="tools")
+    assert visitor.sees(len(first)) == first
+    page.get_by_label("Label", exact=True).fill("")
+    page.get_by_label("Label", exact=True).press("Enter")
+    assert visitor.sees(len(found)) == found
+    # What is no filter is said, and can be corrected.
+    filtered("label = tools and")
+    visitor.is_told("The filter is not understood")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_value("label = tools and")
+    visitor.meets_no_barrier()
+    filtered("price > 3")
+    expect(page.get_by_role("heading", level=2)).to_have_text("Nothing similar")
+    expect(page.get_by_text("No image passes the filter price > 3")).to_be_visible()
+    expect(field).not_to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_role("alert")).to_be_empty()
+    filtered("")
+    visitor.sees(SHOWN)
 
 
 def test_a_newer_search_cancels_the_older_one(visitor: Visitor, service: Service) -> None:

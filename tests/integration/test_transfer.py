@@ -118,7 +118,7 @@ def test_there_and_back(store: Store, tmp_path: Path) -> None:
     with pytest.raises(ModelMismatchError):
         import_embeddings(where, store=store, name=other.name)
     Collection.create(store, "f", model="m", model_id="m-1", dim=DIM, dtype="float32")
-    with pytest.raises(CollectionError, match="16 values of float32, the export 16 of int8"):
+    with pytest.raises(CollectionError, match=f"{DIM} values of float32, the export {DIM} of int8"):
         import_embeddings(where, store=store, name="f")
 
 
