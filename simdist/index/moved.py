@@ -164,7 +164,7 @@ class MovedFiles:
                 found[i] = part
         return found
 
-    def _ranges(self, file: bytes, starts: Sequence[int], sizes: Sequence[int]) -> list[bytes]:
+    def _ranges(self, file: bytes, starts: list[int], sizes: list[int]) -> list[bytes]:
         folder = self._files()
         try:
             parts = _read_ranges(f"{folder.uri}/{_name(file)}", folder.access, starts, sizes)
@@ -179,9 +179,7 @@ class MovedFiles:
         return parts
 
 
-def _read_ranges(
-    uri: str, access: Access, starts: Sequence[int], sizes: Sequence[int]
-) -> list[bytes]:
+def _read_ranges(uri: str, access: Access, starts: list[int], sizes: list[int]) -> list[bytes]:
     """Parts of a file, shorter where it is cut.
 
     Raises:

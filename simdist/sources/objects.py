@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -207,10 +207,8 @@ def read_object(uri: str, access: Access, *, limit: int) -> bytes:
         return bytes(interruptibly(answer.bytes))
 
 
-def read_ranges(
-    uri: str, access: Access, *, starts: Sequence[int], lengths: Sequence[int]
-) -> list[bytes]:
-    """Parts of an object, asked for at once; less of one where the object ends before.
+def read_ranges(uri: str, access: Access, starts: list[int], lengths: list[int]) -> list[bytes]:
+    """Parts of an object, asked for at once; less of one where it ends before.
 
     Raises:
         SourceError: it cannot be read.

@@ -165,11 +165,10 @@ def read(
         wanted: u32 triples of table, bucket, and how much of it the reader has.
 
     Returns:
-        The moment; how many rows there are; the bits of codes, of which some of the vectors may be,
-        or 0; u32 rows that died; then for each bucket, until the limit is reached, a list of its
-        u32 rows end to end and their stored vectors in strings of one or more that follow each
-        other in a block. None if the partition has another generation by now, was made anew, or
-        lost what was seen (or so much has happened since that it cannot tell).
+        The moment; how many rows there are; the bits of codes in place of vectors, or 0; u32 rows
+        that died; then for each bucket, until the limit is reached, its u32 rows and their vectors,
+        in strings of those side by side in a block. None if the partition has other tables by now,
+        was made anew, or lost what was seen (or cannot tell, after so many changes).
     """
     arguments = seen.arguments() | {
         "generation": generation,
@@ -311,8 +310,7 @@ def move(
             its records, end to end, or "".
 
     Returns:
-        How many were not where they are to be already; -1 if somebody else has begun to move blocks
-        the other way.
+        How many were not there already; -1 if somebody else moves blocks the other way.
     """
     arguments = seen.arguments() | {"width": width, "returning": returning, "last": int(last)}
     return _answer(run(store, "move", meta, arguments, blocks))
