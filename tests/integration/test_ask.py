@@ -11,7 +11,7 @@ from simdist.search.question import Question
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
 from simdist.store import Store, layout
-from tests.collections import create, ref, vectors
+from tests.collections import DIM, create, ref, vectors
 from tests.command_line import CommandLine
 
 COUNT = 600
@@ -104,5 +104,5 @@ def test_metadata_of_an_added_image_is_kept(store: Store) -> None:
     collection = create(store)
     named = ImageRef("urn:shop:4711", "1", 1, None, metadata={"price": 3, "tags": ["a", "b"]})
     collection.add(vectors(1), [named])
-    [hit] = Searcher(collection).search(np.ones(16, np.float32))
+    [hit] = Searcher(collection).search(np.ones(DIM, np.float32))
     assert hit.metadata == {"price": 3, "tags": ["a", "b"]}

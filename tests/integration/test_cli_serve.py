@@ -67,7 +67,7 @@ def test_an_impossible_port(cli: CommandLine, port: str) -> None:
 
 def test_an_unknown_collection(cli: CommandLine, photos: Collection) -> None:
     free = ("--port", str(free_port()))
-    said = cli.fail("serve", "-c", "photos", "-c", "others", *free)
+    said = cli.fail("serve", "-c", "others", "-c", "photos", *free)
     assert "others" in said
     assert "simdist ingest" in said
 

@@ -10,7 +10,7 @@ import pytest
 from simdist.index.collection import Collection
 from simdist.index.rehash import rehash
 from simdist.store import Store, layout
-from tests.collections import create, ref, vectors
+from tests.collections import DIM, create, ref, vectors
 from tests.servers import keys, on_every_server
 
 # More than the blocks that one round trip reads.
@@ -72,7 +72,7 @@ def test_rows_vectors_and_records_belong_together(store: Store) -> None:
             [stored] = partition.rows(np.array([row], np.uint32))
             assert stored is not None
             assert layout.unpack_record(stored[1]).uri == record.uri
-            assert vector.shape == (16,)
+            assert vector.shape == (DIM,)
     # From a row in the midst of a block to one in the midst of another.
     some = [row for block in partition.images(350, 2801) for row in block.rows.tolist()]
     assert some == [row for row in sorted(rows.tolist()) if 350 <= row < 2801]

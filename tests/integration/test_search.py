@@ -17,7 +17,7 @@ from simdist.errors import CollectionError, UsageError
 from simdist.index import partition as partition_module
 from simdist.index.collection import Collection
 from simdist.index.partition import Partition
-from simdist.search import partition_searcher as search_module
+from simdist.search import records as search_module
 from simdist.search.question import Hit
 from simdist.search.searcher import Searcher
 from simdist.store import Store, connect
