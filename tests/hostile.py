@@ -394,7 +394,7 @@ def _questions() -> Iterator[Case]:
         "no direction": {"vector": [0] * 1280},
         "more than float32 holds": {"vector": [1e300] * 1280},
         "n of 0": {"vector": vector, "n": 0},
-        "n of 1,001": {"vector": vector, "n": 1001},
+        "n of 10,001": {"vector": vector, "n": 10_001},
         "n as text": {"vector": vector, "n": "5"},
         "n of 10^30": {"vector": vector, "n": 10**30},
         "recall of 0": {"vector": vector, "recall": 0},

@@ -69,5 +69,5 @@ def test_the_commands_work(shop: Path, embedder: Embedder) -> None:
 
 def test_there_are_commands() -> None:
     assert [len(commands(start)) for start in ("simdist serve", "curl", "simdist search")] == [
-        *(2, 9, 2)
+        *(2, 12, 3)
     ]

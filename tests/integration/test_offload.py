@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +22,25 @@ from simdist.index.repair import repair
 from simdist.search.question import Hit
 from simdist.search.searcher import Searcher
 from simdist.sources.output import OutputFolder
-from simdist.store import Store, layout, scripts
+from simdist.store import Store, connect, layout, scripts
 from tests.collections import Killed, create, ref, vectors
 from tests.command_line import CommandLine
 from tests.histories import Model, Step, check
 from tests.index_contents import contents, stored_vectors
 from tests.object_store import ObjectStore
-from tests.servers import keys, on_every_server
+from tests.servers import empty, keys, on_every_server
 
 # Full blocks and some rows beside.
 IMAGES = 20 * layout.BLOCK + 5
 QUERIES = vectors(30, seed=1)
+
+
+@pytest.fixture
+def valkey_store(valkey_url: str) -> Iterator[Store]:
+    """An empty store on the embedded server, of which all may be asked."""
+    with closing(connect(valkey_url)) as store:
+        empty(store)
+        yield store
 
 
 def made(store: Store, *, partitions: int = 1) -> Collection:
@@ -51,9 +60,9 @@ def answers(
 
 @pytest.mark.parametrize(("bits", "partitions"), [(4, 1), (2, 2), (1, 1)])
 def test_answers_are_the_same_to_the_bit(
-    store: Store, tmp_path: Path, bits: int, partitions: int
+    valkey_store: Store, tmp_path: Path, bits: int, partitions: int
 ) -> None:
-    collection = made(store, partitions=partitions)
+    collection = made(valkey_store, partitions=partitions)
     before = Searcher(collection, max_staleness=0)
     wanted, more = answers(before), answers(before, n=200)
     passing = answers(before, where="label = 'label 3'")
@@ -78,15 +87,15 @@ def test_answers_are_the_same_to_the_bit(
     assert offloaded(collection) is None
     assert answers(before) == wanted
     assert stored_vectors(collection) == kept
-    assert not keys(store, collection.partitions[0].keys.pattern("moved"))
+    assert not keys(valkey_store, collection.partitions[0].keys.pattern("moved"))
 
 
 @pytest.mark.parametrize("back", [False, True])
 def test_a_move_that_dies_at_any_write_is_finished_by_the_next(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back: bool
+    valkey_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back: bool
 ) -> None:
     """The n-th file or call of the script is the last; nothing is lost, nor found twice."""
-    collection = made(store)
+    collection = made(valkey_store)
     kept, wanted = stored_vectors(collection), answers(Searcher(collection))
     monkeypatch.setattr(offloading, "_IN_A_FILE", 6)
     monkeypatch.setattr(offloading, "_AT_ONCE", 2)
@@ -134,9 +143,9 @@ def dies(move: Callable[[], None], writes: int, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("back", [False, True])
 def test_what_is_deleted_while_its_block_is_moved_stays_deleted(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back: bool
+    valkey_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, back: bool
 ) -> None:
-    collection = made(store)
+    collection = made(valkey_store)
     if back:
         offload(collection, str(tmp_path), bits=4)
     gone = [ref(i).uri for i in (0, 63, 64, 400)]
@@ -158,9 +167,9 @@ def test_what_is_deleted_while_its_block_is_moved_stays_deleted(
 
 
 def test_of_two_who_move_the_opposite_ways_the_later_one_wins(
-    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    valkey_store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    collection = made(store)
+    collection = made(valkey_store)
     kept = stored_vectors(collection)
     move = scripts.move
 
@@ -218,9 +227,9 @@ def test_each_server_takes_it(store: Store, tmp_path: Path) -> None:
         max_size=8,
     )
 )
-def test_any_history_equals_a_dictionary(store: Store, steps: list[Step]) -> None:
-    store.call("FLUSHALL")
-    collection = create(store)
+def test_any_history_equals_a_dictionary(valkey_store: Store, steps: list[Step]) -> None:
+    valkey_store.call("FLUSHALL")
+    collection = create(valkey_store)
     searcher = Searcher(collection, max_staleness=0)
     model: Model = {}
     for step in [Step("add", range(150)), *steps]:
@@ -229,8 +238,8 @@ def test_any_history_equals_a_dictionary(store: Store, steps: list[Step]) -> Non
         check(collection, model, searcher)
 
 
-def test_a_collection_moves_from_one_folder_to_another(store: Store, tmp_path: Path) -> None:
-    collection = made(store)
+def test_a_collection_moves_from_one_folder_to_another(valkey_store: Store, tmp_path: Path) -> None:
+    collection = made(valkey_store)
     searcher = Searcher(collection, max_staleness=0)
     wanted, kept = answers(searcher), stored_vectors(collection)
     for folder in ("one", "two"):
@@ -243,23 +252,23 @@ def test_a_collection_moves_from_one_folder_to_another(store: Store, tmp_path: P
             file.unlink()
 
 
-def test_files_in_a_bucket(store: Store, s3: ObjectStore) -> None:
-    collection = made(store)
+def test_files_in_a_bucket(valkey_store: Store, s3: ObjectStore) -> None:
+    collection = made(valkey_store)
     wanted, kept = answers(Searcher(collection)), stored_vectors(collection)
     offload(collection, f"{s3.uri}/cold", bits=4)
     assert answers(Searcher(collection)) == wanted
     assert stored_vectors(collection) == kept
     place = OutputFolder.of(f"{s3.uri}/cold/{collection.home_name}/0", s3.access)
     assert place.names()
-    other = copy(store, "test", "copied")
-    drop(store, "test")
+    other = copy(valkey_store, "test", "copied")
+    drop(valkey_store, "test")
     assert not place.names()
     # A copy has all of its own in Redis.
     assert answers(Searcher(other)) == wanted
 
 
-def test_files_that_are_not_there_or_cut_say_so(store: Store, tmp_path: Path) -> None:
-    collection = made(store)
+def test_files_that_are_not_there_or_cut_say_so(valkey_store: Store, tmp_path: Path) -> None:
+    collection = made(valkey_store)
     offload(collection, str(tmp_path), bits=4)
     [file] = tmp_path.glob("*/0/*.vectors")
     whole = file.read_bytes()
@@ -286,13 +295,13 @@ def test_files_that_are_not_there_or_cut_say_so(store: Store, tmp_path: Path) ->
 
 
 def test_damaged_codes_are_found_and_mended_by_bringing_them_back(
-    store: Store, tmp_path: Path
+    valkey_store: Store, tmp_path: Path
 ) -> None:
-    collection = made(store)
+    collection = made(valkey_store)
     kept = stored_vectors(collection)
     offload(collection, str(tmp_path), bits=4)
     key = collection.partitions[0].keys.vectors(3)
-    store.call("SETRANGE", key, 100, b"damage")
+    valkey_store.call("SETRANGE", key, 100, b"damage")
     [found] = look(collection)
     assert [damage.key for damage in found.damages] == [key]
     with pytest.raises(UsageError, match="bring them back first"):
@@ -302,25 +311,27 @@ def test_damaged_codes_are_found_and_mended_by_bringing_them_back(
     assert stored_vectors(collection) == kept
 
 
-def test_a_place_that_is_damaged_is_named(store: Store, tmp_path: Path) -> None:
-    collection = made(store)
+def test_a_place_that_is_damaged_is_named(valkey_store: Store, tmp_path: Path) -> None:
+    collection = made(valkey_store)
     offload(collection, str(tmp_path), bits=4)
     key = collection.partitions[0].keys.moved(3)
-    store.call("SET", key, b"nowhere")
+    valkey_store.call("SET", key, b"nowhere")
     with pytest.raises(StoreError, match="moved:3 is damaged"):
         stored_vectors(collection)
     [found] = look(collection)
     assert found.damages
 
 
-def test_what_cannot_be_offloaded_is_refused(store: Store, tmp_path: Path) -> None:
-    collection = made(store)
+def test_what_cannot_be_offloaded_is_refused(valkey_store: Store, tmp_path: Path) -> None:
+    collection = made(valkey_store)
     with pytest.raises(UsageError, match="4, 2, 1 bits can stay, not 3"):
         offload(collection, str(tmp_path), bits=3)
     with pytest.raises(OutputError):
         offload(collection, "/proc/nothing", bits=4)
-    short = Collection.create(store, "short", model="m", model_id="m", dim=32)
-    floats = Collection.create(store, "floats", model="m", model_id="m", dim=64, dtype="float32")
+    short = Collection.create(valkey_store, "short", model="m", model_id="m", dim=32)
+    floats = Collection.create(
+        valkey_store, "floats", model="m", model_id="m", dim=64, dtype="float32"
+    )
     for one in (short, floats):
         with pytest.raises(UsageError, match="more than 32 dimensions"):
             offload(one, str(tmp_path), bits=4)

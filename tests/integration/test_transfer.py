@@ -205,7 +205,7 @@ def test_an_export_is_of_one_moment(
     with closing(connect(valkey_url)) as store:
         empty(store)
         collection = full(store, 300)
-        done = threading.Event()
+        begun, done = threading.Event(), threading.Event()
 
         def write() -> None:
             with closing(connect(valkey_url)) as mine:
@@ -216,10 +216,12 @@ def test_an_export_is_of_one_moment(
                     opened.add(vectors(2, seed=number), pair)
                     opened.add(vectors(1, seed=number), [ref(9000 + number)])
                     opened.delete([ref(9000 + number - 20).uri])
+                    begun.set()
 
         thread = threading.Thread(target=write)
         thread.start()
         try:
+            assert begun.wait(60)
             made = [export(collection, str(tmp_path / str(turn))) for turn in range(3)]
         finally:
             done.set()
