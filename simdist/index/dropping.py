@@ -9,7 +9,7 @@ from itertools import chain, islice
 from simdist.errors import CollectionError, StoreError
 from simdist.hashing import load_family
 from simdist.index import catalogue
-from simdist.index.moved import FOLDER, remove_files
+from simdist.index.moved import remove_files
 from simdist.index.names import Change, Names, begin, changed, ended, required
 from simdist.store import Store, layout, name_scripts
 
@@ -90,14 +90,12 @@ def _remove(store: Store, home: str, work: Mapping[str, int], on_progress: OnPro
     partitions = [layout.Keys(home, number) for number in range(work["partitions"])]
     # All first: nobody is to see a part of it.
     states = [name_scripts.close(store, keys.meta) for keys in partitions]
-    folder = (states[0] or {}).get(FOLDER.encode())
     # The first last: it says where files are.
     for keys, state in zip(reversed(partitions), reversed(states), strict=True):
         if state:
             removed = _keys(store, keys, state, work["uri_bits"], work["dim"])
             _unlink(store, removed, on_progress)
-            if folder:
-                remove_files(folder.decode(), keys)
+            remove_files(states[0], keys)
             store.call("UNLINK", keys.dropped)
     store.call("SREM", layout.COLLECTIONS, home)
     changed(store, lambda names: (ended(names, home), None))

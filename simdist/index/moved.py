@@ -32,6 +32,7 @@ _ROW = struct.Struct(f"<{layout.FILE}sQI")
 # The field of the first partition's `meta` that says in which folder the files are.
 FOLDER = "moved_to"
 _LENGTHS = layout.BLOCK * 4
+_SUFFIX = ".vectors"
 
 
 class MovedFiles:
@@ -146,10 +147,10 @@ class MovedFiles:
 
     def _folder_now(self) -> OutputFolder:
         meta = layout.Keys(self._keys.home).meta
-        said = self._store.call("HGET", meta, FOLDER)
+        said, born = self._store.call("HMGET", meta, FOLDER, "born")
         if said is None:
             raise damaged(meta, "it does not say where moved blocks are")
-        return _folder_of(said.decode(), self._keys)
+        return _folder_of(said, born, self._keys)
 
     def _read(self, ranges: Sequence[tuple[bytes, int, int]]) -> list[bytes]:
         """Parts of files: of each the file's number, where it begins, and how long it is."""
@@ -204,20 +205,28 @@ def _read_ranges(uri: str, access: Access, starts: list[int], sizes: list[int]) 
         ) from error
 
 
-def remove_files(folder: str, keys: layout.Keys) -> None:
-    """Remove the files of a partition that is dropped.
+def remove_files(state: Mapping[bytes, bytes], keys: layout.Keys) -> None:
+    """Remove the files of a partition that is dropped, if it has any.
+
+    Args:
+        state: what the first partition's `meta` was.
 
     Raises:
         SourceError, OutputError: they cannot be listed, or removed.
     """
-    files = _folder_of(folder, keys)
-    for name in files.names():
-        files.remove(name)
+    if folder := state.get(FOLDER.encode()):
+        files = _folder_of(folder, state.get(b"born"), keys)
+        for name in files.names():
+            # Nothing of others, whatever Redis says.
+            if name.endswith(_SUFFIX):
+                files.remove(name)
 
 
-def _folder_of(folder: str, keys: layout.Keys) -> OutputFolder:
-    return OutputFolder.of(f"{folder}/{keys.home}/{keys.partition}", Access.resolve())
+def _folder_of(folder: bytes, born: bytes | None, keys: layout.Keys) -> OutputFolder:
+    """Those of a partition; with the collection's mark, for other servers have others so called."""
+    home = f"{keys.home}-{(born or b'').decode()}"
+    return OutputFolder.of(f"{folder.decode()}/{home}/{keys.partition}", Access.resolve())
 
 
 def _name(number: bytes) -> str:
-    return f"{number.hex()}.vectors"
+    return number.hex() + _SUFFIX

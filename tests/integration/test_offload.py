@@ -28,7 +28,7 @@ from tests.command_line import CommandLine
 from tests.histories import Model, Step, check
 from tests.index_contents import contents, stored_vectors
 from tests.object_store import ObjectStore
-from tests.servers import empty, keys, on_every_server
+from tests.servers import empty, keys, on_every_server, running, valkey
 
 # Full blocks and some rows beside.
 IMAGES = 20 * layout.BLOCK + 5
@@ -258,13 +258,40 @@ def test_files_in_a_bucket(valkey_store: Store, s3: ObjectStore) -> None:
     offload(collection, f"{s3.uri}/cold", bits=4)
     assert answers(Searcher(collection)) == wanted
     assert stored_vectors(collection) == kept
-    place = OutputFolder.of(f"{s3.uri}/cold/{collection.home_name}/0", s3.access)
+    mark = collection.partitions[0].history.born.decode()
+    place = OutputFolder.of(f"{s3.uri}/cold/{collection.home_name}-{mark}/0", s3.access)
     assert place.names()
     other = copy(valkey_store, "test", "copied")
     drop(valkey_store, "test")
     assert not place.names()
     # A copy has all of its own in Redis.
     assert answers(Searcher(other)) == wanted
+
+
+def test_a_drop_removes_the_files_of_this_collection_only(
+    valkey_store: Store, tmp_path: Path
+) -> None:
+    """Not those of another server's, which is called the same, nor what others have put there."""
+    folder = str(tmp_path / "files")
+    with (
+        running(valkey(), tmp_path / "server") as server,
+        closing(connect(server.url)) as other_store,
+    ):
+        collection, other = made(valkey_store), made(other_store)
+        offload(collection, folder, bits=4)
+        mine = list((tmp_path / "files").rglob("*.vectors"))
+        notes = mine[0].with_name("notes.txt")
+        notes.write_text("not simdist's")
+        offload(other, folder, bits=4)
+        wanted = answers(Searcher(other))
+        drop(valkey_store, "test")
+        assert not any(file.exists() for file in mine)
+        assert notes.exists()
+        assert answers(Searcher(other)) == wanted
+        # Made anew under its name, it has no part in what was.
+        again = made(valkey_store)
+        offload(again, folder, bits=4)
+        assert answers(Searcher(again)) == wanted
 
 
 def test_files_that_are_not_there_or_cut_say_so(valkey_store: Store, tmp_path: Path) -> None:
