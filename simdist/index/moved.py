@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import secrets
 import struct
-from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, starmap
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from simdist.errors import SourceError
 from simdist.sources import objects
 from simdist.sources.access import Access
+from simdist.sources.background import in_background
 from simdist.sources.output import OutputFolder
 from simdist.sources.reference import uri_path
 from simdist.store import Store, layout
@@ -33,6 +34,8 @@ _ROW = struct.Struct(f"<{layout.FILE}sQI")
 FOLDER = "moved_to"
 _LENGTHS = layout.BLOCK * 4
 _SUFFIX = ".vectors"
+# Files of an object store that are read at once.
+_AT_ONCE = 64
 
 
 class MovedFiles:
@@ -158,12 +161,26 @@ class MovedFiles:
         by_file: dict[bytes, list[int]] = {}
         for i, (file, _, _) in enumerate(ranges):
             by_file.setdefault(file, []).append(i)
-        for file, members in by_file.items():
-            starts = [ranges[i][1] for i in members]
-            sizes = [ranges[i][2] for i in members]
-            for i, part in zip(members, self._ranges(file, starts, sizes), strict=True):
+        asked = [
+            (file, [ranges[i][1] for i in members], [ranges[i][2] for i in members])
+            for file, members in by_file.items()
+        ]
+        for members, parts in zip(by_file.values(), self._all_ranges(asked), strict=True):
+            for i, part in zip(members, parts, strict=True):
                 found[i] = part
         return found
+
+    def _all_ranges(
+        self, asked: Sequence[tuple[bytes, list[int], list[int]]]
+    ) -> Iterator[list[bytes]]:
+        """Parts of each of some files; an object store is asked for many at once."""
+        if not asked or not objects.is_object(self._files().uri):
+            yield from starmap(self._ranges, asked)
+            return
+        for at in range(0, len(asked), _AT_ONCE):
+            waiting = [in_background(self._ranges, *one) for one in asked[at : at + _AT_ONCE]]
+            for future in waiting:
+                yield future.result()
 
     def _ranges(self, file: bytes, starts: list[int], sizes: list[int]) -> list[bytes]:
         folder = self._files()

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from simdist.errors import OutputError, SourceError, StoreError, UsageError
+from simdist.index import moved as moved_blocks
 from simdist.index import offloading
 from simdist.index.check import check as look
 from simdist.index.collection import Collection
@@ -252,7 +253,12 @@ def test_a_collection_moves_from_one_folder_to_another(valkey_store: Store, tmp_
             file.unlink()
 
 
-def test_files_in_a_bucket(valkey_store: Store, s3: ObjectStore) -> None:
+def test_files_in_a_bucket(
+    valkey_store: Store, s3: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So many that they are asked for in turns.
+    monkeypatch.setattr(offloading, "_IN_A_FILE", 2)
+    monkeypatch.setattr(moved_blocks, "_AT_ONCE", 4)
     collection = made(valkey_store)
     wanted, kept = answers(Searcher(collection)), stored_vectors(collection)
     offload(collection, f"{s3.uri}/cold", bits=4)
@@ -260,7 +266,7 @@ def test_files_in_a_bucket(valkey_store: Store, s3: ObjectStore) -> None:
     assert stored_vectors(collection) == kept
     mark = collection.partitions[0].history.born.decode()
     place = OutputFolder.of(f"{s3.uri}/cold/{collection.home_name}-{mark}/0", s3.access)
-    assert place.names()
+    assert len(place.names()) > 8
     other = copy(valkey_store, "test", "copied")
     drop(valkey_store, "test")
     assert not place.names()
