@@ -47,6 +47,7 @@ class Kind(StrEnum):
     REDIS_PAUSED = "Redis stands still"
     REDIS_BACK = "Redis goes back to what it had"
     REDIS_FULL = "Redis has no memory left"
+    REDIS_DROPS = "Redis is set to drop keys when its memory is full"
     DISK_FULL = "Redis has no disk left, and dies of it"
     DRIVER_KILLED = "the driver is killed"
     DRIVER_STOPPED = "the driver gets Ctrl-C"
@@ -54,7 +55,14 @@ class Kind(StrEnum):
 
 MOODS = {Kind.S3_BUSY: "503", Kind.S3_CUT: "cut", Kind.S3_GONE: "drop", Kind.S3_SLOW: "slow"}
 # Of these one waits for another: a server cannot be started twice, or be told anything while dead.
-OF_REDIS = (Kind.REDIS_KILLED, Kind.REDIS_PAUSED, Kind.REDIS_BACK, Kind.REDIS_FULL, Kind.DISK_FULL)
+OF_REDIS = (
+    Kind.REDIS_KILLED,
+    Kind.REDIS_PAUSED,
+    Kind.REDIS_BACK,
+    Kind.REDIS_FULL,
+    Kind.REDIS_DROPS,
+    Kind.DISK_FULL,
+)
 # These end a run: of a round's faults they come last.
 LAST = (Kind.DRIVER_KILLED, Kind.DRIVER_STOPPED)
 
@@ -252,6 +260,10 @@ class Rig:
             self.redis.ask("CONFIG", "SET", "maxmemory", self.redis.ask("INFO")["used_memory"])
             yield
             self.redis.ask("CONFIG", "SET", "maxmemory", 0)
+        elif kind is Kind.REDIS_DROPS:
+            self.redis.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+            yield
+            self.redis.ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
         elif kind is Kind.DISK_FULL:
             with filled_disk(self.redis.folder):
                 yield

@@ -27,6 +27,7 @@ from simdist.store import (
 from simdist.store.embedded import PID_FILE, SOCKET_FILE
 from tests.cluster.conftest import assert_holds_exactly, refs_of, without_servers
 from tests.conftest import LONG, PHOTOS
+from tests.embedded import in_a_container, keeper_of
 from tests.service import COLLECTION, index_photos
 
 # So many at first: with them the collection is fitted, and what follows is committed as it comes.
@@ -71,13 +72,29 @@ def kill_server(driver: psutil.Process, data_dir: Path) -> None:
     psutil.Process(int((data_dir / PID_FILE).read_text())).kill()
 
 
+def start_another_server(driver: psutil.Process, data_dir: Path) -> None:
+    """Nobody keeps the server any more, and a command in another container wants one there."""
+    keeper_of(data_dir).kill()
+    server = (data_dir / PID_FILE).read_text()
+    command = in_a_container(sys.executable, "-m", "simdist", "status")
+    subprocess.run(command, env=without_servers(SIMDIST_DATA_DIR=str(data_dir)), check=True)
+    assert (data_dir / PID_FILE).read_text() == server
+
+
 @pytest.mark.parametrize(
     ("kill", "code", "message"),
     [
         (kill_driver, -9, ""),
         (kill_server, 1, "error: cannot reach Redis"),
-        # tests/cluster/test_faults.py kills actors, too.
-        *([(kill_actor, 0, "154 listed: 127 added")] if LONG else []),
+        # tests/cluster/test_faults.py kills actors, too; test_embedded.py has second servers.
+        *(
+            [
+                (kill_actor, 0, "154 listed: 127 added"),
+                (start_another_server, 0, "154 listed: 127 added"),
+            ]
+            if LONG
+            else []
+        ),
     ],
 )
 def test_the_index_is_whole_after_a_kill(

@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from simdist.store.embedded import (
     embedded_server,
 )
 from simdist.store.keeper import SOCKET, USERS_LOCK
+from tests.embedded import in_a_container, keeper_of
 
 pytestmark = pytest.mark.slow
 
@@ -77,16 +77,6 @@ def start_user(data: Path) -> subprocess.Popen[str]:
     assert process.stdout is not None
     assert process.stdout.readline().startswith("unix://")
     return process
-
-
-def keeper_of(data: Path) -> psutil.Process:
-    [keeper] = [
-        process
-        for process in psutil.process_iter(["cmdline"])
-        if any(str(data) in part for part in process.info["cmdline"] or [])
-        and any(part.endswith("keeper.py") for part in process.info["cmdline"])
-    ]
-    return keeper
 
 
 def can_lock(file: TextIO) -> bool:
@@ -241,14 +231,6 @@ def test_a_server_that_is_busy_is_stopped_all_the_same(tmp_path: Path) -> None:
         store = connect(url)
         assert store.call("GET", "kept") == b"1"
         store.close()
-
-
-def in_a_container(*command: str) -> list[str]:
-    """A command in mount and network namespaces of its own, without what /tmp has of simdist."""
-    folder = Path(tempfile.gettempdir(), f"simdist-{os.getuid()}")
-    folder.mkdir(mode=0o700, exist_ok=True)
-    script = 'mount -t tmpfs -o mode=700 tmpfs "$0" && exec "$@"'
-    return ["unshare", "--mount", "--net", "bash", "-c", script, str(folder), *command]
 
 
 @pytest.mark.parametrize("long", [False, True])
