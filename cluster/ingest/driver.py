@@ -158,6 +158,7 @@ class _Run:
             stages=shares,
             slowest=self._clock.slowest(shares),
             queues=self._pipeline.queues,
+            waits_for=self._pipeline.waits_for,
         )
 
     def _take(self, shard: Embedded, clock: StageClock) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Iterator
 from types import TracebackType
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.ingest.room import Watch
 from cluster.ingest.stages import EmbedActor, Placement, decode_shard
 from simdist.embedding.model import Model
 from simdist.errors import ClusterError, SimdistError
@@ -70,6 +70,7 @@ class Pipeline:
         # How many shards each loaded actor has.
         self._load: dict[Any, int] = {}
         self._losses_left = ACTOR_LOSSES * placement.actors
+        self._watch = Watch(placement)
         for _ in range(placement.actors):
             self._start_actor()
 
@@ -102,7 +103,7 @@ class Pipeline:
         """
         import ray
 
-        moved = time.monotonic()
+        self._watch.moved()
         while True:
             self._submit(listing)
             if not (self._decoding or self._ready or self._embedding):
@@ -111,19 +112,25 @@ class Pipeline:
                     return
                 if more is None:
                     yield None
-                moved = time.monotonic()
+                self._watch.moved()
                 continue
             pending = [*self._loading, *self._decoding, *self._embedding]
             done, _ = ray.wait(pending, timeout=TICK_SECONDS)
             if done:
-                moved = time.monotonic()
-            elif time.monotonic() - moved > STALL_SECONDS:
-                raise _lost(f"nothing moved for {STALL_SECONDS:.0f} s; is the cluster full?")
+                self._watch.moved()
+            elif self._watch.look() > STALL_SECONDS:
+                why = self.waits_for or "is the cluster full?"
+                raise _lost(f"nothing moved for {STALL_SECONDS:.0f} s: {why}")
             else:
                 yield None
             for ref in done:
                 if (embedded := self._finish(ref)) is not None:
                     yield embedded
+
+    @property
+    def waits_for(self) -> str | None:
+        """Why nothing moves, in words for a person; None while something does."""
+        return self._watch.waits_for
 
     @property
     def queues(self) -> dict[str, int]:

@@ -105,7 +105,11 @@ def application(config: ServiceConfig) -> Application:
     environment = {"env_vars": REPLICA_VARIABLES}
     embedder = serve.deployment(
         name="Embedder",
-        ray_actor_options={"num_gpus": int(gpu), "num_cpus": 1, "runtime_env": environment},
+        ray_actor_options={
+            "num_gpus": int(gpu),
+            "num_cpus": config.cpus,
+            "runtime_env": environment,
+        },
         max_ongoing_requests=_EMBED_QUEUE,
         max_queued_requests=_EMBED_QUEUE,
         health_check_period_s=_HEALTH_SECONDS,
@@ -121,7 +125,7 @@ def application(config: ServiceConfig) -> Application:
     )
     searches = partial(
         serve.deployment,
-        ray_actor_options={"num_cpus": 1, "runtime_env": environment},
+        ray_actor_options={"num_cpus": config.cpus, "runtime_env": environment},
         max_queued_requests=_SPARE_REQUESTS,
         health_check_period_s=_HEALTH_SECONDS,
         autoscaling_config=autoscaling,
@@ -217,7 +221,7 @@ def run(
         ClusterError: Ray cannot be had, the port is taken, or the application does not start.
     """
     stop = threading.Event()
-    # A logical CPU for each worker and the embedder, however many there are.
+    # Room for each worker and the embedder, however many there are.
     kinds = 1 + (config.parts if config.parts > 1 else 0)
     cpus = max(os.cpu_count() or 1, config.workers[1] * kinds + 1)
     with haproxy_for_serve(seconds=config.deadline), ray_session(settings, cpus=cpus):

@@ -151,6 +151,9 @@ class ServiceConfig:
         workers: the least and the most query workers.
         parts: each collection's partitions are divided among workers of so many kinds, of which
             there are as many each; 1: every worker searches all.
+        cpus: logical CPUs that the embedder and each worker hold. By default so few that on two
+            cores an ingest finds room beside four workers; where nodes are for the service alone,
+            and come and go with its workers, it is 1.
         gpu: whether the embedder holds a GPU; by default, if the cluster has one at that moment.
         cache_memory: bytes of buckets and vectors that a worker may keep.
         max_staleness: seconds that an answer may be behind the collection.
@@ -172,6 +175,7 @@ class ServiceConfig:
     weights: str | None = None
     workers: tuple[int, int] = (1, 1)
     parts: int = 1
+    cpus: float = 0.3
     gpu: bool | None = None
     cache_memory: int = CACHE_MEMORY
     max_staleness: float = MAX_STALENESS
@@ -189,6 +193,8 @@ class ServiceConfig:
         least, most = self.workers
         if not 1 <= least <= most:
             raise UsageError("workers are a number, or the least and the most: 2:16")
+        if not 0 < self.cpus <= 64:
+            raise UsageError("a worker holds logical CPUs, or a part of one: more than 0")
         if self.parts < 1:
             raise UsageError("a service has one part or several")
         if not self.collections:

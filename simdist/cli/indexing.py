@@ -36,7 +36,8 @@ def _progress_line(progress: Progress) -> str:
     )
     rate = f"  {progress.rate:.1f} images/s" if progress.rate else ""
     left = progress.seconds_left
-    return counts + rate + (f"  {duration(left)} left" if left else "")
+    text = counts + rate + (f"  {duration(left)} left" if left else "")
+    return f"{text}\n{progress.waits_for}" if progress.waits_for else text
 
 
 def show_summary(

@@ -50,6 +50,7 @@ class Progress:
             with it; nothing before the pipeline runs.
         slowest: the stage that the others wait for; None before the pipeline runs.
         queues: shards that are decoding, ready for an actor, or at one.
+        waits_for: why nothing moves, in words for a person; None while something does.
     """
 
     listed: int = 0
@@ -62,6 +63,7 @@ class Progress:
     stages: Mapping[str, float] = field(default_factory=dict)
     slowest: str | None = None
     queues: Mapping[str, int] = field(default_factory=dict)
+    waits_for: str | None = None
 
     @property
     def seconds_left(self) -> float | None:

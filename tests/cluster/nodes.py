@@ -27,7 +27,7 @@ def ray_cluster(
     unwatched = {"include_dashboard": False, "include_log_monitor": False, "no_monitor": True}
     cluster = Cluster()
     try:
-        cluster.add_node(**nodes[0], **unwatched, _system_config=settings)
+        cluster.add_node(**unwatched | nodes[0], _system_config=settings)
         for node in nodes[1:]:
             cluster.add_node(**node)
         yield cluster

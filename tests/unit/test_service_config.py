@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cluster.ingest.stages import Placement
 from cluster.service.app import application
 from cluster.service.config import (
     READ_TOKENS_VARIABLE,
@@ -146,6 +147,15 @@ def test_the_embedder_may_be_promised_a_gpu(gpu: bool) -> None:
     options = embedder._bound_deployment.ray_actor_options
     assert options is not None
     assert options["num_gpus"] == int(gpu)
+
+
+def test_on_two_cores_an_ingest_finds_room_beside_four_workers() -> None:
+    config = ServiceConfig("redis://x", model="resnet34", loopback=True, gpu=False, workers=(1, 4))
+    bound: Any = application(config)._bound_deployment
+    _, embedder, _ = bound.init_args
+    each = [one.ray_actor_options["num_cpus"] for one in (bound, embedder._bound_deployment)]
+    held = 4 * each[0] + each[1]
+    assert held + Placement.of({"CPU": 2}).actor_cpus <= 2
 
 
 def test_the_redis_url_may_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
