@@ -25,7 +25,7 @@ from simdist.index.exact import (
 )
 from simdist.index.partition import require_fitted
 from simdist.index.snapshot import Snapshot, take_snapshots
-from simdist.search.query import QueryImage
+from simdist.search.query import Query
 from simdist.search.question import Hit
 from simdist.search.searcher import Searcher
 from simdist.settings import MAX_RESULTS
@@ -42,7 +42,7 @@ _ROUNDING = 1e-5
 
 
 # A query, its vector, (dim,), and its label.
-_Asked = tuple[QueryImage, NDArray[np.float32], str | None]
+_Asked = tuple[Query, NDArray[np.float32], str | None]
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Scores:
 class Answer:
     """A query and what was found; `average_precision` is None where nothing could be right."""
 
-    query: QueryImage
+    query: Query
     label: str | None
     hits: tuple[Hit, ...]
     average_precision: float | None
@@ -192,7 +192,7 @@ def _asked(snapshots: Sequence[Snapshot], drawn: Queries) -> list[_Asked]:
             stored = snapshot.partition.rows(drawn.rows[some].astype(np.uint32))
             for query_number, pair in zip(some, stored, strict=True):
                 record = layout.unpack_record(pair[1]) if pair else layout.Record("", None, {})
-                query = QueryImage(record.uri, record.uri, None)
+                query = Query(record.uri, record.uri, None)
                 asked.append((query, vectors[query_number], record.label))
     return asked
 
@@ -253,7 +253,7 @@ def _recall(exact: NDArray[np.float32], hits: Sequence[Sequence[Hit]]) -> float:
 
 
 def _answer(
-    query: QueryImage, label: str | None, hits: Sequence[Hit], counts: Counter[str], k: int
+    query: Query, label: str | None, hits: Sequence[Hit], counts: Counter[str], k: int
 ) -> Answer:
     others = counts[label] - 1 if label is not None else 0
     if others < 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -54,7 +55,8 @@ class Pipeline:
 
         self._placement = placement
         self._model = model
-        self._weights = ray.put(model)
+        # What words are embedded by is not for images.
+        self._weights = ray.put(replace(model, text=None))
         # Ray tries a decoder whose process was killed once more; then `_isolate` takes over.
         decoder: Any = ray.remote(num_cpus=placement.decoder_cpus, num_returns=2, max_retries=1)
         self._decode: Any = decoder(decode_shard).remote

@@ -72,10 +72,10 @@ async function arrive({ anew = false } = {}) {
   }
 }
 
-/** What the service is asked by: `{file}`, or `{id}`, `{uri}` or `{url}`. */
-function asked({ upload, id, uri, url }) {
+/** What the service is asked by: `{file}`, or `{id}`, `{uri}`, `{url}` or `{text}`. */
+function asked({ upload, id, uri, url, text }) {
   if (!upload) {
-    return id ? { id } : uri ? { uri } : { url };
+    return id ? { id } : uri ? { uri } : url ? { url } : { text };
   }
   if (!uploads.has(upload)) {
     throw new service.ServiceError(
@@ -123,9 +123,10 @@ function about(collection) {
 }
 
 /** Show what is asked by. */
-async function showQuestion({ upload, id, uri, url, collection }, { file }, signal) {
+async function showQuestion({ upload, id, uri, url, text, collection }, { file }, signal) {
   at("asked").hidden = false;
   const picture = pictureAsked();
+  picture.parentElement.hidden = Boolean(text);
   if (upload) {
     name({ name: file.name, place: "" });
     showBlob(picture, file);
@@ -136,6 +137,8 @@ async function showQuestion({ upload, id, uri, url, collection }, { file }, sign
     if (record && !signal.aborted) {
       name(readable(record.uri));
     }
+  } else if (text) {
+    name({ name: text, place: "" });
   } else {
     // Where it is among its results, it is shown then.
     picture.classList.add("missing");
@@ -239,7 +242,8 @@ whenGiven({
     ask({ upload: key });
   },
   onAddress(text) {
-    const by = addressed(text);
+    const words = chosenCollection()?.words ? text.trim() : "";
+    const by = addressed(text) ?? (words && { text: words });
     if (by) {
       ask(by);
     } else {

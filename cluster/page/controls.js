@@ -9,7 +9,16 @@ export function offerCollections(served) {
   collections = served;
   at("collection").replaceChildren(...served.map(({ name }) => new Option(name, name)));
   at("collection-field").hidden = served.length < 2;
+  offer();
+}
+
+/** Offer what the chosen collection can be asked. */
+function offer() {
   offerRecalls();
+  const words = Boolean(chosenCollection()?.words);
+  at("address").placeholder = words ? "or words, or its address" : "or its address";
+  at("address").inputMode = words ? "text" : "url";
+  at("address-label").textContent = words ? "Words, or the address of an image" : "Address of an image";
 }
 
 /** The collection that is chosen, as the service describes it; undefined where there is none. */
@@ -34,7 +43,7 @@ export function chosen() {
 /** Show what a question says. */
 export function showChosen({ n, label, where, recall, collection }) {
   choose(at("collection"), collection ?? collections[0]?.name ?? "");
-  offerRecalls();
+  offer();
   choose(at("n"), n);
   choose(at("recall"), recall ?? "");
   at("label").value = label ?? "";
@@ -50,7 +59,7 @@ export function refuseFilter() {
 /** Call `onCollection` when another collection is chosen, `onOther` when anything else is. */
 export function whenChosen({ onCollection, onOther }) {
   at("collection").addEventListener("change", () => {
-    offerRecalls();
+    offer();
     onCollection();
   });
   at("controls").addEventListener("submit", (event) => event.preventDefault());

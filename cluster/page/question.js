@@ -1,8 +1,8 @@
 // A question is kept in the page's address, behind the '#': links to results are questions, the
 // browser's history is the history of questions, and no server's log sees them.
 
-/** What an image can be asked by; an upload's key leads to a file that this tab was given. */
-const KINDS = ["upload", "id", "uri", "url"];
+/** What can be asked by; an upload's key leads to a file that this tab was given. */
+const KINDS = ["upload", "id", "uri", "url", "text"];
 const FIELDS = [...KINDS, "collection", "n", "label", "where", "recall"];
 
 export const DEFAULT_RESULTS = 24;

@@ -36,7 +36,7 @@ export function forgetToken() {
   sessionStorage.removeItem(TOKEN);
 }
 
-/** What the service serves: `[{name, images, recalls, ...}]`. */
+/** What the service serves: `[{name, images, recalls, words, ...}]`. */
 export async function collections() {
   return (await json("v1/collections")).collections;
 }
@@ -59,7 +59,7 @@ export async function thumbnail(path) {
 /**
  * The images most similar to what is asked by: `[{id, uri, score, label}]`, the best first.
  *
- * @param {object} by `{file}`, or one of `{id}`, `{uri}`, `{url}`
+ * @param {object} by `{file}`, or one of `{id}`, `{uri}`, `{url}`, `{text}`
  * @param {object} how `n`, and where wished `recall`, `label`, `collection`
  */
 export async function search(by, how, { signal } = {}) {

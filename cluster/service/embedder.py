@@ -60,6 +60,13 @@ class EmbedWorker:
         model = self._embedder.model
         return model.id, model.preprocessing
 
+    async def embed_text(self, text: str) -> NDArray[np.float32]:
+        """Embed words: (dim,) float32, of length 1, beside the images that show what they say."""
+        loop = asyncio.get_running_loop()
+        vectors = await loop.run_in_executor(self._thread, self._embedder.embed_texts, [text])
+        vector: NDArray[np.float32] = vectors[0]
+        return vector
+
     async def embed(self, pixels: Pixels) -> NDArray[np.float32]:
         """Embed one image: (size, size, 3) uint8 -> (dim,) float32, of length 1."""
         future: Future[NDArray[np.float32]] = asyncio.get_running_loop().create_future()

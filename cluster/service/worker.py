@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cluster.service.config import ServiceConfig
+from cluster.service.embedding import Embedding
 from cluster.service.examples import Asked, embedded
 from cluster.service.metrics import ServiceMetrics
 from cluster.service.opened import Opened
 from cluster.service.parts import Parts
 from cluster.service.searching import Searching
 from cluster.service.turns import Turns
-from simdist.embedding import Preprocessing
 from simdist.errors import BusyError, CollectionError, SimdistError, UnknownImageError
 from simdist.images.decoding import decode
-from simdist.images.limits import Pixels
 from simdist.images.parts import Part
 from simdist.index.collection import Collection
 from simdist.index.images import Added, IndexedImage
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
 _READERS, _FILES = 16, 8
 _FETCHERS, _FETCHERS_EACH = 32, 16
 _DECODERS, _DECODERS_EACH = 3, 2
-_PAUSE = 0.2  # seconds between two attempts to reach an embedder that is not there
 _FRESH_SECONDS = 1.0  # that it is believed that Redis answers, or does not
 
 T = TypeVar("T")
@@ -82,8 +80,9 @@ class QueryWorker:
         """
         self.config = config
         self.metrics = ServiceMetrics(name)
-        self._embedder = embedder
-        self._model: tuple[str, Preprocessing] | None = None
+        self._embedding = Embedding(
+            embedder, self.decoded, self.metrics, max_pixels=config.max_pixels
+        )
         self._roots = [root_uri(place) for place in config.thumbnails_from]
         self.store = connect(config.redis_url)
         self._check: asyncio.Future[object] | None = None
@@ -143,13 +142,16 @@ class QueryWorker:
         question = replace(question, collection=self.opened.named(question.collection))
 
         async def by_content(asked: Asked) -> Asked:
+            if asked.text is not None:
+                opened = await self.now(question.collection)
+                return asked.by_vector(await self._embedding.text(asked.text, opened))
             data = asked.image if asked.url is None else await self.fetch(asked.url)
             if data is None:
                 return asked
             if asked.crop is not None:
                 cut = partial(Part.parse(asked.crop).cut, data, max_pixels=self.config.max_pixels)
                 data = await self.decoded(cut)
-            vector, _ = await self._embed(data, await self.now(question.collection))
+            vector, _ = await self._embedding.image(data, await self.now(question.collection))
             return asked.by_vector(vector)
 
         return (await self._searching.ask(await embedded(question, by_content))).hits
@@ -213,7 +215,7 @@ class QueryWorker:
     ) -> tuple[Added, list[Copy]]:
         """Index one image by its bytes, or raise why not; says which images it is a copy of."""
         opened = await self.now(collection, write=True)
-        vector, pixels = await self._in_time(self._embed(data, opened))
+        vector, pixels = await self._in_time(self._embedding.image(data, opened))
         fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
         [look] = [TINY] if is_tiny(data) else await self.decoded(lambda: prints_of(pixels[None]))
         ref = ImageRef(uri, fingerprint, len(data), label, metadata=metadata, look=look)
@@ -272,30 +274,6 @@ class QueryWorker:
         except CollectionError:
             self.opened.forget(opened)
             raise
-
-    async def _embed(self, data: bytes, opened: Collection) -> tuple[NDArray[np.float32], Pixels]:
-        """An image's vector, and the pixels that it is made of."""
-        from ray.exceptions import RayActorError
-        from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
-
-        while True:
-            try:
-                if self._model is None:
-                    self._model = await self._embedder.model.remote()
-                model_id, preprocessing = self._model
-                opened.require_model(model_id)
-                most = self.config.max_pixels
-                decode_it = partial(preprocessing.pixels, data, max_pixels=most)
-                pixels = await self.decoded(decode_it)
-                started = time.perf_counter()
-                vector: NDArray[np.float32] = await self._embedder.embed.remote(pixels)
-                self.metrics.stage("embed", time.perf_counter() - started)
-                return vector, pixels
-            except BackPressureError as error:
-                raise BusyError("more images wait than can be embedded; try again") from error
-            # It died, and is being replaced.
-            except (RayActorError, DeploymentUnavailableError):
-                await asyncio.sleep(_PAUSE)
 
     async def _in_time(self, work: Awaitable[T]) -> T:
         """Await work as long as a request may take."""

@@ -38,6 +38,7 @@ EXAMPLES = {
     "search": (
         "simdist search photo.jpg -n 10 --out similar.png",
         "simdist search urn:shop:4711 --label shoes --min-score 0.5 --json",
+        "simdist search --text 'a red bicycle' -n 10",
     ),
     "duplicates": (
         "simdist duplicates --collection shop --report groups.html",

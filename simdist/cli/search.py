@@ -34,7 +34,7 @@ from simdist.settings import (
 if TYPE_CHECKING:
     from simdist.embedding import Embedder
     from simdist.search.pages import Hits
-    from simdist.search.query import QueryImage, Service
+    from simdist.search.query import Query, Service
     from simdist.search.question import Question
 
 
@@ -46,6 +46,14 @@ def search(
         ),
     ] = None,
     *,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WORDS",
+            help="Search by words, such as 'a red bicycle', where the model reads them. "
+            "Repeatable; with --like or --unlike, one of the examples.",
+        ),
+    ] = None,
     like: Annotated[
         list[str] | None,
         typer.Option(
@@ -151,7 +159,7 @@ def search(
         ),
     ] = None,
 ) -> None:
-    """Find the images most similar to one, or to several examples."""
+    """Find the images most similar to an image, to words or to examples."""
     from simdist.search.contact_sheet import (
         check_target,
         contact_sheet,
@@ -161,7 +169,8 @@ def search(
     from simdist.search.query import ask_by, ask_by_several
     from simdist.search.question import Question
 
-    several = _several(images or [], like or [], unlike or [])
+    asked, like = _asked(images or [], text or [], like or [])
+    several = _several(asked, like, unlike or [])
     # As labels are stored: a name that is copied from macOS is written otherwise.
     label = label and normalize("NFC", label)
     question = Question(
@@ -184,11 +193,11 @@ def search(
         service = _service(stack, server, settings)
         if service is None:
             load = partial(_load, model, weights)
-            found = _search_here(images or [], several, question, settings, load)
+            found = _search_here(asked, several, question, settings, load)
         elif several is not None:
             found = [ask_by_several(*several, service, question)]
         else:
-            found = [ask_by(image, service, question) for image in images or []]
+            found = [ask_by(image, service, question) for image in asked]
     # The sheet first: whoever reads the output may stop reading (`... | head`).
     sheet = contact_sheet(found) if out is not None or show else None
     if sheet is not None and out is not None:
@@ -209,6 +218,17 @@ def search(
         show_picture(sheet)
 
 
+def _asked(images: list[str], texts: list[str], like: list[str]) -> tuple[list[str], list[str]]:
+    """What is searched for one by one, and what hits are to be like; words among either."""
+    from simdist.search.query import Words
+    from simdist.search.question import check_text
+
+    for text in texts:
+        check_text(text)
+    words: list[str] = [Words(text) for text in texts]
+    return ([], [*like, *words]) if like else ([*images, *words], [])
+
+
 def _several(
     images: list[str], like: list[str], unlike: list[str]
 ) -> tuple[list[str], list[str]] | None:
@@ -216,7 +236,7 @@ def _several(
     if images and like:
         raise UsageError("give images that are searched for one by one, or --like, not both")
     if not images and not like:
-        raise UsageError("name an image to search by: simdist search photo.jpg")
+        raise UsageError("name an image to search by: simdist search photo.jpg, or --text WORDS")
     if unlike and len(images) > 1:
         raise UsageError("with --unlike, give the images that hits are to be like with --like")
     return (like or images, unlike) if like or unlike else None
@@ -243,7 +263,7 @@ def _search_here(
     question: Question,
     settings: Settings,
     load_model: Callable[[str], Embedder],
-) -> list[tuple[QueryImage, Hits]]:
+) -> list[tuple[Query, Hits]]:
     from simdist.index.collection import Collection
     from simdist.index.partition import require_fitted
     from simdist.search.query import examples_of, resolve_queries
@@ -269,7 +289,7 @@ def _load(model: str | None, weights: Path | None, usual: str) -> Embedder:
     return Embedder.load(model or usual, weights=weights)
 
 
-def _render(found: list[tuple[QueryImage, Hits]]) -> None:
+def _render(found: list[tuple[Query, Hits]]) -> None:
     out = console()
     for query, hits in found:
         if len(found) > 1:

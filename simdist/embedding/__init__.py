@@ -3,5 +3,6 @@
 from simdist.embedding.backbones import Preprocessing
 from simdist.embedding.embedder import Embedder
 from simdist.embedding.model import Model, load_model
+from simdist.embedding.open_clip_networks import reads_words, require_words
 
-__all__ = ["Embedder", "Model", "Preprocessing", "load_model"]
+__all__ = ["Embedder", "Model", "Preprocessing", "load_model", "reads_words", "require_words"]

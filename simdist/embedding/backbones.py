@@ -261,6 +261,10 @@ def backbone(name: str) -> Backbone:
     Raises:
         UsageError: there is none of that name.
     """
+    if name.startswith("open_clip:"):
+        from simdist.embedding import open_clip_networks
+
+        return open_clip_networks.backbone(name)
     try:
         return BACKBONES[name]
     except KeyError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from simdist.embedding.folding import fold_batch_norms
 from simdist.embedding.model import Model, load_model, misfit
+from simdist.embedding.open_clip_networks import require_words
+from simdist.embedding.texts import TextEmbedder
 from simdist.errors import ModelError, UsageError
 from simdist.images.limits import Pixels
 
@@ -71,6 +73,7 @@ class Embedder:
         network.to(self.device, self._dtype)
         self._network = network.to(memory_format=torch.channels_last)
         self._tapped: torch.Tensor | None = None
+        self._texts: TextEmbedder | None = None
         if side == "input":
             tap.register_forward_pre_hook(self._keep_input)
         else:
@@ -128,6 +131,23 @@ class Embedder:
         """
         vectors = [rows.cpu().numpy() for rows, _ in self._batches(pixels)]
         return np.concatenate([np.empty((0, self.model.dim), np.float32), *vectors])
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Embed words, where the model reads them.
+
+        Returns:
+            (n, dim) float32, each row of length 1: near the images that show what it says.
+
+        Raises:
+            UsageError: the model reads no words.
+            ModelError: its tower of words cannot be loaded.
+        """
+        require_words(self.model.id)
+        if self._texts is None and self.model.text is not None:
+            self._texts = TextEmbedder(self.model.text, device=self.device)
+        if self._texts is None:
+            raise ModelError(f"the model {self.model.id} was loaded without its tower of words")
+        return self._texts.embed(texts)
 
     def classify(self, pixels: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Embed decoded images, and say what a model with classes takes them for.

@@ -10,8 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simdist.embedding import bundle, head
+from simdist.embedding import bundle, head, open_clip_networks
 from simdist.embedding.backbones import BACKBONES, Preprocessing, backbone
+from simdist.embedding.open_clip_networks import TextTower
 from simdist.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class Model:
         tap: dotted name of the layer whose output is the embedding; with `:input` behind it, the
             embedding is what that layer is given.
         classes: what it has learned to tell apart; empty for a backbone as it was published.
+        text: what words are embedded by, where it reads them; no part of what the id stands for.
+        source: what `load_model` takes, where that is not the backbone's name; nor is this.
     """
 
     backbone: str
@@ -36,6 +39,8 @@ class Model:
     preprocessing: Preprocessing
     tap: str
     classes: tuple[str, ...] = ()
+    text: TextTower | None = None
+    source: str = ""
 
     @property
     def dim(self) -> int:
@@ -70,7 +75,8 @@ class Model:
             digest.update(f"{name} {values.dtype} {tuple(values.shape)}".encode())
             # As bytes: NumPy does not know all of torch's types.
             digest.update(values.flatten().view(torch.uint8).numpy().data)
-        return f"{self.backbone}-{digest.hexdigest()[:12]}"
+        # Without the configuration that may be part of the name.
+        return f"{self.backbone.partition('{')[0]}-{digest.hexdigest()[:12]}"
 
 
 def misfit(model: Model, error: Exception) -> ModelError:
@@ -104,6 +110,17 @@ def load_model(name: str, *, weights: Path | None = None) -> Model:
                 f"({card.model_id}): the bundle was changed or mixed up; copy it anew"
             )
         return model
+    if name.startswith(open_clip_networks.PREFIX):
+        towers = open_clip_networks.load(name, weights=weights)
+        known = backbone(towers.architecture)
+        return Model(
+            known.name,
+            towers.image,
+            towers.preprocessing,
+            known.tap,
+            text=towers.text,
+            source=towers.source,
+        )
     known = backbone(name)
     state = known.published_weights() if weights is None else _read_weights(weights)
     return Model(known.name, state, known.preprocessing, known.tap)

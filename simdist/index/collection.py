@@ -90,7 +90,7 @@ class Collection:
         collection = cls.create(
             store,
             name,
-            model=model.backbone,
+            model=model.source or model.backbone,
             model_id=model.id,
             dim=model.dim,
             expect=expect,

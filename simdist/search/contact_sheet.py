@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
@@ -14,7 +15,7 @@ from simdist.images.decoding import open_image
 from simdist.sources import local_path, read_bytes
 
 if TYPE_CHECKING:
-    from simdist.search.query import QueryImage
+    from simdist.search.query import Query
     from simdist.search.question import Hit
 
 SIDE = 224
@@ -31,7 +32,7 @@ _BACKGROUND, _INK, _FAINT = "#ffffff", "#1a1a1a", "#6b6b6b"
 _FRAME = "#1668c7"
 
 
-def contact_sheet(searches: Sequence[tuple[QueryImage, Sequence[Hit]]]) -> Image.Image:
+def contact_sheet(searches: Sequence[tuple[Query, Sequence[Hit]]]) -> Image.Image:
     """Draw each query at the left and its hits beside it, with scores and file names.
 
     Args:
@@ -51,8 +52,11 @@ def contact_sheet(searches: Sequence[tuple[QueryImage, Sequence[Hit]]]) -> Image
     return sheet
 
 
-def _draw_search(sheet: Image.Image, top: int, query: QueryImage, hits: Sequence[Hit]) -> None:
-    _draw_cell(sheet, (GAP, top), query.picture(), "query", _file_name(query.uri))
+def _draw_search(sheet: Image.Image, top: int, query: Query, hits: Sequence[Hit]) -> None:
+    if query.uri is None:
+        _draw_cell(sheet, (GAP, top), _written(query.name), "query", "")
+    else:
+        _draw_cell(sheet, (GAP, top), query.picture(), "query", _file_name(query.uri))
     frame = (GAP - 4, top - 4, GAP + SIDE + 3, top + SIDE + 3)
     ImageDraw.Draw(sheet).rectangle(frame, outline=_FRAME, width=3)
     for rank, hit in enumerate(hits):
@@ -109,6 +113,16 @@ def _picture(uri: str) -> Image.Image | None:
         return None
 
 
+def _written(words: str) -> Image.Image:
+    """Words as a picture, as many as it has room for."""
+    picture = Image.new("RGB", (SIDE, SIDE), _BACKGROUND)
+    font = ImageFont.load_default(FONT_SIZE)
+    lines = wrap(_printable(words), width=SIDE // (FONT_SIZE // 2) - 4, max_lines=10)
+    draw = ImageDraw.Draw(picture)
+    draw.multiline_text((10, 10), "\n".join(lines), fill=_INK, font=font)
+    return picture
+
+
 def _draw_cell(
     sheet: Image.Image, corner: tuple[int, int], picture: Image.Image | None, title: str, name: str
 ) -> None:
@@ -128,7 +142,7 @@ def _draw_cell(
 
 
 def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    text = _printable(text)
     if font.getlength(text) <= SIDE:
         return text
     # Both ends are kept: names often differ only in their last digits.
@@ -136,6 +150,10 @@ def _shortened(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) ->
     while keep > 2 and font.getlength(_without_middle(text, keep)) > SIDE:
         keep -= 1
     return _without_middle(text, keep)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _without_middle(text: str, keep: int) -> str:

@@ -29,22 +29,30 @@ from simdist.sources import file_uri, is_web_address, local_path, read_bytes
 _READABLE = ("file://", "s3://", "gs://", "az://")
 
 
+class Words(str):
+    """Words to search by, where the name of an image could stand as well."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
-class QueryImage:
-    """A query image.
+class Query:
+    """What was searched by: an image, or words.
 
     Attributes:
-        name: what the user called it.
-        uri: where its bytes are.
+        name: what the user called it; or the words.
+        uri: where its bytes are; None of words.
         data: its bytes, where they were read already.
     """
 
     name: str
-    uri: str
+    uri: str | None
     data: bytes | None
 
     def picture(self) -> Image.Image | None:
-        """The image itself, upright RGB; None where it can no longer be read."""
+        """The image itself, upright RGB; None where it can no longer be read, and of words."""
+        if self.uri is None:
+            return None
         try:
             return open_image(self.data if self.data is not None else read_bytes(self.uri))
         except (SourceError, ImageError, UsageError):
@@ -57,12 +65,12 @@ def resolve_queries(
     *,
     load_embedder: Callable[[], Embedder],
     crop: str | None = None,
-) -> list[tuple[QueryImage, NDArray[np.float32]]]:
+) -> list[tuple[Query, NDArray[np.float32]]]:
     """Find the vector of each image, (dim,) float32: stored already, or embedded now.
 
     Args:
         images: URIs of indexed images (such as urn:shop:4711), http(s) addresses, or paths of
-            files.
+            files; or `Words`.
         load_embedder: called once, and only if something must be embedded.
         crop: the part of each that is meant (`Question.crop`): what is stored is of the whole.
 
@@ -71,25 +79,35 @@ def resolve_queries(
         SourceError: an image cannot be read.
         ImageError: one is not an acceptable image.
         ModelMismatchError: the embedder's model is not the collection's.
+        UsageError: it reads no words.
     """
-    found: dict[str, tuple[QueryImage, NDArray[np.float32]]] = {}
+    found: dict[str, tuple[Query, NDArray[np.float32]]] = {}
     unknown: dict[str, tuple[str, bytes]] = {}
+    words = [image for image in images if isinstance(image, Words)]
+    spoken: dict[str, NDArray[np.float32]] = {}
     for image in images:
+        if isinstance(image, Words):
+            continue
         named = crop is None and _may_be_indexed(image)
         record = collection.get(image) if named else None
         if record is not None:
-            found[image] = QueryImage(image, image, None), record.vector
+            found[image] = Query(image, image, None), record.vector
         else:
             uri = _readable_uri(image, collection.name)
             data = _checked_bytes(uri, image)
             unknown[image] = uri, data if crop is None else Part.parse(crop).cut(data)
-    if unknown:
+    if unknown or words:
         embedder = load_embedder()
         collection.require_model(embedder.model.id)
+        if words:
+            spoken = dict(zip(words, embedder.embed_texts(words), strict=True))
         vectors = embedder.embed_images(data for _, data in unknown.values())
         for (image, (uri, data)), vector in zip(unknown.items(), vectors, strict=True):
-            found[image] = QueryImage(image, uri, data), vector
-    return [found[image] for image in images]
+            found[image] = Query(image, uri, data), vector
+    return [
+        (Query(image, None, None), spoken[image]) if isinstance(image, Words) else found[image]
+        for image in images
+    ]
 
 
 class Service(Protocol):
@@ -103,7 +121,7 @@ class Service(Protocol):
         """
 
 
-def ask_by(image: str, service: Service, question: Question) -> tuple[QueryImage, Hits]:
+def ask_by(image: str, service: Service, question: Question) -> tuple[Query, Hits]:
     """Have a service search by what `resolve_queries` takes too.
 
     Args:
@@ -112,10 +130,12 @@ def ask_by(image: str, service: Service, question: Question) -> tuple[QueryImage
     Raises:
         SimdistError: as `resolve_queries`, or as the service.
     """
+    if isinstance(image, Words):
+        return Query(image, None, None), service.ask(replace(question, text=image))
     if question.crop is not None and is_web_address(image):
-        return QueryImage(image, image, None), service.ask(replace(question, url=image))
+        return Query(image, image, None), service.ask(replace(question, url=image))
     if question.crop is None and _may_be_indexed(image):
-        query = QueryImage(image, image, None)
+        query = Query(image, image, None)
         try:
             return query, service.ask(replace(question, uri=image))
         except UnknownImageError:
@@ -123,7 +143,7 @@ def ask_by(image: str, service: Service, question: Question) -> tuple[QueryImage
                 return query, service.ask(replace(question, url=image))
     uri = _readable_uri(image, question.collection)
     data = _checked_bytes(uri, image)
-    return QueryImage(image, uri, data), service.ask(replace(question, image=data))
+    return Query(image, uri, data), service.ask(replace(question, image=data))
 
 
 def examples_of(
@@ -133,7 +153,7 @@ def examples_of(
     *,
     load_embedder: Callable[[], Embedder],
     crop: str | None = None,
-) -> tuple[QueryImage, list[Example], list[Example]]:
+) -> tuple[Query, list[Example], list[Example]]:
     """The examples of one question, given what `resolve_queries` takes; and the first of them.
 
     Args:
@@ -149,7 +169,7 @@ def examples_of(
         *resolve_queries(whole, collection, load_embedder=load),
     ]
     examples = [
-        Example(uri=query.uri) if query.data is None else Example(vector=vector)
+        Example(uri=query.uri) if query.uri and query.data is None else Example(vector=vector)
         for query, vector in queries
     ]
     first = replace(queries[0][0], name=" + ".join(like))
@@ -158,7 +178,7 @@ def examples_of(
 
 def ask_by_several(
     like: Sequence[str], unlike: Sequence[str], service: Service, question: Question
-) -> tuple[QueryImage, Hits]:
+) -> tuple[Query, Hits]:
     """As `ask_by`, by several examples."""
 
     whole = replace(question, crop=None)
@@ -178,13 +198,17 @@ def ask_by_several(
     except UnknownImageError:
         hits = asked(indexed=False)
     name = " + ".join(like)
+    if isinstance(like[0], Words):
+        return Query(name, None, None), hits
     if _may_be_indexed(like[0]):
-        return QueryImage(name, like[0], None), hits
-    return QueryImage(name, _readable_uri(like[0], question.collection), None), hits
+        return Query(name, like[0], None), hits
+    return Query(name, _readable_uri(like[0], question.collection), None), hits
 
 
 def _example(image: str, collection: str | None, indexed: bool) -> Example:
     """An example for a service; one that is not `indexed` is read, where it can be."""
+    if isinstance(image, Words):
+        return Example(text=image)
     if image.startswith("urn:") or (indexed and _may_be_indexed(image)):
         return Example(uri=image)
     if is_web_address(image):

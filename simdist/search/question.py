@@ -14,10 +14,12 @@ from simdist.index.fields import Key, field_named
 from simdist.index.where import Not, Where, both, has_one_of, with_label
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 
-WAYS = ("vector", "uri", "id", "url", "image")
+WAYS = ("vector", "uri", "id", "url", "image", "text")
 # Of one question, both kinds together.
 MAX_EXAMPLES = 32
 MAX_WEIGHT = 1000
+# Characters. What a tower reads of them is less: some sixty words.
+MAX_TEXT = 1000
 
 
 class Hit(NamedTuple):
@@ -68,12 +70,15 @@ class Example:
     id: str | None = None
     url: str | None = None
     image: bytes | None = None
+    text: str | None = None
     crop: str | None = None
     weight: float = 1.0
 
     def __post_init__(self) -> None:
         if _ways(self) != 1:
             raise UsageError(f"an example is one of {', '.join(WAYS)}")
+        if self.text is not None:
+            check_text(self.text)
         _check_crop(self)
         if not 0 < self.weight <= MAX_WEIGHT:
             raise UsageError(
@@ -90,11 +95,12 @@ class Question:
     """What to search by, and how to answer: all that any search can be asked.
 
     Attributes:
-        vector: (dim,) numbers: an embedding. Or one of the next four in its place.
+        vector: (dim,) numbers: an embedding. Or one of the next five in its place.
         uri: of an indexed image.
         id: of an indexed image: its `layout.uri_digest` as 28 hex digits.
         url: a public web address of an image, which a service fetches.
         image: the bytes of an image, which a service embeds.
+        text: words, up to `MAX_TEXT` characters, where the collection's model reads them.
         crop: search by a part of `image` or `url`: "x,y,w,h" (`simdist.images.parts.Part`).
         n: number of hits, 1 to `MAX_RESULTS`.
         recall: find this share of the 10 most similar images, above 0 and at most 1, as measured by
@@ -121,6 +127,7 @@ class Question:
     id: str | None = None
     url: str | None = None
     image: bytes | None = None
+    text: str | None = None
     crop: str | None = None
     n: int = DEFAULT_RESULTS
     recall: float | None = None
@@ -144,6 +151,8 @@ class Question:
             raise UsageError("say what hits are to be like, too, not only what they are unlike")
         if len(self.like) + len(self.unlike) > MAX_EXAMPLES:
             raise UsageError(f"a question has at most {MAX_EXAMPLES} examples")
+        if self.text is not None:
+            check_text(self.text)
         _check_crop(self)
         if self.crop is not None and self.like:
             raise UsageError("give the part of each example with the example")
@@ -205,15 +214,21 @@ class Question:
 
 
 def _ways(asked: Example | Question) -> int:
-    ways = (asked.vector, asked.uri, asked.id, asked.url, asked.image)
+    ways = (asked.vector, asked.uri, asked.id, asked.url, asked.image, asked.text)
     return sum([way is not None for way in ways])
+
+
+def check_text(text: str) -> None:
+    """Raise a UsageError if nothing can be searched by these words."""
+    if not (text.strip() and len(text) <= MAX_TEXT):
+        raise UsageError(f"a text to search by has 1 to {MAX_TEXT:,} characters")
 
 
 def _check_crop(asked: Example | Question) -> None:
     if asked.crop is None:
         return
     Part.parse(asked.crop)
-    if asked.vector is not None or asked.uri is not None or asked.id is not None:
+    if asked.url is None and asked.image is None and _ways(asked):
         raise UsageError("a part can be cut out of image or url: say crop with one of them")
 
 

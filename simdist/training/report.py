@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from simdist.embedding.embedder import Embedder
 from simdist.embedding.model import Model
 from simdist.search.contact_sheet import contact_sheet, write_picture
-from simdist.search.query import QueryImage
+from simdist.search.query import Query
 from simdist.search.question import Hit
 from simdist.sources import ImageRef
 from simdist.training.learner import Data
@@ -62,7 +62,7 @@ def write_report(
                 (refs[found[one]], asked[number] @ stored[one]) for one in best[number][:_SHOWN]
             )
         ]
-        searches.append((QueryImage(query.uri, query.uri, None), hits))
+        searches.append((Query(query.uri, query.uri, None), hits))
     write_picture(contact_sheet(searches), folder / NEIGHBOURS)
     confused = Counter(
         (model.classes[true], model.classes[other])

@@ -153,7 +153,7 @@ class DeleteAnswer(BaseModel):
 
 
 class CollectionAnswer(BaseModel):
-    """A collection that is served; `recalls` can be asked for.
+    """A collection that is served; `recalls` can be asked for, and with `words` texts, too.
 
     `alias_of` says what it is called itself, where the name is an alias.
     """
@@ -164,6 +164,7 @@ class CollectionAnswer(BaseModel):
     dim: int
     model: str
     recalls: list[float]
+    words: bool
 
 
 class WorkAnswer(BaseModel):

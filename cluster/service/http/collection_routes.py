@@ -19,6 +19,7 @@ from cluster.service.http.bodies import parsed, require_json
 from cluster.service.http.changes import Name, ToRequest
 from cluster.service.http.guard import require_write
 from cluster.service.http.openapi import WRITES, body, problems
+from simdist.embedding import reads_words
 from simdist.index.collection import Collection
 from simdist.index.tuning import stored_tunings
 
@@ -108,4 +109,5 @@ def _describe(collection: Collection, alias_of: str | None) -> CollectionAnswer:
         dim=collection.dim,
         model=collection.model_id,
         recalls=recalls,
+        words=reads_words(collection.model_id),
     )

@@ -26,7 +26,7 @@ from cluster.service.http.models import (
     Model,
 )
 from simdist.index.where import MAX_FILTER
-from simdist.search.question import MAX_EXAMPLES, MAX_WEIGHT, WAYS, Example, Question
+from simdist.search.question import MAX_EXAMPLES, MAX_TEXT, MAX_WEIGHT, WAYS, Example, Question
 from simdist.settings import DEFAULT_RESULTS, MAX_RESULTS
 
 MAX_BATCH = 64
@@ -120,6 +120,7 @@ def _describe_searches(schema: dict[str, Any]) -> None:
         {"uri": "urn:shop:4711", "n": 10, "group_by": "product", "group_size": 2},
         {"image": "data:image/gif;base64,R0lGODlhAQABAAAAACw=", "n": 5},
         {"url": "https://example.org/photo.jpg", "crop": "0.25,0.1,0.5,0.5"},
+        {"text": "a red bicycle", "n": 5},
         {
             "like": [{"id": EXAMPLE_ID}, {"uri": "urn:shop:1", "weight": 2}],
             "unlike": [{"uri": "urn:shop:2"}],
@@ -128,7 +129,7 @@ def _describe_searches(schema: dict[str, Any]) -> None:
 
 
 class _Way(Model):
-    """One of `vector`, `uri`, `id`, `url` and `image`."""
+    """One of `vector`, `uri`, `id`, `url`, `image` and `text`."""
 
     vector: Annotated[list[float], FailFast()] = Field(
         default=[],
@@ -150,6 +151,13 @@ class _Way(Model):
         default="",
         min_length=1,
         description="An image in base64, or as a data URL; as the body itself it takes less.",
+    )
+
+    text: str = Field(
+        default="",
+        max_length=MAX_TEXT,
+        pattern=r"\S",
+        description="Words, where the collection's model reads them (`words` of the collection).",
     )
 
     @field_validator("url", mode="before")
@@ -175,11 +183,12 @@ class _Way(Model):
             "id": self.id or None,
             "url": self.url or None,
             "image": _decoded(self.image) if self.image else None,
+            "text": self.text or None,
         }
 
 
 class ExampleRequest(_Way):
-    """One of several examples, by exactly one of `vector`, `uri`, `id`, `url` and `image`."""
+    """One of several examples, by exactly one of the six ways to say it."""
 
     model_config = ConfigDict(json_schema_extra=_describe_ways)
 
@@ -201,7 +210,7 @@ class ExampleRequest(_Way):
 
 
 class SearchRequest(_Way, SearchOptions):
-    """A search by exactly one of `vector`, `uri`, `id`, `url`, `image` and `like`."""
+    """A search by exactly one of `vector`, `uri`, `id`, `url`, `image`, `text` and `like`."""
 
     model_config = ConfigDict(json_schema_extra=_describe_searches)
 

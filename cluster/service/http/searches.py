@@ -150,7 +150,8 @@ def _hits(question: Question) -> int:
 
 
 def _cost_of(asked: Question | Example) -> int:
-    return 1 if asked.url is None and asked.image is None else IMAGE_COST
+    by_content = asked.url is not None or asked.image is not None or asked.text is not None
+    return IMAGE_COST if by_content else 1
 
 
 def _json(answer: dict[str, Any]) -> Response:
