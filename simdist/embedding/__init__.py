@@ -1,7 +1,7 @@
 """Images -> embeddings: backbones, the tap, model bundles."""
 
-from simdist.embedding.backbones import Preprocessing
 from simdist.embedding.embedder import Embedder
 from simdist.embedding.model import Model, load_model
+from simdist.embedding.preprocessing import Preprocessing
 
 __all__ = ["Embedder", "Model", "Preprocessing", "load_model"]
