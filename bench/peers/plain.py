@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from simdist.embedding.backbones import Preprocessing, backbone
+from simdist.embedding.backbones import backbone
+from simdist.embedding.preprocessing import Preprocessing
 
 
 class Plain:

@@ -46,6 +46,7 @@ def ingest(
     gpus: int | None = None,
     actors: int | None = None,
     weights: Path | None = None,
+    accept_licence: bool = False,
     redis: str | None = None,
     ray_address: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
@@ -80,11 +81,13 @@ def ingest(
         endpoint_url, region, anonymous: how to reach an object store, see `Access.resolve`.
         gpus, actors: how many of either to use; by default all GPUs, without any all CPUs.
         weights: a file of weights in place of the model's published ones.
+        accept_licence: use the model also if the licence of its weights forbids commercial use.
         redis, ray_address: URL and address of servers; by default the environment's, or new ones.
         on_progress: called about twice a second, in this thread.
 
     Raises:
-        UsageError: arguments that do not go together.
+        UsageError: arguments that do not go together; or a licence that must be accepted, and is
+            not.
         SourceError: the location cannot be read; or, with `prune`, not all of it.
         ModelError, ModelMismatchError: no such model; or another one made the collection.
         StoreError, ClusterError: Redis or Ray cannot be reached, or was lost.
@@ -114,6 +117,7 @@ def ingest(
         fields=fields,
         model=model,
         weights=weights,
+        accept_licence=accept_licence,
         prune=prune,
         save_embeddings=save_embeddings,
         gps=gps,
@@ -157,6 +161,7 @@ class _Job:
         fields: Sequence[Field],
         model: str,
         weights: Path | None,
+        accept_licence: bool,
         prune: Callable[[int], bool] | None,
         save_embeddings: str | None,
         gps: bool,
@@ -171,7 +176,7 @@ class _Job:
         from simdist.embedding import load_model
 
         with open_store(self.settings) as store:
-            loaded = load_model(model, weights=weights)
+            loaded = load_model(model, weights=weights, accept_licence=accept_licence)
             collection = Collection.ensure(
                 store,
                 self.collection,
@@ -179,6 +184,7 @@ class _Job:
                 expect=self.expect,
                 partitions=self.partitions,
             )
+            first = not collection.is_fitted()
             if known := declare(collection, fields):
                 source = replace(source, entries=typed(source.entries, known))
             saved = None
@@ -186,7 +192,7 @@ class _Job:
                 saved = SavedEmbeddings.create(
                     save_embeddings, access=self.access, model_id=loaded.id
                 )
-            return ingest_images(
+            summary = ingest_images(
                 source,
                 collection=collection,
                 model=loaded,
@@ -200,6 +206,7 @@ class _Job:
                 gpus=gpus,
                 actors=actors,
             )
+            return replace(summary, licence=loaded.licence) if first else summary
 
 
 def _action(name: OnDuplicate | str | None) -> OnDuplicate | None:

@@ -48,7 +48,9 @@ class EmbedWorker:
 
         keep_replica_private()
         tune_process(threads=embedding_threads())
-        self._embedder = Embedder.load(model, weights=Path(weights) if weights else None)
+        file = Path(weights) if weights else None
+        # Its licence was accepted when the collection was made.
+        self._embedder = Embedder.load(model, weights=file, accept_licence=True)
         size = self._embedder.model.preprocessing.size
         self._embedder.embed(np.zeros((1, size, size, 3), np.uint8))
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="simdist-embed")

@@ -75,7 +75,8 @@ def failures(
             return
         with Monitor() as monitor:
             monitor.say("loading the model")
-            loaded = load_model(model or opened.model, weights=weights)
+            # Its licence was accepted when the collection was made.
+            loaded = load_model(model or opened.model, weights=weights, accept_licence=True)
             opened.require_model(loaded.id)
             monitor.say("starting Ray")
             with ray_session(settings):

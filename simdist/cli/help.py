@@ -34,6 +34,7 @@ EXAMPLES = {
     "ingest": (
         "simdist ingest ~/Pictures",
         "simdist ingest s3://bucket/photos --collection shop --expect 10_000_000",
+        "simdist ingest photos --collection dino --model dinov2-s",
     ),
     "search": (
         "simdist search photo.jpg -n 10 --out similar.png",
@@ -90,7 +91,10 @@ EXAMPLES = {
         "simdist offload s3://bucket/vectors --collection shop --bits 2",
         "simdist offload --collection shop --back",
     ),
-    "train": ("simdist train photos/ --arch efficientnet-lite0 --out my-model",),
+    "train": (
+        "simdist train photos/ --arch efficientnet-lite0 --out my-model",
+        "simdist train photos/ --arch convnext --out my-model",
+    ),
     "convert": ("simdist convert export.pkl --arch resnet34 --out my-model --trust",),
     "eval": ("simdist eval --collection shop --plot precision.png",),
     "plan": ("simdist plan --images 100M --qps 50 --gpus 8",),

@@ -71,6 +71,8 @@ def show_summary(
             f"  ... and {summary.failed - len(summary.failures):,} more: "
             f"simdist failures --collection {collection}"
         )
+    if summary.licence:
+        out.print(f"The model's weights are under the licence: {summary.licence}", markup=False)
     if not summary.indexed:
         out.print("Nothing was indexed: fix what is named above, then run the same command again.")
         return

@@ -37,7 +37,9 @@ def ingest(
     collection: options.CollectionName = DEFAULT_COLLECTION,
     model: Annotated[
         str,
-        typer.Option(metavar="NAME_OR_BUNDLE", help="Name of a model, or folder of a bundle."),
+        typer.Option(
+            metavar="NAME_OR_BUNDLE", help="Name of a model, timm:NAME, or folder of a bundle."
+        ),
     ] = DEFAULT_MODEL,
     expect: Annotated[
         int,
@@ -115,6 +117,7 @@ def ingest(
     actors: options.Actors = None,
     progress: options.ProgressForm = options.ProgressAs.text,
     weights: options.Weights = None,
+    accept_licence: options.AcceptLicence = False,
     redis: options.RedisUrl = None,
     ray_address: options.RayAddress = None,
 ) -> None:
@@ -160,6 +163,7 @@ def ingest(
             gpus=gpus,
             actors=actors,
             weights=weights,
+            accept_licence=accept_licence,
             redis=redis,
             ray_address=ray_address,
             on_progress=progress_shower(monitor, as_json=as_json),

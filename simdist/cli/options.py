@@ -163,6 +163,13 @@ Weights = Annotated[
         help="File of weights (.safetensors or .pth) to use instead of the published ones.",
     ),
 ]
+AcceptLicence = Annotated[
+    bool,
+    typer.Option(
+        "--accept-licence",
+        help="Use the model also if the licence of its weights forbids commercial use.",
+    ),
+]
 OwnModel = Annotated[
     str | None,
     typer.Option(

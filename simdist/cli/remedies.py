@@ -17,6 +17,7 @@ _COMMANDS = {
     Remedy.HOST_AND_PORT: "--host ADDRESS, --port N",
     Remedy.INGEST: "simdist ingest FOLDER --collection {about}",
     Remedy.LABEL_FROM: "--label-from folder",
+    Remedy.LICENCE: "--accept-licence",
     Remedy.NETWORK: "--endpoint-url URL, --region NAME",
     Remedy.OUT: "--out PATH",
     Remedy.RAY_ADDRESS: "--ray-address HOST:PORT",
@@ -25,6 +26,8 @@ _COMMANDS = {
     Remedy.REHASH: "simdist rehash --collection {about}",
     Remedy.SERVE: "simdist serve",
     Remedy.STATUS: "simdist status",
+    Remedy.TIMM_WEIGHTS: "--weights FILE, or --model timm:local-dir:FOLDER; of train, "
+    "--arch timm:local-dir:FOLDER",
     Remedy.TOKEN: "SIMDIST_TOKEN",
     Remedy.TOKENS: "--tokens FILE",
     Remedy.TRUST: "--trust",

@@ -286,7 +286,8 @@ def _search_here(
 def _load(model: str | None, weights: Path | None, usual: str) -> Embedder:
     from simdist.embedding import Embedder
 
-    return Embedder.load(model or usual, weights=weights)
+    # Its licence was accepted when the collection was made.
+    return Embedder.load(model or usual, weights=weights, accept_licence=True)
 
 
 def _render(found: list[tuple[Query, Hits]]) -> None:

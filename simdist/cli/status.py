@@ -8,6 +8,7 @@ from simdist.cli import options
 from simdist.cli.render import (
     console,
     memory,
+    plain,
     print_json,
     show,
     table,
@@ -37,13 +38,16 @@ def status(
         out.print("No collections yet. Make one with: simdist ingest FOLDER")
     else:
         numbers = ("images", "dim", "tables", "buckets", "memory")
-        rows = table("collection", "images", "model", "dim", "tables", "memory", right=numbers)
+        licence = ["licence"] if any(item.licence for item in descriptions) else []
+        columns = ("collection", "images", "model", *licence, "dim", "tables", "memory")
+        rows = table(*columns, right=numbers)
         for item in descriptions:
             tables = f"{item.tables} x {item.buckets:,} {item.family}" if item.family else "none"
             rows.add_row(
                 item.name,
                 f"{item.images:,}",
                 item.model,
+                *[plain(item.licence) for _ in licence],
                 f"{item.dim:,}",
                 tables,
                 memory(item.memory_bytes),

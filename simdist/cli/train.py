@@ -99,6 +99,7 @@ def train(
         ),
     ] = 0,
     weights: options.Weights = None,
+    accept_licence: options.AcceptLicence = False,
     uri_column: options.UriColumn = None,
     label_column: options.LabelColumn = None,
     endpoint_url: options.EndpointUrl = None,
@@ -140,6 +141,7 @@ def train(
             out,
             how,
             weights=weights,
+            accept_licence=accept_licence,
             on_stage=monitor.count,
             on_progress=_progress_shower(monitor),
         )
@@ -206,5 +208,7 @@ def _show(trained: Trained) -> None:
         out.print(f"  left out: {uri}: {reason}", markup=False)
     if len(trained.left_out) > _NAMED:
         out.print(f"  ... and {len(trained.left_out) - _NAMED:,} more, listed in the report")
+    if trained.licence:
+        out.print(f"The weights it began with are under the licence: {trained.licence}")
     out.print(f"Report: {trained.folder / 'report.md'}", markup=False)
     out.print(f"Next: simdist ingest FOLDER --model {trained.folder}", markup=False)

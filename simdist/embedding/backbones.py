@@ -4,85 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from simdist.embedding import torchvision_networks
+from simdist.embedding import open_clip_networks, sscd, timm_networks, torchvision_networks
+from simdist.embedding.aliases import ALIASES
+from simdist.embedding.backbone import Backbone
+from simdist.embedding.preprocessing import Preprocessing
 from simdist.errors import ModelError, Remedy, UsageError
-from simdist.images.limits import MAX_PIXELS, Pixels
-from simdist.images.resizing import Resize
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """An image's bytes -> uint8 pixels -> what the network was trained on.
-
-    Attributes:
-        size: side of the square input, in pixels.
-        mean, std: on the 0 to 255 scale; the network takes (pixels - mean) / std, per RGB channel.
-        resize: what becomes of a picture that is not square.
-    """
-
-    size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    resize: Resize = Resize.squash
-
-    def pixels(self, data: bytes, *, max_pixels: int = MAX_PIXELS) -> Pixels:
-        """An image's bytes -> (size, size, 3) uint8, RGB.
-
-        Raises:
-            ImageError: not an acceptable image.
-        """
-        from simdist.images.decoding import decode
-
-        return decode(data, size=self.size, resize=self.resize, max_pixels=max_pixels)
-
-    def pixels_and_facts(self, data: bytes, *, gps: bool = False) -> tuple[Pixels, dict[str, Any]]:
-        """As `pixels`, and what the file says of its picture, see `simdist.images.facts`.
-
-        Raises:
-            ImageError: not an acceptable image.
-        """
-        from simdist.images.decoding import decode_with_facts
-
-        return decode_with_facts(data, size=self.size, resize=self.resize, gps=gps)
-
-    def as_json(self) -> dict[str, object]:
-        """The fields, as a bundle's card has them, and as they make up a model's id."""
-        fields = asdict(self)
-        # Models had ids before there was a choice: theirs stay.
-        if self.resize is Resize.squash:
-            del fields["resize"]
-        return fields
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """A network, where its published weights are, and the layer whose output is the embedding.
-
-    Attributes:
-        tap: dotted name of the layer that the forward hook taps; with `:input` behind it, what is
-            tapped is what the layer is given.
-        dim: length of what is tapped, flattened.
-        build: makes the network without weights.
-        published_weights: gets the weights it is used with by default; may download them.
-        body: cuts the network that `build` made: its output is (n, channels, height, width), what
-            a new head is trained on. None where there is no such layer.
-    """
-
-    name: str
-    tap: str
-    dim: int
-    preprocessing: Preprocessing
-    build: Callable[[], nn.Module]
-    published_weights: Callable[[], Mapping[str, Tensor]]
-    body: Callable[[nn.Module], nn.Module] | None
 
 
 # The usual ImageNet statistics, as torchvision's weights document them, on the 0 to 255 scale.
@@ -178,6 +111,16 @@ BACKBONES = {
             _efficientnet_lite0_weights,
             _efficientnet_lite0_body,
         ),
+        Backbone(
+            "sscd",
+            "backbone.fc",
+            sscd.DIM,
+            Preprocessing(320, _MEAN, _STD),
+            sscd.build,
+            sscd.published_weights,
+            sscd.body,
+            licence="mit",
+        ),
         _torchvision("alexnet", "classifier.5", 4096),
         _torchvision("convnext_tiny", "classifier.1", 768),
         _torchvision("convnext_small", "classifier.1", 768),
@@ -255,15 +198,26 @@ BACKBONES = {
 }
 
 
+def is_backbone(name: str) -> bool:
+    """Whether `backbone` is to look a name up: any other may be the folder of a bundle."""
+    if timm_networks.is_name(name) or open_clip_networks.is_name(name):
+        return True
+    return name in BACKBONES or name in ALIASES
+
+
 def backbone(name: str) -> Backbone:
-    """Look up a backbone by name.
+    """Look up a backbone: one of the table, an alias, or one of timm or open_clip.
+
+    A folder of timm's (`timm:local-dir:FOLDER`) is known by its network's name afterwards.
 
     Raises:
         UsageError: there is none of that name.
+        ModelError: timm's folder cannot be read.
     """
-    if name.startswith("open_clip:"):
-        from simdist.embedding import open_clip_networks
-
+    name = ALIASES.get(name, name)
+    if timm_networks.is_name(name):
+        return timm_networks.backbone(name)
+    if open_clip_networks.is_name(name):
         return open_clip_networks.backbone(name)
     try:
         return BACKBONES[name]

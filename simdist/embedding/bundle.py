@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,9 +11,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from simdist.embedding.backbones import BACKBONES, Preprocessing
-from simdist.errors import ModelError, Remedy
-from simdist.images.resizing import Resize
+from simdist.embedding.backbones import backbone
+from simdist.embedding.preprocessing import Preprocessing
+from simdist.embedding.weights import read_safetensors
+from simdist.errors import ModelError, Remedy, UsageError
+from simdist.images.resizing import Filter, Resize, Scaling
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 CARD = "card.json"
 WEIGHTS = "weights.safetensors"
 VERSION = 1
-MAX_SIZE = 4096
 MAX_CLASSES = 100_000
 
 
@@ -34,6 +34,7 @@ class Card:
         classes: what it was trained to tell apart; empty for a backbone as it was published.
         model_id: the id of the model that the weights make; empty where the card does not say.
         about: for people: data, figures, versions.
+        licence: of the weights that it was trained from; empty where nobody says.
     """
 
     backbone: str
@@ -42,6 +43,7 @@ class Card:
     classes: tuple[str, ...] = ()
     model_id: str = ""
     about: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    licence: str = ""
 
 
 def check_out(out: Path) -> None:
@@ -92,6 +94,7 @@ def write(folder: Path, card: Card, weights: Mapping[str, Tensor]) -> None:
         "preprocessing": card.preprocessing.as_json(),
         "about": card.about,
         "classes": card.classes,
+        "licence": card.licence,
     }
     (folder / CARD).write_text(json.dumps(content, indent=2) + "\n")
 
@@ -103,24 +106,6 @@ def read(folder: Path) -> tuple[Card, Mapping[str, Tensor]]:
         ModelError: a part is missing, damaged, or of a version this simdist does not know.
     """
     return _read_card(folder / CARD), read_safetensors(folder / WEIGHTS)
-
-
-def read_safetensors(path: Path) -> Mapping[str, Tensor]:
-    """Read a .safetensors file.
-
-    Raises:
-        ModelError: it cannot be read.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not path.is_file():
-        raise ModelError(f"cannot read the weights {path}: there is no such file")
-    try:
-        weights: Mapping[str, Tensor] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(f"cannot read the weights {path}: {error}") from error
-    return weights
 
 
 def _read_card(path: Path) -> Card:
@@ -137,8 +122,8 @@ def _read_card(path: Path) -> Card:
             _triple(values["mean"]),
             _triple(values["std"]),
             Resize(values.get("resize", Resize.squash)),
+            _scaling(values.get("scaling")),
         )
-        _check(preprocessing)
         card = Card(
             str(content["backbone"]),
             preprocessing,
@@ -146,25 +131,24 @@ def _read_card(path: Path) -> Card:
             _classes(content.get("classes", [])),
             str(content.get("id", "")),
             dict(content.get("about", {})),
+            str(content.get("licence", "")),
         )
     except OSError as error:
         raise ModelError(f"{path.parent} is not a model bundle: no readable {CARD}") from error
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} is not the card of a model bundle") from error
-    if card.backbone not in BACKBONES:
+    try:
+        backbone(card.backbone)
+    except UsageError as error:
         raise ModelError(
             f"{path} names the backbone {card.backbone!r}, which this simdist does not know: "
             "update simdist"
-        )
+        ) from error
     return card
 
 
-def _check(preprocessing: Preprocessing) -> None:
-    numbers = preprocessing.mean + preprocessing.std
-    if not 0 < preprocessing.size <= MAX_SIZE or not all(map(math.isfinite, numbers)):
-        raise ValueError("size or mean or std out of range")
-    if min(preprocessing.std) <= 0:
-        raise ValueError("std must be above zero")
+def _scaling(values: Any) -> Scaling | None:
+    return None if values is None else Scaling(int(values["side"]), Filter(values["filter"]))
 
 
 def _classes(names: Any) -> tuple[str, ...]:

@@ -82,14 +82,22 @@ class Embedder:
         self._std = torch.tensor(model.preprocessing.std, device=self.device).view(1, 3, 1, 1)
 
     @classmethod
-    def load(cls, name: str, *, weights: Path | None = None, device: str | None = None) -> Embedder:
-        """Load a model by its name or from a bundle's folder, and put it on a device.
+    def load(
+        cls,
+        name: str,
+        *,
+        weights: Path | None = None,
+        accept_licence: bool = False,
+        device: str | None = None,
+    ) -> Embedder:
+        """Load a model as `load_model` does, and put it on a device.
 
         Raises:
-            UsageError: no such name.
+            UsageError: no such name; or a licence that must be accepted, and is not.
             ModelError: the weights cannot be downloaded, read, or do not fit.
         """
-        return cls(load_model(name, weights=weights), device=device)
+        model = load_model(name, weights=weights, accept_licence=accept_licence)
+        return cls(model, device=device)
 
     def embed_images(self, images: Iterable[bytes]) -> NDArray[np.float32]:
         """Decode and embed images.

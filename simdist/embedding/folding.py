@@ -20,6 +20,9 @@ def fold_batch_norms(network: nn.Module, example: torch.Tensor) -> None:
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+    if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.modules()):
+        return
+
     folded: dict[nn.Module, nn.Identity] = {}
     for convolution, norm in _pairs(network, example):
         if norm.running_mean is None or norm.running_var is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING
 
-from simdist.embedding.backbones import Backbone
+from simdist.embedding.backbone import Backbone
 from simdist.errors import UsageError
 
 if TYPE_CHECKING:

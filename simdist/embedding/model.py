@@ -10,9 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from simdist.embedding import bundle, head, open_clip_networks
-from simdist.embedding.backbones import BACKBONES, Preprocessing, backbone
+from simdist.embedding import bundle, head, licences, open_clip_networks
+from simdist.embedding.backbones import backbone, is_backbone
 from simdist.embedding.open_clip_networks import TextTower
+from simdist.embedding.preprocessing import Preprocessing
+from simdist.embedding.weights import read_weights
 from simdist.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ class Model:
         classes: what it has learned to tell apart; empty for a backbone as it was published.
         text: what words are embedded by, where it reads them; no part of what the id stands for.
         source: what `load_model` takes, where that is not the backbone's name; nor is this.
+        licence: of the weights, or of those that they were trained from; empty where nobody says.
+            No part of the id.
     """
 
     backbone: str
@@ -39,6 +43,7 @@ class Model:
     preprocessing: Preprocessing
     tap: str
     classes: tuple[str, ...] = ()
+    licence: str = ""
     text: TextTower | None = None
     source: str = ""
 
@@ -85,32 +90,38 @@ def misfit(model: Model, error: Exception) -> ModelError:
     return ModelError(f"the weights or the tap do not fit the backbone {model.backbone}: {reason}")
 
 
-def load_model(name: str, *, weights: Path | None = None) -> Model:
+def load_model(name: str, *, weights: Path | None = None, accept_licence: bool = False) -> Model:
     """Load a model by its name or from a bundle.
 
     Args:
-        name: a backbone of the table, or else the folder of a bundle.
+        name: a backbone (see `backbones.backbone`), or else the folder of a bundle.
         weights: a .safetensors or .pth file to use in place of the published weights.
+        accept_licence: load it also if its licence forbids commercial use.
 
     Raises:
-        UsageError: no such name.
+        UsageError: no such name; or a licence that must be accepted, and is not.
         ModelError: the weights cannot be downloaded, read, or do not fit the backbone.
     """
     try:
         folder = Path(name).expanduser()
-        is_bundle = weights is None and name not in BACKBONES and folder.is_dir()
+        is_bundle = weights is None and not is_backbone(name) and folder.is_dir()
     except (OSError, RuntimeError) as error:  # no permission; no such user for `~user`
         raise ModelError(f"cannot read the model {name}: {error}") from error
     if is_bundle:
         card, state = bundle.read(folder)
-        model = Model(card.backbone, state, card.preprocessing, card.tap, card.classes)
+        licences.require(card.licence, name, accepted=accept_licence)
+        model = Model(
+            card.backbone, state, card.preprocessing, card.tap, card.classes, card.licence
+        )
         if card.model_id and card.model_id != model.id:
             raise ModelError(
                 f"{folder / bundle.WEIGHTS} does not hold the weights that its card describes "
                 f"({card.model_id}): the bundle was changed or mixed up; copy it anew"
             )
         return model
-    if name.startswith(open_clip_networks.PREFIX):
+    if open_clip_networks.is_name(name):
+        licence = open_clip_networks.licence_of(name)
+        licences.require(licence, name, accepted=accept_licence)
         towers = open_clip_networks.load(name, weights=weights)
         known = backbone(towers.architecture)
         return Model(
@@ -118,12 +129,21 @@ def load_model(name: str, *, weights: Path | None = None) -> Model:
             towers.image,
             towers.preprocessing,
             known.tap,
+            licence=licence,
             text=towers.text,
             source=towers.source,
         )
     known = backbone(name)
-    state = known.published_weights() if weights is None else _read_weights(weights)
-    return Model(known.name, state, known.preprocessing, known.tap)
+    licences.require(known.licence, known.name, accepted=accept_licence)
+    state = known.published_weights() if weights is None else known.adapt(read_weights(weights))
+    return Model(
+        known.name,
+        state,
+        known.preprocessing,
+        known.tap,
+        licence=known.licence,
+        source=name if weights is None else "",
+    )
 
 
 def save_bundle(model: Model, folder: Path, *, about: Mapping[str, Any] | None = None) -> None:
@@ -133,40 +153,12 @@ def save_bundle(model: Model, folder: Path, *, about: Mapping[str, Any] | None =
         about: a JSON object for people: where the model comes from, how good it is.
     """
     card = bundle.Card(
-        model.backbone, model.preprocessing, model.tap, model.classes, model.id, about or {}
+        model.backbone,
+        model.preprocessing,
+        model.tap,
+        model.classes,
+        model.id,
+        about or {},
+        model.licence,
     )
     bundle.write(folder, card, model.weights)
-
-
-def _read_weights(path: Path) -> Mapping[str, Tensor]:
-    import torch
-
-    if path.suffix == ".safetensors":
-        return bundle.read_safetensors(path)
-    try:
-        # weights_only: unpickles tensors and nothing else, so a hostile file cannot run code.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise ModelError(f"cannot read the weights {path}: {error.strerror}") from error
-    # torch raises nearly anything on a damaged or hostile file; all of it means the same here.
-    except Exception as error:
-        raise ModelError(
-            f"{path} is not a file of weights: give a .safetensors file or a state dict (.pth)"
-        ) from error
-    if not isinstance(state, Mapping) or not all(
-        isinstance(key, str) and _is_plain(value) for key, value in state.items()
-    ):
-        raise ModelError(f"{path} holds something other than a state dict of tensors")
-    return state
-
-
-def _is_plain(value: object) -> bool:
-    """Whether it is a tensor that has its numbers with it, one after the other."""
-    import torch
-
-    return (
-        isinstance(value, torch.Tensor)
-        and value.layout == torch.strided
-        and value.device.type == "cpu"
-        and not value.is_quantized
-    )

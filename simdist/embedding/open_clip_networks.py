@@ -14,9 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from simdist.embedding.backbones import Backbone, Preprocessing
+from simdist.embedding.backbone import Backbone
+from simdist.embedding.preprocessing import Preprocessing
 from simdist.errors import ModelError, Remedy, UsageError
-from simdist.images.resizing import Resize
+from simdist.images.resizing import Filter, Resize, Scaling
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -63,6 +64,19 @@ class Towers:
     preprocessing: Preprocessing
     image: Mapping[str, Tensor]
     text: TextTower
+
+
+def is_name(name: str) -> bool:
+    """Whether it is the name of a pair of open_clip's, by how it begins."""
+    return name.startswith(PREFIX)
+
+
+def licence_of(name: str) -> str:
+    """The licence of published weights that forbids commercial use; empty where nobody says any.
+
+    open_clip itself does not know licences; that of MobileCLIP is in its repository.
+    """
+    return "apple-amlr" if name.removeprefix(PREFIX).startswith("MobileCLIP") else ""
 
 
 def reads_words(model_id: str) -> bool:
@@ -250,17 +264,25 @@ def _quiet() -> Iterator[None]:
 
 
 def _parted(model: Any, source: str, architecture: str, tokenizer_name: str) -> Towers:
-    config = _open_clip().get_model_preprocess_cfg(model)
-    size = config["size"]
-    size = size if isinstance(size, int) else size[0]
-    mean, std = (tuple(255 * value for value in config[name]) for name in ("mean", "std"))
     return Towers(
         source,
         architecture,
-        Preprocessing(size, mean, std, _RESIZE.get(config["resize_mode"], Resize.crop)),
+        _preprocessing(_open_clip().get_model_preprocess_cfg(model), source),
         model.visual.state_dict(),
         TextTower(architecture, tokenizer_name, model.text.state_dict()),
     )
+
+
+def _preprocessing(config: Mapping[str, Any], source: str) -> Preprocessing:
+    try:
+        size = config["size"] if isinstance(config["size"], int) else config["size"][0]
+        scaling = Scaling(size, Filter(config["interpolation"]))
+        red, green, blue = (255 * float(value) for value in config["mean"])
+        reds, greens, blues = (255 * float(value) for value in config["std"])
+        resize = _RESIZE[config["resize_mode"]]
+        return Preprocessing(size, (red, green, blue), (reds, greens, blues), resize, scaling)
+    except (LookupError, TypeError, ValueError) as error:
+        raise ModelError(f"{source} takes pictures that simdist does not make") from error
 
 
 def _image_tower(architecture: str, config: Mapping[str, Any]) -> nn.Module:

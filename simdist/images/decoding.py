@@ -23,7 +23,7 @@ from simdist.images.jpeg import is_whole, scale_for, square
 from simdist.images.limits import MAX_PIXELS, Pixels, check_pixels
 from simdist.images.mending import mended, share
 from simdist.images.opening import ImageFile, open_file, upright
-from simdist.images.resizing import Resize
+from simdist.images.resizing import Resize, Scaling
 
 _BAND = 256  # lines
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0
@@ -48,18 +48,25 @@ _silence_libtiff()
 
 
 def decode(
-    data: bytes, *, size: int, resize: Resize = Resize.squash, max_pixels: int = MAX_PIXELS
+    data: bytes,
+    *,
+    size: int,
+    resize: Resize = Resize.squash,
+    scaling: Scaling | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Pixels:
     """Decode an image to the square that a backbone takes.
 
     The first frame that is not blank is taken, the EXIF orientation and the colour profile applied,
     transparency laid over white, values of more than 8 bits scaled by what they hold, and the
-    picture, or the part that `resize` says, resized with an antialiased bilinear filter.
+    picture, or the part that `resize` says, resized with an antialiased bilinear filter; or as
+    `scaling` says.
 
     Args:
         data: the file's bytes, at most `limits.MAX_BYTES`.
         size: width and height of the result, in pixels.
         resize: what becomes of a picture that is not square.
+        scaling: how it is resized, and its middle cut out, if that is not done as above.
         max_pixels: to decode.
 
     Returns:
@@ -69,11 +76,16 @@ def decode(
         ImageError: empty, too large, of a format not in `FORMATS`, cut, or damaged.
     """
     with _errors():
-        return _square(open_file(data, max_pixels), size, resize)
+        return _square(open_file(data, max_pixels), size, resize, scaling)
 
 
 def decode_with_facts(
-    data: bytes, *, size: int, resize: Resize = Resize.squash, gps: bool = False
+    data: bytes,
+    *,
+    size: int,
+    resize: Resize = Resize.squash,
+    scaling: Scaling | None = None,
+    gps: bool = False,
 ) -> tuple[Pixels, dict[str, Any]]:
     """As `decode`, and what the file says of its picture, see `facts`.
 
@@ -84,17 +96,21 @@ def decode_with_facts(
         file = open_file(data)
         # First: decoding may reduce a picture, and close its file.
         said = facts(file, gps=gps)
-        return _square(file, size, resize), said
+        return _square(file, size, resize, scaling), said
 
 
-def _square(file: ImageFile, size: int, resize: Resize) -> Pixels:
+def _square(file: ImageFile, size: int, resize: Resize, scaling: Scaling | None) -> Pixels:
     picture, pixels = file.picture, None
     if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):
-        fast = partial(square, size=size, resize=resize, max_pixels=file.max_pixels)
+        fast = partial(
+            square, size=size, resize=resize, scaling=scaling, max_pixels=file.max_pixels
+        )
         pixels = fast(file.data, *picture.size)
         if pixels is None and (whole_file := mended(file.data, "JPEG")):
             pixels = fast(whole_file, *picture.size)
-    if pixels is None:
+    if pixels is None and scaling:
+        pixels = scaling.cut(_load(file, at_least=scaling.side), resize, size)
+    elif pixels is None:
         whole = _load(file, at_least=size)
         box = resize.box(*whole.size)
         # Cut first: given a box, Pillow's filter would read the pixels around it as well.

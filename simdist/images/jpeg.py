@@ -6,12 +6,13 @@ import re
 from typing import TYPE_CHECKING
 
 import numpy as np
+from PIL import Image
 
 from simdist.errors import ImageError
 
 if TYPE_CHECKING:
     from simdist.images.limits import Pixels
-    from simdist.images.resizing import Resize
+    from simdist.images.resizing import Resize, Scaling
 
 # Encoders write up to a dozen. Each scan passes over all pixels, and few bytes are enough for one:
 # without a limit a file of 64 MB keeps a decoder busy for hours.
@@ -39,9 +40,16 @@ def scale_for(width: int, height: int, *, at_least: int, max_pixels: int) -> int
 
 
 def square(
-    data: bytes, width: int, height: int, *, size: int, resize: Resize, max_pixels: int
+    data: bytes,
+    width: int,
+    height: int,
+    *,
+    size: int,
+    resize: Resize,
+    scaling: Scaling | None,
+    max_pixels: int,
 ) -> Pixels | None:
-    """Decode a grey or YCbCr JPEG and resize it, with an antialiased bilinear filter.
+    """Decode a grey or YCbCr JPEG and resize it, with an antialiased filter.
 
     It is decoded at a reduced scale, see `scale_for`.
 
@@ -50,6 +58,7 @@ def square(
         width, height: what its header says, in pixels.
         size: width and height of the result, in pixels.
         resize: what becomes of a picture that is not square.
+        scaling: how it is resized and cut; by default with a bilinear filter, after it is cut.
         max_pixels: to decode.
 
     Returns:
@@ -60,13 +69,16 @@ def square(
     from torch import from_numpy
     from torch.nn.functional import interpolate
 
-    scale = scale_for(width, height, at_least=size, max_pixels=max_pixels)
+    at_least = scaling.side if scaling else size
+    scale = scale_for(width, height, at_least=at_least, max_pixels=max_pixels)
     try:
         pixels = simplejpeg.decode_jpeg(
             data, "RGB", min_width=-(-width // scale), min_height=-(-height // scale)
         )
     except ValueError:
         return None
+    if scaling:
+        return scaling.cut(Image.fromarray(pixels), resize, size)
     left, top, right, bottom = resize.box(pixels.shape[1], pixels.shape[0])
     pixels = np.ascontiguousarray(pixels[top:bottom, left:right])
     # Permuted with its batch: torch then sees that channels are last, and keeps them so.

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from simdist.images.limits import Pixels
 
 
 class Resize(StrEnum):
@@ -22,3 +31,46 @@ class Resize(StrEnum):
         side = min(width, height)
         left, top = (width - side) // 2, (height - side) // 2
         return left, top, left + side, top + side
+
+
+class Filter(StrEnum):
+    """The filter that resizes, antialiased."""
+
+    bilinear = "bilinear"
+    bicubic = "bicubic"
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """A picture is resized as a whole, and its middle cut out: as torchvision and timm do it.
+
+    Attributes:
+        side: what the shorter side is resized to, in pixels, or both sides of what is squashed; not
+            below the side of the square that is cut out.
+    """
+
+    side: int
+    filter: Filter
+
+    def box(
+        self, resize: Resize, width: int, height: int, size: int
+    ) -> tuple[float, float, float, float]:
+        """The part of a picture that becomes the square of `size`, as in `Resize.box`."""
+        shorter = min(width, height)
+        edges = []
+        for length in (width, height):
+            squash = resize is Resize.squash
+            # As torchvision rounds.
+            resized = self.side if squash else int(self.side * length / shorter)
+            first = round((resized - size) / 2)
+            edges.append((first * length / resized, (first + size) * length / resized))
+        (left, right), (top, bottom) = edges
+        return left, top, right, bottom
+
+    def cut(self, picture: Image.Image, resize: Resize, size: int) -> Pixels:
+        """An RGB picture -> (size, size, 3) uint8."""
+        from PIL.Image import Resampling
+
+        # The filter sees the pixels around the box, as if the whole were resized.
+        box = self.box(resize, *picture.size, size)
+        return np.asarray(picture.resize((size, size), Resampling[self.filter.upper()], box))

@@ -30,6 +30,7 @@ class Entry:
         expect: images that it is to hold, roughly.
         uri_bits: see `layout.uri_bits`.
         version: of the layout, one of `layout.READABLE`.
+        licence: of the model's weights; empty where nobody says.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Entry:
     partitions: int
     uri_bits: int
     version: int = layout.VERSION
+    licence: str = ""
 
     def measures(self) -> dict[str, int]:
         """What must be known to find all of its keys, once it is gone itself."""
@@ -166,6 +168,7 @@ def _entry(name: str, home: str, meta: Mapping[bytes, bytes]) -> Entry:
         partitions=number("partitions", 1, MAX_PARTITIONS),
         uri_bits=number("uri_bits", 0, 8 * layout.PREFIX),
         version=version,
+        licence=_text(meta, key, "licence") if b"licence" in meta else "",
     )
 
 

@@ -51,6 +51,7 @@ class Collection:
         partitions: its hash tables; an image belongs to the partition of its URI's digest.
         version: of its layout in Redis.
         home_name: what its keys are called by, whatever it is called itself (`names`).
+        licence: of the model's weights; empty where nobody says.
     """
 
     store: Store
@@ -62,6 +63,7 @@ class Collection:
     partitions: tuple[Partition, ...]
     version: int = layout.VERSION
     home_name: str = ""
+    licence: str = ""
 
     @classmethod
     def open(cls, store: Store, name: str) -> Collection:
@@ -93,6 +95,7 @@ class Collection:
             model=model.source or model.backbone,
             model_id=model.id,
             dim=model.dim,
+            licence=model.licence,
             expect=expect,
             partitions=partitions,
         )
@@ -109,6 +112,7 @@ class Collection:
         model_id: str,
         dim: int,
         dtype: str = "int8",
+        licence: str = "",
         expect: int = DEFAULT_EXPECT,
         partitions: int = 1,
     ) -> Collection:
@@ -118,6 +122,7 @@ class Collection:
             model: name of the model that makes the embeddings; `model_id` says exactly which.
             dim: length of an embedding.
             dtype: how they are stored, "int8" or "float32".
+            licence: of the model's weights, to be shown.
             expect: images that it is to hold, roughly: the size of its hash tables follows from
                 it once there are enough to fit them on; for many more it takes more memory.
             partitions: parts that a Redis Cluster may keep on different nodes.
@@ -130,6 +135,7 @@ class Collection:
             expect=expect,
             partitions=partitions,
             uri_bits=layout.uri_bits(expect // max(1, partitions)),
+            licence=licence,
         )
         return cls.of(store, name, *catalogue.ensure(store, name, entry))
 
@@ -150,6 +156,7 @@ class Collection:
             ),
             version=entry.version,
             home_name=home,
+            licence=entry.licence,
         )
 
     def require_model(self, model_id: str) -> None:

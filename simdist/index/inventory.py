@@ -21,11 +21,17 @@ _SAMPLED_ENTRIES = 100
 
 @dataclass(frozen=True)
 class Description:
-    """A collection in figures. `memory_bytes` is an estimate from a sample of its keys."""
+    """A collection in figures.
+
+    Attributes:
+        licence: of the model's weights; empty where nobody says.
+        memory_bytes: an estimate from a sample of its keys.
+    """
 
     name: str
     images: int
     model: str
+    licence: str
     dim: int
     family: str | None
     tables: int
@@ -53,6 +59,7 @@ def describe(collection: Collection) -> Description:
         name=collection.name,
         images=collection.count(),
         model=collection.model_id,
+        licence=collection.licence,
         dim=collection.dim,
         family=family.kind if family else None,
         tables=family.tables if family else 0,

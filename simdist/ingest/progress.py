@@ -94,6 +94,8 @@ class Summary:
         left_out: of these, those that were not indexed.
         copies: the first of the duplicates.
         stages, slowest: as in `Progress`.
+        licence: of the model's weights, if the collection had nothing of it before; empty where
+            nobody says.
     """
 
     listed: int = 0
@@ -112,6 +114,7 @@ class Summary:
     copies: tuple[Arrived, ...] = ()
     stages: Mapping[str, float] = field(default_factory=dict)
     slowest: str | None = None
+    licence: str = ""
 
     @property
     def indexed(self) -> int:

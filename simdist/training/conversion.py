@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from simdist.embedding import bundle, head
-from simdist.embedding.backbones import Preprocessing, backbone
+from simdist.embedding.backbones import backbone
 from simdist.embedding.model import Model, save_bundle
+from simdist.embedding.preprocessing import Preprocessing
 from simdist.errors import ModelError, Remedy, UsageError
 from simdist.training.learner import quiet_fastai
 
@@ -53,7 +54,7 @@ def convert(export: Path, out: Path, *, arch: str, trust: bool) -> Model:
             f"the network in {export} has the weights of a {arch} with fastai's head, but computes "
             "something else with them: it cannot be converted"
         )
-    model = Model(arch, weights, preprocessing, head.TAP, classes)
+    model = Model(known.name, weights, preprocessing, head.TAP, classes)
     with bundle.whole(out) as folder:
         save_bundle(model, folder, about={"converted_from": export.name})
     return model

@@ -71,6 +71,7 @@ class Trained:
         epochs: what each came to.
         best: the index of the epoch whose weights the bundle has.
         left_out: images that could not be read, and why.
+        licence: of the weights that it began with; empty where nobody says.
     """
 
     folder: Path
@@ -79,3 +80,4 @@ class Trained:
     epochs: tuple[Epoch, ...]
     best: int
     left_out: Mapping[str, str]
+    licence: str

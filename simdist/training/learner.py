@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.embedding.backbones import Preprocessing
+from simdist.embedding.preprocessing import Preprocessing
 from simdist.images.limits import Pixels
 from simdist.training.checkpoint import Checkpoint, is_stuck
 from simdist.training.job import Progress, TrainingOptions

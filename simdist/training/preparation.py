@@ -57,6 +57,7 @@ def prepare(
     options: TrainingOptions,
     *,
     weights: Path | None,
+    accept_licence: bool,
     on_stage: Callable[[str, int, int], None],
 ) -> Preparation:
     """List, split and decode, or find what an earlier run has decoded.
@@ -73,7 +74,7 @@ def prepare(
         seed=options.seed,
     )
     on_stage("loading the weights", 0, 0)
-    start = load_model(options.arch, weights=weights)
+    start = load_model(options.arch, weights=weights, accept_licence=accept_licence)
     work = _work_folder(out, _settings(start, parts, options))
     used = (*parts.training, *parts.validation)
     images = decoded(

@@ -38,6 +38,7 @@ def train(
     options: TrainingOptions,
     *,
     weights: Path | None = None,
+    accept_licence: bool = False,
     device: str | None = None,
     on_stage: Callable[[str, int, int], None] = lambda *_: None,
     on_progress: Callable[[Progress], None] = lambda _: None,
@@ -51,6 +52,7 @@ def train(
     Args:
         out: the bundle's folder, which must not exist yet.
         weights: a file in place of the backbone's published weights.
+        accept_licence: begin also with weights whose licence forbids commercial use.
         device: "cpu", "cuda", or by default a GPU where there is one.
         on_stage: called with what is being done, and how much of how much.
 
@@ -58,14 +60,17 @@ def train(
         SourceError: there are too few images to learn from.
         ModelError: the bundle exists, the weights cannot be had, or an unfinished training with
             other settings is in the way.
-        UsageError: the backbone cannot be trained, or there is none of that name.
+        UsageError: the backbone cannot be trained, or there is none of that name; or a licence
+            that must be accepted, and is not.
     """
     import torch
 
     out = local_path(str(out))
     bundle.check_out(out)
     head.check_trainable(backbone(options.arch))
-    prepared = prepare(source, out, options, weights=weights, on_stage=on_stage)
+    prepared = prepare(
+        source, out, options, weights=weights, accept_licence=accept_licence, on_stage=on_stage
+    )
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cpu":
         keep_freed_memory()
@@ -115,13 +120,15 @@ def _write(
     best = int(np.argmin([epoch.validation_loss for epoch in state.epochs]))
     best_weights = without_proxies(state.best_weights)
     model = Model(
-        options.arch,
+        prepared.start.backbone,
         {name: tensor.cpu() for name, tensor in best_weights.items()},
         prepared.start.preprocessing,
         head.TAP,
         classes=parts.classes,
+        licence=prepared.start.licence,
     )
-    trained = Trained(out, model.id, parts, tuple(state.epochs), best, prepared.left_out)
+    epochs, left_out = tuple(state.epochs), prepared.left_out
+    trained = Trained(out, model.id, parts, epochs, best, left_out, model.licence)
     about = _about(prepared, trained, options, learning_rate=state.learning_rate, device=device)
     with bundle.whole(out) as folder:
         save_bundle(model, folder, about=about)

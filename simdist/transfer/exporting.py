@@ -163,6 +163,7 @@ def _manifest(collection: Collection) -> Manifest:
         expect=collection.expect,
         uri_bits=first.uri_bits,
         partitions=tuple(partitions),
+        licence=collection.licence,
     )
 
 

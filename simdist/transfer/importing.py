@@ -69,6 +69,7 @@ def import_export(
         model_id=manifest.model_id,
         dim=manifest.dim,
         dtype=manifest.dtype,
+        licence=manifest.licence,
         expect=manifest.expect,
         partitions=len(manifest.partitions),
     )

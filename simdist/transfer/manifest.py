@@ -40,6 +40,7 @@ class Manifest:
     Attributes:
         collection: what it was called.
         model, model_id, dim, dtype, expect, uri_bits: as in `catalogue.Entry`.
+        licence: of the model's weights; empty where nobody says.
         images: in all files, once the export is whole.
         whole: whether everything is there.
     """
@@ -55,6 +56,7 @@ class Manifest:
     images: int = 0
     whole: bool = False
     format: int = field(default=FORMAT)
+    licence: str = ""
 
     def write(self, folder: OutputFolder) -> None:
         """Write it.

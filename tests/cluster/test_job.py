@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 import simdist
-from simdist.errors import SourceError, UsageError
+from simdist.errors import MissingCollectionError, SourceError, UsageError
 from simdist.index.collection import Collection
 from simdist.ingest.progress import Progress, Summary
 from simdist.sources import LabelFrom
@@ -55,6 +56,47 @@ def test_a_folder_is_indexed_searched_and_pruned(
     shutil.rmtree(folder / "fish")
     assert ingest(prune=True).pruned == 8
     assert_holds_exactly(collection, refs_of(folder))
+
+
+def test_a_model_of_timm_reaches_the_actors_without_its_folder(
+    folder: Path, tmp_path: Path, collection: Collection, valkey_url: str
+) -> None:
+    """And its licence is accepted first, said once, and kept."""
+    import timm
+    from timm.models import save_for_hf
+
+    own = tmp_path / "own"
+    save_for_hf(timm.create_model("test_resnet.r160_in1k"), str(own), safe_serialization=True)
+    config = own / "config.json"
+    config.write_text(config.read_text().replace('"apache-2.0"', '"cc-by-nc-4.0"'))
+
+    def ingest(accept: bool, on_progress: Callable[[Progress], None] | None = None) -> Summary:
+        return simdist.ingest(
+            folder,
+            collection="timm",
+            model=f"timm:local-dir:{own}",
+            accept_licence=accept,
+            redis=valkey_url,
+            on_progress=on_progress,
+        )
+
+    def lose_the_folder(_: Progress) -> None:
+        if own.exists():
+            own.rename(tmp_path / "elsewhere")
+
+    store = collection.store
+    with pytest.raises(UsageError, match="which forbids commercial use"):
+        ingest(accept=False)
+    with pytest.raises(MissingCollectionError):
+        Collection.open(store, "timm")
+    first = ingest(accept=True, on_progress=lose_the_folder)
+    assert not own.exists()
+    assert (first.added, first.failed, first.licence) == (40, 0, "cc-by-nc-4.0")
+    made = Collection.open(store, "timm")
+    assert (made.model, made.licence) == ("timm:test_resnet.r160_in1k", "cc-by-nc-4.0")
+    (tmp_path / "elsewhere").rename(own)
+    again = ingest(accept=True)
+    assert (again.skipped, again.licence) == (40, "")
 
 
 def test_a_selection_is_labelled_saved_and_indexed_again(

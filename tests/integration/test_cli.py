@@ -186,6 +186,12 @@ class TestIngest:
         )
         assert cli.run("status").out.startswith("No collections yet")
 
+    def test_a_licence_that_must_be_accepted(self, cli: CommandLine) -> None:
+        message = cli.fail("ingest", str(PHOTOS), "--model", "timm:hiera_tiny_224.mae", code=2)
+        assert "under the licence cc-by-nc-4.0, which forbids commercial use" in message
+        assert "(--accept-licence)" in message
+        assert cli.run("status").out.startswith("No collections yet")
+
     def test_everything_known_needs_no_ray(
         self, cli: CommandLine, photos: Collection, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -205,6 +211,22 @@ class TestStatus:
         [item] = json.loads(cli.run("status", "--json").out)
         assert (item["name"], item["images"], item["tables"]) == ("photos", 154, 1)
         assert 154 * 1280 < item["memory_bytes"] < 154 * 2600
+
+    def test_a_licence_is_shown_where_there_is_one(
+        self, cli: CommandLine, photos: Collection
+    ) -> None:
+        assert "licence" not in cli.run("status").out
+        Collection.create(
+            photos.store, "clip", model="clip", model_id="clip-1", dim=8, licence="mit"
+        )
+        out = cli.run("status").out
+        assert "licence" in out
+        [line] = [line for line in out.splitlines() if line.startswith("clip")]
+        assert line.split()[:5] == ["clip", "0", "clip-1", "mit", "8"]
+        items = {
+            item["name"]: item["licence"] for item in json.loads(cli.run("status", "--json").out)
+        }
+        assert items == {"clip": "mit", "photos": ""}
 
     def test_nothing_yet(self, cli: CommandLine) -> None:
         assert "No collections yet" in cli.run("status").out

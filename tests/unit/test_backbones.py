@@ -13,18 +13,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from simdist.embedding import Embedder, Model
-from simdist.embedding.backbones import BACKBONES, Backbone, backbone
+from simdist.embedding import Embedder, Model, load_model
+from simdist.embedding.backbone import Backbone
+from simdist.embedding.backbones import BACKBONES, backbone
 from simdist.embedding.head import (
     DIM,
     TAP,
     check_trainable,
     with_head,
 )
-from simdist.errors import ModelError, UsageError
+from simdist.errors import ModelError, Remedy, UsageError
 from tests.conftest import LONG
 
-TORCHVISION = [name for name in BACKBONES if name != "efficientnet-lite0"]
+TORCHVISION = [name for name in BACKBONES if name not in ("efficientnet-lite0", "sscd")]
 # What torchvision has, and the table has not.
 LEFT_OUT = {
     "mnasnet0_5": "cannot be loaded from a file that keeps tensors and nothing else",
@@ -44,11 +45,12 @@ FAMILIES = [
     *("mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet34", "resnext50_32x4d"),
     *("shufflenet_v2_x0_5", "swin_t", "swin_v2_t", "vgg11_bn", "vit_b_32"),
 ]
-RUN = list(BACKBONES) if LONG else FAMILIES
+CLASSIFIERS = [name for name in BACKBONES if name != "sscd"]
+RUN = CLASSIFIERS if LONG else FAMILIES
 # Of those, one of each way to cut a body off.
 WAYS = [
     *("alexnet", "densenet121", "efficientnet-lite0", "efficientnet_b0", "googlenet"),
-    *("mobilenet_v2", "regnet_y_400mf", "resnet34", "shufflenet_v2_x0_5", "swin_t"),
+    *("mobilenet_v2", "regnet_y_400mf", "resnet34", "shufflenet_v2_x0_5", "sscd", "swin_t"),
 ]
 HEADED = [name for name in BACKBONES if BACKBONES[name].body] if LONG else WAYS
 # It takes seconds to build these, for nothing that their smaller sisters do not show.
@@ -106,7 +108,7 @@ def _classifier(network: nn.Module) -> tuple[str, nn.Linear]:
     return [(n, layer) for n, layer in network.named_modules() if isinstance(layer, nn.Linear)][-1]
 
 
-@pytest.mark.parametrize("name", [name for name in BACKBONES if name not in HUGE])
+@pytest.mark.parametrize("name", [name for name in CLASSIFIERS if name not in HUGE])
 def test_an_embedding_is_what_the_classifier_is_given(name: str) -> None:
     # Without memory for weights; RegNets calculate with tensors while they are built.
     where = nullcontext() if name.startswith("regnet") else torch.device("meta")
@@ -204,6 +206,33 @@ def test_so_it_does_with_a_trained_head(name: str) -> None:
         cut = nn.Sequential(*list(head.children())[:6])(body(inputs))
         assert cut.shape == (5, DIM)
         assert np.allclose(rows, _unit(cut), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_sscd_is_a_resnet_with_generalised_mean_pooling(tmp_path: Path) -> None:
+    """From a file with the names of Meta's `sscd_*.torchvision.pt`."""
+    from torchvision.models import resnet50
+
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        theirs = _filled(resnet50(weights=None, num_classes=512))
+    state = {f"backbone.{name}": tensor for name, tensor in theirs.state_dict().items()}
+    torch.save(state, tmp_path / "sscd_disc_mixup.torchvision.pt")
+    model = load_model("sscd", weights=tmp_path / "sscd_disc_mixup.torchvision.pt")
+    assert (model.dim, model.preprocessing.size, model.licence) == (512, 320, "mit")
+    small, pixels, inputs = _small(backbone("sscd"))
+    rows = _rows(replace(small, weights=model.weights), pixels)
+    with torch.inference_mode():
+        maps = nn.Sequential(*list(theirs.children())[:-2])(inputs)
+        pooled = nn.functional.lp_pool2d(maps, 3.0, maps.shape[-1]) / maps[0, 0].numel() ** (1 / 3)
+        wanted = _unit(theirs.get_submodule("fc")(pooled.flatten(1)))
+    assert np.allclose(rows, wanted, atol=1e-5)
+
+
+def test_sscds_weights_are_to_be_given() -> None:
+    with pytest.raises(ModelError, match=r"sscd_disc_mixup\.torchvision\.pt") as caught:
+        load_model("sscd")
+    assert caught.value.remedy is Remedy.WEIGHTS
 
 
 @pytest.mark.parametrize("name", [name for name in BACKBONES if not BACKBONES[name].body])

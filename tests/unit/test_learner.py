@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from simdist.embedding.backbones import Preprocessing
+from simdist.embedding.preprocessing import Preprocessing
 from simdist.errors import ModelError
 from simdist.training.checkpoint import Checkpoint, Epoch, is_stuck
 from simdist.training.job import Progress, TrainingOptions

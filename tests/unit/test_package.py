@@ -37,7 +37,26 @@ def test_imports_stay_light(code: str) -> None:
     output = subprocess.run(
         [sys.executable, "-c", f"{code}; {listing}"], capture_output=True, text=True, check=True
     )
-    assert not {"torch", "ray", "fastai", "torchvision"} & set(output.stdout.split())
+    heavy = {"torch", "ray", "fastai", "torchvision", "timm", "huggingface_hub"}
+    assert not heavy & set(output.stdout.split())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from simdist.embedding import Embedder; Embedder.load('efficientnet-lite0')",
+        "from simdist.embedding.backbones import backbone; backbone('resnet34').build()",
+        "import cluster.ingest.job, cluster.ingest.driver, cluster.service.embedder",
+        "import simdist.training.train",
+    ],
+)
+def test_timm_is_imported_for_its_own_networks_only(code: str) -> None:
+    listing = "import sys; print(*sorted(m.partition('.')[0] for m in sys.modules))"
+    output = subprocess.run(
+        [sys.executable, "-c", f"{code}; {listing}"], capture_output=True, text=True, check=True
+    )
+    assert not {"timm", "huggingface_hub", "open_clip"} & set(output.stdout.split())
 
 
 @pytest.mark.parametrize(

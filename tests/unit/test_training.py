@@ -372,3 +372,26 @@ def test_a_damaged_bundle_is_refused(
         (copied / "card.json").write_text(json.dumps(card))
     with pytest.raises(ModelError, match=reason):
         Embedder.load(str(copied), device="cpu")
+
+
+def test_a_network_of_timm_is_trained_with_its_licence(photos: Path, tmp_path: Path) -> None:
+    """From a folder, which the bundle does not need afterwards."""
+    import timm
+    from timm.models import save_for_hf
+
+    own = tmp_path / "own"
+    save_for_hf(timm.create_model("test_resnet.r160_in1k"), str(own), safe_serialization=True)
+    options = replace(OPTIONS, arch=f"timm:local-dir:{own}")
+    trained = run(photos, tmp_path / "bundle", options)
+    assert trained.licence == "apache-2.0"
+    shutil.rmtree(own)
+    model = load_model(str(tmp_path / "bundle"))
+    assert (model.id, model.dim) == (trained.model_id, 512)
+    assert (model.backbone, model.licence) == ("timm:test_resnet.r160_in1k", "apache-2.0")
+    assert model.preprocessing.scaling is not None
+    vectors = Embedder(model, device="cpu").embed_files(sorted((photos / "fish").iterdir()))
+    assert vectors.shape == (6, 512)
+    assert (vectors @ vectors.T).min() < 1 - 1e-5
+    transformer = replace(OPTIONS, arch="timm:test_vit.r160_in1k")
+    with pytest.raises(UsageError, match="makes no map of features for the new head"):
+        run(photos, tmp_path / "other", transformer)
