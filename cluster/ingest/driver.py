@@ -82,17 +82,17 @@ def ingest_images(
         sieve=Sieve(collection, on_duplicate) if on_duplicate else None,
     )
     with Listing(source, collection=collection, force=force, census=census, gps=gps) as listing:
-        run = _Run(listing, committer, on_progress)
-        while (more := listing.more(seconds=TICK_SECONDS)) is None:
-            run.report()
-        run.report()
-        if more:
-            # Meanwhile, or the first search with a new installation would wait for it.
-            compiled = in_background(compile_search, collection.partitions[0].codec)
-            with ray_session(settings or Settings.resolve()):
-                _embed(run, collection, model, gpus=gpus, actors=actors)
-            wait([compiled])
-        progress, pruned = run.progress(), 0
+        progress = run_pipeline(
+            listing,
+            committer,
+            collection,
+            model,
+            on_progress=on_progress,
+            settings=settings,
+            gpus=gpus,
+            actors=actors,
+        )
+        pruned = 0
         if source.whole:
             failures.forget_older(collection, source=source.name, than=started)
         if census and prune:
@@ -103,6 +103,35 @@ def ingest_images(
             repeated=listing.count.repeated,
             passed_over=source.passed.counts,
         )
+
+
+def run_pipeline(
+    listing: Listing,
+    committer: Committer,
+    collection: Collection,
+    model: Model,
+    *,
+    on_progress: Callable[[Progress], None],
+    settings: Settings | None = None,
+    gpus: int | None = None,
+    actors: int | None = None,
+) -> Progress:
+    """Embed and commit what a listing finds, and keep what fails; returns how far that came.
+
+    Raises:
+        SimdistError: as `ingest_images`.
+    """
+    run = _Run(listing, committer, on_progress)
+    while (more := listing.more(seconds=TICK_SECONDS)) is None:
+        run.report()
+    run.report()
+    if more:
+        # Meanwhile, or the first search with a new installation would wait for it.
+        compiled = in_background(compile_search, collection.partitions[0].codec)
+        with ray_session(settings or Settings.resolve()):
+            _embed(run, collection, model, gpus=gpus, actors=actors)
+        wait([compiled])
+    return run.progress()
 
 
 class _Run:

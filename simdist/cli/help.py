@@ -87,6 +87,10 @@ EXAMPLES = {
     "check": ("simdist check --collection shop", "simdist check --collection shop --repair"),
     "tune": ("simdist tune --collection shop --plot recall.png",),
     "rehash": ("simdist rehash --collection shop", "simdist rehash --family hyperplanes --size 12"),
+    "reembed": (
+        "simdist reembed --collection shop --model convnext_tiny",
+        "simdist reembed --collection shop --model convnext_tiny --keep shop-before",
+    ),
     "offload": (
         "simdist offload s3://bucket/vectors --collection shop --bits 2",
         "simdist offload --collection shop --back",

@@ -24,6 +24,7 @@ from simdist.cli.interrupts import Interrupts, noted_interrupts
 from simdist.cli.neighbours import neighbours
 from simdist.cli.offload import offload
 from simdist.cli.plan import plan
+from simdist.cli.reembed import reembed
 from simdist.cli.rehash import rehash
 from simdist.cli.remedies import with_remedy
 from simdist.cli.search import search
@@ -61,6 +62,7 @@ app.command(cls=Command)(check)
 app.command(cls=Command)(tune)
 app.command(cls=Command)(rehash)
 app.command(cls=Command)(offload)
+app.command(cls=Command)(reembed)
 app.command(cls=Command)(train)
 app.command(cls=Command)(convert)
 app.command("eval", cls=Command)(evaluate)

@@ -34,9 +34,10 @@ class Following:
     def now(self) -> Collection:
         """What the name leads to.
 
+        Which model made its embeddings may have changed, too.
+
         Raises:
             MissingCollectionError: nothing.
-            ModelMismatchError: a collection whose embeddings another model made.
         """
         now, old = time.monotonic(), self._collection
         if now - self._checked_at < self._max_staleness:
@@ -45,8 +46,6 @@ class Following:
         if home is None:
             raise missing_now(old.store, old.name)
         if home != old.home_name:
-            opened = Collection.open(old.store, old.name)
-            opened.require_model(old.model_id)
-            self._collection = opened
+            self._collection = Collection.open(old.store, old.name)
         self._checked_at = now
         return self._collection

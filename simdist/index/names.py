@@ -166,6 +166,24 @@ def rename(store: Store, old: str, new: str) -> None:
     changed(store, decide)
 
 
+def exchange(store: Store, one: str, other: str) -> None:
+    """Let two names lead to each other's collections, for everyone at once.
+
+    Aliases of what the first was lead to what it is now.
+
+    Raises:
+        MissingCollectionError: there is no collection of one of the names.
+    """
+
+    def decide(names: Names) -> tuple[Change, None]:
+        home, its = required(names, one), required(names, other)
+        aliases = [name for name, to in names.aliases.items() if to == one]
+        change = {one: _OWN + its, other: _OWN + home}
+        return change | dict.fromkeys(aliases, _ALIAS + its), None
+
+    changed(store, decide)
+
+
 def set_alias(store: Store, alias: str, name: str) -> str:
     """Let an alias lead to a collection, for everyone at once, wherever it has led before.
 

@@ -141,9 +141,12 @@ class Committer:
             self._saved.write(refs, vectors)
         # First: if this is the last thing that happens, the images are indexed by the next run.
         failures.forget(self._collection, uris)
-        self._added += self._collection.add(vectors, refs, force=self._force)
+        self._added += self._add(vectors, refs)
         self._held.clear()
         self._flushed = time.monotonic()
+
+    def _add(self, vectors: NDArray[np.float32], refs: Sequence[ImageRef]) -> Added:
+        return self._collection.add(vectors, refs, force=self._force)
 
     def progress(self, count: Count) -> Progress:
         """How far the ingest has come, where its listing has come so far; without the stages."""

@@ -53,6 +53,7 @@ class Searcher:
         """
         self.collection = collection
         self._following = Following(collection, max_staleness=max_staleness)
+        self._model_id = collection.model_id
         self._numbers = partitions or range
         self._cache_memory = cache_memory
         self._max_staleness = max_staleness
@@ -68,13 +69,19 @@ class Searcher:
             for i in numbers
         ]
 
-    def _follow(self) -> None:
-        """Go over to the collection that the name leads to by now."""
+    def _follow(self, *, by_vectors: bool) -> None:
+        """Go over to the collection that the name leads to by now.
+
+        Raises:
+            ModelMismatchError: its embeddings are of another model than the vectors that are given.
+        """
         collection = self._following.now()
         if collection is not self.collection:
             self._counted = self.rows_read, self.cache_misses
             self.collection = collection
             self._partitions = self._begin()
+        if by_vectors:
+            collection.require_model(self._model_id)
 
     def prepare(self) -> None:
         """Read the fields whose types the collection knows, before a filter asks for them."""
@@ -91,7 +98,8 @@ class Searcher:
             UnknownImageError: the image that it names is not indexed.
             VectorError, CollectionError: as `search_many`.
         """
-        self._follow()
+        examples = [*question.positive, *question.unlike] if question.several else [question]
+        self._follow(by_vectors=any(one.vector is not None for one in examples))
         question = settled(self.collection, question)
         vector = named_vector(self.collection, question)
         query = np.asarray(vector)[None]
@@ -166,9 +174,10 @@ class Searcher:
                 the filter is none.
             VectorError: a wrong shape, not finite or of length zero.
             CollectionError: the collection is empty, or gone; or a recall is asked for, and its
-                tables have not been measured or cannot reach it.
+                tables have not been measured or cannot reach it. Or another model has made its
+                embeddings anew.
         """
-        self._follow()
+        self._follow(by_vectors=True)
         passing = None if where is None else Where.parse(where)
         if not 1 <= n <= MAX_RESULTS:
             raise UsageError(f"the number of results must be between 1 and {MAX_RESULTS:,}")

@@ -1,0 +1,182 @@
+"""Another model for a collection that is in use."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+import simdist
+from cluster.ingest.reembed import BESIDE, reembed
+from simdist.embedding import Model
+from simdist.embedding.model import save_bundle
+from simdist.errors import UsageError
+from simdist.images.resizing import Resize
+from simdist.index import names
+from simdist.index.amending import Amendment, amend
+from simdist.index.collection import Collection
+from simdist.index.declared import Field, declare, declared
+from simdist.index.names import Names
+from simdist.joining.decisions import Decisions
+from simdist.search.question import Question
+from simdist.search.searcher import Searcher
+from simdist.sources import ImageRef, list_folder
+from simdist.sources.background import in_background
+from simdist.store import Store, connect
+from tests.cluster.conftest import without_servers
+from tests.command_line import CommandLine
+from tests.conftest import PHOTOS
+from tests.index_contents import contents
+from tests.servers import eventually, running, valkey
+
+NAME = "shop"
+SEARCHERS = 4
+
+
+@pytest.fixture(scope="module")
+def other(model: Model) -> Model:
+    """The same network, which sees another part of each picture."""
+    return replace(model, preprocessing=replace(model.preprocessing, resize=Resize.crop))
+
+
+@pytest.fixture(scope="module")
+def bundle(other: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("other") / "bundle"
+    save_bundle(other, folder)
+    return folder
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Some of the photographs, as files of their own."""
+    for category in PHOTOS.iterdir():
+        (tmp_path / "photos" / category.name).mkdir(parents=True)
+        for photo in sorted(category.iterdir())[:8]:
+            shutil.copy(photo, tmp_path / "photos" / category.name)
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with running(valkey(), tmp_path / "valkey") as server, closing(connect(server.url)) as opened:
+        yield opened
+
+
+def index(store: Store, photos: Path) -> None:
+    simdist.ingest(photos, collection=NAME, model="efficientnet-lite0", redis=store.url)
+
+
+def kept(collection: Collection) -> dict[str, tuple[str | None, str]]:
+    """What is known of each image, but for its embedding."""
+    return {
+        record.uri: (record.label, repr(record.metadata))
+        for partition in collection.partitions
+        for _, records in partition.blocks.records(0, partition.state().rows)
+        for record in records
+    }
+
+
+def test_searches_go_on_and_all_is_there(
+    store: Store, photos: Path, other: Model, small_ray: None
+) -> None:
+    index(store, photos)
+    old = Collection.open(store, NAME)
+    declare(old, [Field.parse("price:float")])
+    uris = contents(old)
+    amend(old, uris[3:4], Amendment(label="mine", metadata={"price": 3.5}))
+    Decisions(keep=frozenset(uris[:2])).add_to(old)
+    names.set_alias(store, "live", NAME)
+    before, uri = kept(old), uris[5]
+    done, asked = Event(), Question(uri=uri, n=8, recall=None)
+
+    def search() -> set[tuple[tuple[str, float], ...]]:
+        searcher, found = Searcher(Collection.open(store, NAME)), set()
+        while not done.is_set():
+            hits = searcher.ask(asked)
+            found.add(tuple((hit.uri, round(hit.score, 5)) for hit in hits))
+            time.sleep(0.01)
+        return found
+
+    runs = [in_background(search) for _ in range(SEARCHERS)]
+    first = {tuple((hit.uri, round(hit.score, 5)) for hit in Searcher(old).ask(asked))}
+    summary = reembed(store, "live", model=other)
+    assert (summary.added, summary.failed) == (len(uris), 0)
+    new = Collection.open(store, NAME)
+    then = {tuple((hit.uri, round(hit.score, 5)) for hit in Searcher(new).ask(asked))}
+    done.set()
+    answers = set[tuple[tuple[str, float], ...]]().union(*(run.result(60) for run in runs))
+    # Each is of one of both.
+    assert answers <= first | then
+    assert first != then
+    assert new.model_id == other.id
+    assert kept(new) == before
+    assert contents(new) == uris
+    assert declared(new) == (Field("price", "float"),)
+    assert Decisions.read(new).keep == frozenset(uris[:2])
+    # What was there is gone, and ingests know the images still.
+    assert Names.read(store).aliases == {"live": NAME}
+    assert list(Names.read(store).collections) == [NAME]
+    assert new.known(_refs(photos)).all()
+    with pytest.raises(UsageError, match="already"):
+        reembed(store, NAME, model=other)
+
+
+def _refs(photos: Path) -> list[ImageRef]:
+    return [ref for ref in list_folder(photos) if isinstance(ref, ImageRef)]
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_what_cannot_be_read_is_not_lost_unasked(
+    store: Store, photos: Path, bundle: Path, other: Model, cli: CommandLine
+) -> None:
+    index(store, photos)
+    old = Collection.open(store, NAME)
+    gone, deleted, *_ = contents(old)
+    Path(gone.removeprefix("file://")).unlink()
+    command = ("reembed", "-c", NAME, "--model", str(bundle), "--redis", store.url)
+    result = cli.run(*command)
+    assert result.code == 3
+    assert "Cannot be embedded: 1. So shop stays as it was" in result.out
+    assert Collection.open(store, NAME).model_id == old.model_id
+    assert Path(gone).name in cli.run("failures", "-c", NAME + BESIDE, "--redis", store.url).out
+    # Meanwhile one is deleted, and one comes.
+    old.delete([deleted])
+    result = cli.run(*command, "--without-failed", "--keep", "before")
+    assert result.code == 0, result
+    new = Collection.open(store, NAME)
+    assert new.model_id == other.id
+    assert contents(new) == [uri for uri in contents(old) if uri != gone]
+    assert sorted(Names.read(store).collections) == ["before", NAME]
+
+
+def test_killed_twice(store: Store, photos: Path, bundle: Path, other: Model) -> None:
+    index(store, photos)
+    uris = contents(Collection.open(store, NAME))
+    command = ["reembed", "-c", NAME, "--model", str(bundle), "--redis", store.url]
+    program = [sys.executable, "-m", "tests.cluster.driver", "together", *command]
+    for least in (1, len(uris) // 2):
+        process = subprocess.Popen(program, env=without_servers(), stderr=subprocess.DEVNULL)
+        eventually(lambda least=least: _indexed(store) >= least, seconds=120)  # type: ignore[misc]
+        process.kill()
+        process.wait()
+        assert Collection.open(store, NAME).model_id != other.id
+    ended = subprocess.run(program, env=without_servers(), capture_output=True, check=True)
+    assert b"is of the model" in ended.stdout
+    new = Collection.open(store, NAME)
+    assert new.model_id == other.id
+    assert contents(new) == uris
+    assert list(Names.read(store).collections) == [NAME]
+
+
+def _indexed(store: Store) -> int:
+    if NAME + BESIDE not in Names.read(store).collections:
+        return 0
+    return Collection.open(store, NAME + BESIDE).count()
