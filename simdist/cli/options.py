@@ -174,7 +174,7 @@ OwnModel = Annotated[
     str | None,
     typer.Option(
         metavar="NAME_OR_BUNDLE",
-        help="The model that made the collection; needed only if it is a bundle.",
+        help="The model that made the collection; needed only if it is a bundle or a folder.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=OUTPUT)]

@@ -17,6 +17,7 @@ from simdist.errors import CollectionError, ModelMismatchError, SourceError, Usa
 from simdist.index import blocks
 from simdist.index.amending import Amendment, amend
 from simdist.index.collection import Collection
+from simdist.index.copying import copy
 from simdist.index.dropping import drop
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
@@ -141,6 +142,18 @@ def test_a_collection_without_images(store: Store, tmp_path: Path) -> None:
     assert made.images == 0
     import_embeddings(str(tmp_path), store=store, name="again")
     assert len(Collection.open(store, "again")) == 0
+
+
+def test_the_licence_of_the_weights_goes_along(store: Store, tmp_path: Path) -> None:
+    made = Collection.create(
+        store, "test", model="m", model_id="m-1", dim=DIM, licence="cc-by-nc-4.0"
+    )
+    made.add(vectors(5), [ref(i) for i in range(5)])
+    export(made, str(tmp_path))
+    import_embeddings(str(tmp_path), store=store, name="again")
+    copy(store, "test", "copied")
+    for name in ("again", "copied"):
+        assert Collection.open(store, name).licence == "cc-by-nc-4.0"
 
 
 def die_after(count: int, method: Any, *, only: tuple[str, ...] = ()) -> Any:
