@@ -1,13 +1,13 @@
 """What do a picture's way to the network's square, the network and its pooling do to what is found?
 
-    python -m bench.pixels [FOLDER ...] [--each 20] [--ways NAME ...]
+    python -m bench.pixels [FOLDER ...] [--each 20] [--plans NAME ...]
 
 Each folder is a set of photographs whose subfolders are categories: by default Caltech-101 and
 groceries. Of each category some are embedded in each way; each is then searched for among all
 others of its set, by exact search. Prints for each set the share of queries whose nearest
 neighbour is of their category, and precision@5 and @10 (means over the queries), and what an image
-costs: milliseconds of one thread for decoding and for the network, and both together relative to
-the first way, which is always measured in the same run, the ways taking turns.
+costs: milliseconds of one thread for decoding and the network, and that relative to the first way,
+which is always measured in the same run, the ways taking turns.
 
 Vectors are kept in bench/out/, since they take minutes.
 """
@@ -19,14 +19,16 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 
 from simdist.embedding import Embedder, load_model
 from simdist.embedding.backbones import Preprocessing
@@ -71,40 +73,44 @@ class Way:
         if self.share == 1 and not self.aspect:
             return replace(usual, size=self.size, resize=self.resize).pixels(data)
         picture = open_image(data, at_least=self.size)
-        left, upper, right, lower = self.resize.box(*picture.size)
-        width, height = (right - left) * self.share, (lower - upper) * self.share
+        box = self.resize.box(*picture.size)
+        width, height = (box[2] - box[0]) * self.share, (box[3] - box[1]) * self.share
         left, upper = (picture.width - width) / 2, (picture.height - height) / 2
         sides = (self.size, self.size)
         if self.aspect:
             longer = (width / height) ** 0.5
             sides = _to_32(self.size * longer), _to_32(self.size / longer)
-        box = (left, upper, left + width, upper + height)
-        return np.asarray(picture.resize(sides, 2, box=box))
+        part = left, upper, left + width, upper + height
+        return np.asarray(picture.resize(sides, Image.Resampling.BILINEAR, box=part))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Row:
-    """What was measured of one way and one kind of vectors."""
+    """What was measured of a plan and one kind of vectors: of each set, what `_scores` gives."""
 
-    way: str
-    vectors: str
+    plan: str
     decode_ms: float
     network_ms: float
-    relative: float
-    scores: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    vectors: str
+    scores: dict[str, tuple[float, float, float]]
 
 
-WAYS = [
-    Way("efficientnet-lite0", 224),
-    Way("efficientnet-lite0", 224, Resize.trim),
-    Way("efficientnet-lite0", 224, Resize.crop),
-    Way("efficientnet-lite0", 224, Resize.crop, 0.875),
-    Way("efficientnet-lite0", 224, aspect=True),
-    Way("efficientnet-lite0", 256),
-    Way("efficientnet-lite2", 192, Resize.trim),
-    Way("efficientnet-lite2", 224),
-    Way("efficientnet-lite2", 224, Resize.trim),
-    Way("efficientnet-lite2", 256, Resize.trim),
+LITE0, LITE2 = "efficientnet-lite0", "efficientnet-lite2"
+TODAY = Way(LITE0, 224)
+# Each is one way, or several whose vectors are put behind each other; the first is what the others
+# are compared with.
+PLANS: list[tuple[Way, ...]] = [
+    (TODAY,),
+    (Way(LITE0, 224, Resize.trim),),
+    (Way(LITE0, 224, Resize.crop),),
+    (Way(LITE0, 224, Resize.crop, 0.875),),
+    (Way(LITE0, 224, aspect=True),),
+    (Way(LITE0, 256, Resize.trim),),
+    (Way(LITE2, 192, Resize.trim),),
+    (Way(LITE2, 224, Resize.trim),),
+    (Way(LITE2, 256, Resize.trim),),
+    (TODAY, Way(LITE0, 224, Resize.crop)),
+    (Way(LITE0, 224, Resize.trim), Way(LITE2, 192, Resize.trim)),
 ]
 
 
@@ -116,20 +122,27 @@ def main() -> None:
         "sets", type=Path, nargs="*", default=[DATA / "caltech-101", DATA / "grocery"]
     )
     parser.add_argument("--each", type=int, default=20, help="photographs of each category")
-    names = [way.name for way in WAYS[1:]]
-    parser.add_argument("--ways", nargs="+", choices=names, default=names)
+    parser.add_argument("--plans", nargs="+", choices=[_name(plan) for plan in PLANS])
     options = parser.parse_args()
-    ways = [WAYS[0], *(way for way in WAYS if way.name in options.ways)]
+    plans = [p for p in PLANS if p is PLANS[0] or _name(p) in (options.plans or map(_name, PLANS))]
     OUT.mkdir(exist_ok=True)
     samples = {folder.name: _sample(folder, options.each) for folder in options.sets}
+    ways = {way.name: way for plan in plans for way in plan}
     costs = _costs(ways, [path for paths, _ in samples.values() for path in paths[:TIMED]])
-    rows = []
-    for way in ways:
+    rows: list[Row] = []
+    for plan in plans:
         found = {
-            name: (_vectors(way, name, paths), labels) for name, (paths, labels) in samples.items()
+            name: (_kinds([_pooled(way, name, paths) for way in plan]), labels)
+            for name, (paths, labels) in samples.items()
         }
-        rows += _rows(way, found, costs, sum(costs[ways[0].name]))
+        decode, network = np.sum([costs[way.name] for way in plan], axis=0)
+        row = partial(Row, _name(plan), decode_ms=decode, network_ms=network)
+        rows += _rows(row, found, sum(costs[TODAY.name]))
     OUT.joinpath("pixels.json").write_text(json.dumps([asdict(row) for row in rows], indent=2))
+
+
+def _name(plan: Sequence[Way]) -> str:
+    return "+".join(way.name for way in plan)
 
 
 def _sample(folder: Path, each: int) -> tuple[list[Path], NDArray[np.int64]]:
@@ -173,7 +186,7 @@ class _Maps:
             return self._map.float()
 
 
-def _vectors(way: Way, name: str, paths: Sequence[Path]) -> Vectors:
+def _pooled(way: Way, name: str, paths: Sequence[Path]) -> Vectors:
     """Pooled in each way, of all photographs of a set."""
     listed = hashlib.sha256("\n".join(map(str, paths)).encode()).hexdigest()[:8]
     kept = OUT / f"pixels-{name}-{listed}-{way.name}.npz"
@@ -192,15 +205,17 @@ def _vectors(way: Way, name: str, paths: Sequence[Path]) -> Vectors:
                 rows.setdefault(pooling, np.empty(shape, np.float32))[numbers] = values.numpy()
         np.savez(kept, **rows)  # type: ignore[arg-type]
     with np.load(kept) as stored:
-        pooled: Vectors = dict(stored)
-    mean = pooled["mean"]
-    return {
-        **pooled,
-        "mean, square root": np.sqrt(mean),
-        "mean, centred": _unit(mean) - _unit(mean).mean(axis=0),
-        "GeM p=2, centred": _unit(pooled["GeM p=2"]) - _unit(pooled["GeM p=2"]).mean(axis=0),
-        "mean, half whitened to 128": _half_whitened(_unit(mean)),
-    }
+        return dict(stored)
+
+
+def _kinds(pooled: Sequence[Vectors]) -> Vectors:
+    """The vectors of a plan's ways behind each other, and what can be made of them for nothing."""
+    kinds = {kind: np.hstack([_unit(vectors[kind]) for vectors in pooled]) for kind in pooled[0]}
+    mean = kinds["mean"]
+    kinds["mean, square root"] = np.sqrt(mean)
+    kinds["mean, centred"] = mean - mean.mean(axis=0)
+    kinds["mean, half whitened to 128"] = _half_whitened(mean)
+    return kinds
 
 
 def _batches(
@@ -219,14 +234,14 @@ def _batches(
         yield [n for n, _ in some], np.stack([p for _, p in some])
 
 
-def _costs(ways: Sequence[Way], paths: Sequence[Path]) -> dict[str, tuple[float, float]]:
+def _costs(ways: Mapping[str, Way], paths: Sequence[Path]) -> dict[str, tuple[float, float]]:
     """Milliseconds of one thread for an image: decoding, and the network."""
     files = [path.read_bytes() for path in paths]
-    spent: dict[str, list[tuple[float, float]]] = {way.name: [] for way in ways}
-    models = {way.name: _Maps(way) for way in ways}
+    spent: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    models = {name: _Maps(way) for name, way in ways.items()}
     for _ in range(ROUNDS):
-        for way in ways:
-            maps = models[way.name]
+        for name, way in ways.items():
+            maps = models[name]
             start = time.process_time()
             pixels = [way.pixels(data, maps.usual) for data in files]
             decoded = time.process_time()
@@ -237,7 +252,7 @@ def _costs(ways: Sequence[Way], paths: Sequence[Path]) -> dict[str, tuple[float,
                 else:
                     for one in some:
                         maps.of(one[None])
-            spent[way.name].append((decoded - start, time.process_time() - decoded))
+            spent[name].append((decoded - start, time.process_time() - decoded))
     each = 1000 / len(files)
     return {
         name: (each * median(d for d, _ in times), each * median(n for _, n in times))
@@ -246,24 +261,21 @@ def _costs(ways: Sequence[Way], paths: Sequence[Path]) -> dict[str, tuple[float,
 
 
 def _rows(
-    way: Way,
-    found: dict[str, tuple[Vectors, NDArray[np.int64]]],
-    costs: dict[str, tuple[float, float]],
-    usual: float,
+    row: Callable[..., Row], found: dict[str, tuple[Vectors, NDArray[np.int64]]], today: float
 ) -> list[Row]:
-    decode, network = costs[way.name]
     rows = []
     for kind in next(iter(found.values()))[0]:
-        row = Row(way.name, kind, decode, network, (decode + network) / usual)
-        for name, (vectors, labels) in found.items():
-            row.scores[name] = _scores(_unit(vectors[kind]), labels)
-        means = np.mean(list(row.scores.values()), axis=0)
+        scores = {
+            name: _scores(_unit(vectors[kind]), labels) for name, (vectors, labels) in found.items()
+        }
+        one = row(vectors=kind, scores=scores)
+        cost = one.decode_ms + one.network_ms
+        means = np.mean(list(scores.values()), axis=0)
         figures = "   ".join(
-            " ".join(f"{score:.3f}" for score in scores) for scores in [*row.scores.values(), means]
+            " ".join(f"{score:.3f}" for score in three) for three in [*scores.values(), means]
         )
-        cost = f"{decode:6.1f} {network:6.1f} {row.relative:6.2f}"
-        print(f"{row.way:24} {kind:28} {cost}   {figures}", flush=True)
-        rows.append(row)
+        print(f"{one.plan:33} {kind:26} {cost:6.1f} {cost / today:5.2f}   {figures}", flush=True)
+        rows.append(one)
     return rows
 
 
