@@ -15,7 +15,7 @@ PYTEST = $(BIN)/python -m pytest --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-fast test-rest test-long lint docs lock audit format bench-ingest bench-memory \
-	bench-network bench-scaling bench-decoding bench-transfer bench-index bench-filter bench-offload bench-serve bench-duplicates clean
+	bench-network bench-scaling bench-decoding bench-pixels bench-transfer bench-index bench-filter bench-offload bench-serve bench-duplicates clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -83,6 +83,9 @@ bench-scaling: $(VENV)/.installed-test ## Measure ingest with one to four (sleep
 
 bench-decoding: $(VENV)/.installed-test ## Measure decoding, and what it does to retrieval
 	@$(BIN)/python -m bench.decoding $(ARGS)
+
+bench-pixels: $(VENV)/.installed-test ## Measure ways from pictures to vectors, by what they find and cost
+	@$(BIN)/python -m bench.pixels $(ARGS)
 
 bench-network: $(VENV)/.installed-test ## Measure what each measure for the network on a CPU is worth
 	@$(BIN)/python -m bench.network $(ARGS)

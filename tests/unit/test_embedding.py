@@ -19,6 +19,7 @@ from simdist.errors import ImageError, ModelError, UsageError
 from simdist.images.decoding import decode
 from simdist.images.limits import Pixels
 from simdist.images.resizing import Resize
+from tests.conftest import PHOTOS
 
 Vectors = NDArray[np.float32]
 SIDE = 96
@@ -387,3 +388,16 @@ def test_how_pixels_are_resized_belongs_to_the_model(
     assert cropped.id != lite0.id
     [one], [other] = embedder.embed_files([photo]), Embedder(cropped).embed_files([photo])
     assert 0.5 < one @ other < 0.999
+
+
+@pytest.mark.parametrize("name", ["efficientnet-lite0", "efficientnet-lite2"])
+def test_what_comes_with_the_installation_finds_pictures_of_the_same_kind(name: str) -> None:
+    folders = sorted(path for path in PHOTOS.iterdir() if path.is_dir())
+    files = [file for folder in folders for file in sorted(folder.glob("*.jpg"))[::4]]
+    vectors = Embedder.load(name, device="cpu").embed_files(files)
+    similar = vectors @ vectors.T - 2 * np.eye(len(files), dtype=np.float32)
+    nearest = [
+        files[at].parent == file.parent
+        for file, at in zip(files, similar.argmax(axis=1), strict=True)
+    ]
+    assert np.mean(nearest) > 0.85

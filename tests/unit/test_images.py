@@ -240,14 +240,34 @@ def test_a_crop_is_turned_as_the_picture_is(
     assert difference(turned, upright) < (2 if form == "JPEG" else 0.5)
 
 
+@pytest.mark.parametrize(
+    ("shape", "kept"),
+    [
+        ((400, 100), (200, 100)),
+        ((100, 400), (100, 200)),
+        ((333, 333), (333, 333)),
+        ((3, 1), (2, 1)),
+    ],
+)
+def test_a_trimmed_picture_is_cut_as_much_as_it_is_squeezed(
+    picture: Image.Image, shape: tuple[int, int], kept: tuple[int, int]
+) -> None:
+    whole = picture.resize(shape)
+    left, top = (shape[0] - kept[0]) // 2, (shape[1] - kept[1]) // 2
+    middle = whole.crop((left, top, left + kept[0], top + kept[1]))
+    found = decode(encode(whole, "PNG"), size=64, resize=Resize.trim)
+    assert np.array_equal(found, decode(encode(middle, "PNG"), size=64))
+
+
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 @pytest.mark.parametrize("sides", [(640, 450), (447, 2_000), (1_801, 900)])
+@pytest.mark.parametrize("resize", [Resize.trim, Resize.crop])
 def test_a_jpeg_is_cropped_as_pillow_crops_it(
-    picture: Image.Image, sides: tuple[int, int], mode: str
+    picture: Image.Image, sides: tuple[int, int], mode: str, resize: Resize
 ) -> None:
     data = encode(picture.resize(sides).convert(mode), "JPEG", progressive=True)
     same = encode(open_image(data, at_least=224), "PNG")
-    one, other = (decode(file, size=224, resize=Resize.crop) for file in (data, same))
+    one, other = (decode(file, size=224, resize=resize) for file in (data, same))
     assert np.abs(one.astype(int) - other).max() <= 2
 
 

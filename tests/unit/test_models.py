@@ -39,6 +39,13 @@ def test_an_id_names_the_backbone_and_is_the_same_for_every_load(
     assert untrained.id != lite0.id
 
 
+@pytest.mark.parametrize(
+    "known", ["efficientnet-lite0-873d3ab87162", "efficientnet-lite2-fead8f9a9fd3"]
+)
+def test_models_that_collections_were_made_with_stay_what_they_were(known: str) -> None:
+    assert load_model(known.rpartition("-")[0]).id == known
+
+
 @pytest.mark.slow
 def test_an_id_is_the_same_in_every_process(lite0: Model) -> None:
     code = "from simdist.embedding import load_model; print(load_model('efficientnet-lite0').id)"
