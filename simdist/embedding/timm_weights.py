@@ -40,7 +40,7 @@ def downloaded(label: str, config: Mapping[str, Any]) -> Mapping[str, Tensor]:
     Raises:
         ModelError: they cannot be had; the message names the ways out.
     """
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     repository = config.get("hf_hub_id")
@@ -48,6 +48,13 @@ def downloaded(label: str, config: Mapping[str, Any]) -> Mapping[str, Tensor]:
         raise ModelError(
             f"there are no published weights of {label} that are safe to read: {_WAYS_OUT}, or "
             "name the weights, as in resnet18.a1_in1k",
+            remedy=Remedy.TIMM_WEIGHTS,
+        )
+    # Without a home directory they would be kept in the working folder, and taken from there.
+    if not Path(constants.HF_HUB_CACHE).is_absolute():
+        raise ModelError(
+            f"there is no home directory for the weights of {label}: set HF_HOME to a folder for "
+            f"them, or {_WAYS_OUT}",
             remedy=Remedy.TIMM_WEIGHTS,
         )
     # Asked first: without a network the client tries for half a minute before it looks.

@@ -357,6 +357,16 @@ def test_a_cached_download_needs_no_network(
     assert load_model(f"timm:{VIT}").id == load_model(f"timm:local-dir:{snapshot}").id
 
 
+def test_without_a_home_nothing_is_taken_from_the_working_folder(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "~/.cache/huggingface/hub")
+    with pytest.raises(ModelError, match=r"no home directory for the weights .* set HF_HOME"):
+        load_model(f"timm:{VIT}")
+
+
 def test_a_name_without_a_tag_has_no_published_weights() -> None:
     with pytest.raises(ModelError, match="or name the weights, as in resnet18"):
         load_model("timm:test_vit")
