@@ -43,7 +43,7 @@ def reembed(
     redis: options.RedisUrl = None,
     ray_address: options.RayAddress = None,
 ) -> None:
-    """Embed a collection's images with another model, while it is searched.
+    """Embed a collection anew with another model, while it is used.
 
     The new embeddings lie in COLLECTION.next until all are there; then one write switches over, and
     the old ones are dropped. URIs, labels and metadata stay. After an interruption, run the same

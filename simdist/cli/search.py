@@ -159,7 +159,7 @@ def search(
         ),
     ] = None,
 ) -> None:
-    """Find the images most similar to an image, to words or to examples."""
+    """Find the images most similar to one, or to what words say."""
     from simdist.search.contact_sheet import (
         check_target,
         contact_sheet,
@@ -226,7 +226,7 @@ def _asked(images: list[str], texts: list[str], like: list[str]) -> tuple[list[s
     for text in texts:
         check_text(text)
     words: list[str] = [Words(text) for text in texts]
-    return ([], [*like, *words]) if like else ([*images, *words], [])
+    return (images, [*like, *words]) if like else ([*images, *words], [])
 
 
 def _several(
