@@ -130,6 +130,9 @@ class Searching:
         first = questions[0]
         try:
             searcher = self._searcher(first.collection)
+            # Another model has taken over since they were embedded, or has not yet.
+            if first.made_by not in ("", searcher.collection.model_id):
+                return [self._alone(question) for question in questions]
             vectors = np.stack([np.asarray(question.vector) for question in questions])
             found = searcher.search_many(vectors, n=first.n, recall=first.recall)
         # One of them is bad, or all are: each is told what is wrong with it.
@@ -163,4 +166,4 @@ def _likeness(question: Question) -> object:
         return None
     if question.group_by is not None:
         return None
-    return question.collection, question.n, question.recall, np.shape(vector)
+    return question.collection, question.n, question.recall, np.shape(vector), question.made_by

@@ -24,7 +24,13 @@ from cluster.service.opened import Opened
 from cluster.service.parts import Parts
 from cluster.service.searching import Searching
 from cluster.service.turns import Turns
-from simdist.errors import BusyError, CollectionError, SimdistError, UnknownImageError
+from simdist.errors import (
+    BusyError,
+    CollectionError,
+    ModelMismatchError,
+    SimdistError,
+    UnknownImageError,
+)
 from simdist.images.decoding import decode
 from simdist.images.parts import Part
 from simdist.index.collection import Collection
@@ -140,10 +146,20 @@ class QueryWorker:
     async def answer(self, question: Question) -> Hits:
         """As `ask`, for who has a deadline of their own."""
         question = replace(question, collection=self.opened.named(question.collection))
+        try:
+            return await self._answer(question)
+        # While it was embedded, another model has taken over.
+        except ModelMismatchError:
+            return await self._answer(question)
+
+    async def _answer(self, question: Question) -> Hits:
+        made_by = ""
 
         async def by_content(asked: Asked) -> Asked:
+            nonlocal made_by
             if asked.text is not None:
                 opened = await self.now(question.collection)
+                made_by = opened.model_id
                 return asked.by_vector(await self._embedding.text(asked.text, opened))
             data = asked.image if asked.url is None else await self.fetch(asked.url)
             if data is None:
@@ -151,10 +167,13 @@ class QueryWorker:
             if asked.crop is not None:
                 cut = partial(Part.parse(asked.crop).cut, data, max_pixels=self.config.max_pixels)
                 data = await self.decoded(cut)
-            vector, _ = await self._embedding.image(data, await self.now(question.collection))
+            opened = await self.now(question.collection)
+            made_by = opened.model_id
+            vector, _ = await self._embedding.image(data, opened)
             return asked.by_vector(vector)
 
-        return (await self._searching.ask(await embedded(question, by_content))).hits
+        by_vectors = await embedded(question, by_content)
+        return (await self._searching.ask(replace(by_vectors, made_by=made_by))).hits
 
     async def image(self, digest: bytes, collection: str | None) -> IndexedImage:
         """What is stored of an image, by `layout.uri_digest`.

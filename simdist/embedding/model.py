@@ -111,7 +111,13 @@ def load_model(name: str, *, weights: Path | None = None, accept_licence: bool =
         card, state = bundle.read(folder)
         licences.require(card.licence, name, accepted=accept_licence)
         model = Model(
-            card.backbone, state, card.preprocessing, card.tap, card.classes, card.licence
+            card.backbone,
+            state,
+            card.preprocessing,
+            card.tap,
+            card.classes,
+            card.licence,
+            source=str(folder.absolute()),
         )
         if card.model_id and card.model_id != model.id:
             raise ModelError(

@@ -72,7 +72,7 @@ def _fields(question: Question) -> dict[str, Any]:
     given = {field.name: getattr(question, field.name) for field in fields(question)}
     given = {name: value for name, value in given.items() if value is not None}
     sides = {name: given.pop(name) for name in ("like", "unlike")}
-    del given["without"]
+    del given["without"], given["made_by"]
     for name, usual in (("offset", 0), ("group_size", 1)):
         if given[name] == usual:
             del given[name]

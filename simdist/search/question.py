@@ -116,6 +116,7 @@ class Question:
         like: several examples in place of one of the ways; those that are indexed are no hits.
         unlike: what hits are not to be like.
         without: URIs that are no hits.
+        made_by: id of the model that made its vectors, where the asker knows it.
         groups: of which alone hits are to be.
 
     Raises:
@@ -142,6 +143,7 @@ class Question:
     like: Sequence[Example] = ()
     unlike: Sequence[Example] = ()
     without: frozenset[str] = field(default=frozenset(), repr=False)
+    made_by: str = field(default="", repr=False)
     groups: Groups | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:

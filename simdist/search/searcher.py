@@ -69,8 +69,11 @@ class Searcher:
             for i in numbers
         ]
 
-    def _follow(self, *, by_vectors: bool) -> None:
+    def _follow(self, *, by_vectors: bool, made_by: str = "") -> None:
         """Go over to the collection that the name leads to by now.
+
+        Args:
+            made_by: the model of the vectors; by default that of the collection at first.
 
         Raises:
             ModelMismatchError: its embeddings are of another model than the vectors that are given.
@@ -81,7 +84,8 @@ class Searcher:
             self.collection = collection
             self._partitions = self._begin()
         if by_vectors:
-            collection.require_model(self._model_id)
+            collection.require_model(made_by or self._model_id)
+            self._model_id = collection.model_id
 
     def prepare(self) -> None:
         """Read the fields whose types the collection knows, before a filter asks for them."""
@@ -99,7 +103,8 @@ class Searcher:
             VectorError, CollectionError: as `search_many`.
         """
         examples = [*question.positive, *question.unlike] if question.several else [question]
-        self._follow(by_vectors=any(one.vector is not None for one in examples))
+        by_vectors = any(one.vector is not None for one in examples)
+        self._follow(by_vectors=by_vectors, made_by=question.made_by)
         question = settled(self.collection, question)
         vector = named_vector(self.collection, question)
         query = np.asarray(vector)[None]

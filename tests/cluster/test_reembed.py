@@ -11,12 +11,13 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
 
 import simdist
 from cluster.ingest.reembed import BESIDE, reembed
-from simdist.embedding import Model
+from simdist.embedding import Embedder, Model, load_model
 from simdist.embedding.model import save_bundle
 from simdist.errors import UsageError
 from simdist.images.resizing import Resize
@@ -36,22 +37,26 @@ from tests.command_line import CommandLine
 from tests.conftest import PHOTOS
 from tests.index_contents import contents
 from tests.servers import eventually, running, valkey
+from tests.service import running_service
+
+Answer = tuple[tuple[str, float], ...]
 
 NAME = "shop"
-SEARCHERS = 4
+SEARCHERS, CLIENTS = 2, 8
 
 
 @pytest.fixture(scope="module")
-def other(model: Model) -> Model:
+def bundle(model: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same network, which sees another part of each picture."""
-    return replace(model, preprocessing=replace(model.preprocessing, resize=Resize.crop))
+    folder = tmp_path_factory.mktemp("other") / "bundle"
+    cropping = replace(model.preprocessing, resize=Resize.crop)
+    save_bundle(replace(model, preprocessing=cropping), folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def bundle(other: Model, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("other") / "bundle"
-    save_bundle(other, folder)
-    return folder
+def other(bundle: Path) -> Model:
+    return load_model(str(bundle))
 
 
 @pytest.fixture
@@ -97,7 +102,7 @@ def test_searches_go_on_and_all_is_there(
     before, uri = kept(old), uris[5]
     done, asked = Event(), Question(uri=uri, n=8, recall=None)
 
-    def search() -> set[tuple[tuple[str, float], ...]]:
+    def search() -> set[Answer]:
         searcher, found = Searcher(Collection.open(store, NAME)), set()
         while not done.is_set():
             hits = searcher.ask(asked)
@@ -112,7 +117,7 @@ def test_searches_go_on_and_all_is_there(
     new = Collection.open(store, NAME)
     then = {tuple((hit.uri, round(hit.score, 5)) for hit in Searcher(new).ask(asked))}
     done.set()
-    answers = set[tuple[tuple[str, float], ...]]().union(*(run.result(60) for run in runs))
+    answers = set[Answer]().union(*(run.result(60) for run in runs))
     # Each is of one of both.
     assert answers <= first | then
     assert first != then
@@ -127,6 +132,46 @@ def test_searches_go_on_and_all_is_there(
     assert new.known(_refs(photos)).all()
     with pytest.raises(UsageError, match="already"):
         reembed(store, NAME, model=other)
+
+
+@pytest.mark.usefixtures("small_ray")
+def test_a_service_loses_no_search(store: Store, photos: Path, other: Model) -> None:
+    """By image and by URI, while the model changes: each answer is of one of both."""
+    index(store, photos)
+    photo = min((photos / "fish").iterdir())
+    ways: list[dict[str, Any]] = [
+        {"data": photo.read_bytes(), "headers": {"Content-Type": "image/jpeg"}},
+        {"json": {"uri": photo.as_uri()}},
+    ]
+    done = Event()
+
+    with running_service(store.url, "--collection", NAME) as service:
+
+        def ask(way: dict[str, Any]) -> Answer:
+            answered = service.post("/v1/search", params={"n": 8}, **way)
+            assert answered.status_code == 200, answered.text
+            return tuple((hit["uri"], round(hit["score"], 3)) for hit in answered.json()["hits"])
+
+        def keep_asking(number: int) -> set[Answer]:
+            found = set()
+            while not done.is_set():
+                found.add(ask(ways[number % len(ways)]))
+                time.sleep(0.05)
+            return found
+
+        first = [ask(way) for way in ways]
+        runs = [in_background(keep_asking, number) for number in range(CLIENTS)]
+        reembed(store, NAME, model=other)
+        done.set()
+        seen = [run.result(60) for run in runs]
+        eventually(lambda: ask(ways[0]) != first[0])
+        then = [ask(way) for way in ways]
+    for number, answers in enumerate(seen):
+        way = number % len(ways)
+        assert answers <= {first[way], then[way]}
+    [vector] = Embedder(other).embed_files([photo])
+    here = Searcher(Collection.open(store, NAME)).search(vector, n=8)
+    assert [hit.uri for hit in here] == [uri for uri, _ in then[0]]
 
 
 def _refs(photos: Path) -> list[ImageRef]:

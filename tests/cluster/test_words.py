@@ -127,6 +127,20 @@ def test_where_none_are_read_it_is_said(redis_url: str, service: Service, cli: C
         assert "1 to 1,000 characters" in cli.fail("search", "--text", text, code=2)
 
 
+def test_images_are_embedded_by_the_model_of_each_collection(service: Service) -> None:
+    """The service began with one of them."""
+    photo = min((PHOTOS / NAMES[0]).iterdir())
+    for name in ("words", "photos", "words"):
+        found = service.post(
+            "/v1/search",
+            data=photo.read_bytes(),
+            params={"collection": name, "n": 1},
+            headers={"Content-Type": "image/jpeg"},
+        )
+        assert found.status_code == 200, found.text
+        assert found.json()["hits"][0]["uri"] == photo.as_uri()
+
+
 def test_words_beside_images(redis_url: str, cli: CommandLine) -> None:
     photo = str(min((PHOTOS / NAMES[0]).iterdir()))
     options = ("-c", "words", "--redis", redis_url, "--json", "-n", "5")
