@@ -85,7 +85,10 @@ EXAMPLES = {
         "simdist import vectors.npy --uris uris.txt --model clip-vit-b-32 --collection clip",
     ),
     "check": ("simdist check --collection shop", "simdist check --collection shop --repair"),
-    "tune": ("simdist tune --collection shop --plot recall.png",),
+    "tune": (
+        "simdist tune --collection shop --plot recall.png",
+        "simdist tune --collection shop --texts questions.txt",
+    ),
     "rehash": ("simdist rehash --collection shop", "simdist rehash --family hyperplanes --size 12"),
     "reembed": (
         "simdist reembed --collection shop --model convnext_tiny",

@@ -12,9 +12,14 @@ import typer
 from simdist.cli import options
 from simdist.cli.progress import Monitor
 from simdist.cli.render import console, print_json, show, table
+from simdist.errors import UsageError
 from simdist.settings import DEFAULT_COLLECTION, Settings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from simdist.index.collection import Collection
     from simdist.index.tuning import Point, Tuning
 
 # Recalls whose numbers of probes are pointed out.
@@ -25,6 +30,14 @@ _BAR = 28
 def tune(
     *,
     collection: options.CollectionName = DEFAULT_COLLECTION,
+    texts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Measure with the questions in this file, words, one a line, in place of stored "
+            "images: for a collection that is searched by words.",
+        ),
+    ] = None,
     as_json: options.AsJson = False,
     plot: Annotated[
         Path | None,
@@ -34,6 +47,8 @@ def tune(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    model: options.OwnModel = None,
+    weights: options.Weights = None,
     redis: options.RedisUrl = None,
 ) -> None:
     """Measure what each recall costs, so that it can be asked for.
@@ -50,23 +65,43 @@ def tune(
         check_plot(plot)
     with open_store(Settings.resolve(redis_url=redis)) as store, Monitor(unit="rows") as monitor:
         opened = Collection.open(store, collection)
-        tuning = measure(opened.partitions, on_progress=monitor.count)
+        asked = None if texts is None else _embedded(texts, opened, model, weights)
+        tuning = measure(opened.partitions, asked=asked, on_progress=monitor.count)
     if plot is not None:
         draw_tuning(tuning, plot, title=collection)
     if as_json:
         print_json(asdict(tuning))
     else:
-        show_tuning(tuning, collection)
+        show_tuning(tuning, collection, asked="of them" if texts is None else "questions")
     if plot is not None:
         typer.echo(f"Plot: {plot}", err=as_json)
 
 
-def show_tuning(tuning: Tuning, collection: str) -> None:
+def _embedded(
+    texts: Path, opened: Collection, model: str | None, weights: Path | None
+) -> NDArray[np.float32]:
+    from simdist.embedding import Embedder, load_model, require_words
+
+    require_words(opened.model_id)
+    try:
+        lines = texts.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read the questions in {texts}: {error}") from error
+    asked = [line.strip() for line in lines if line.strip()]
+    if not asked:
+        raise UsageError(f"{texts} has no questions: write one on each line")
+    # Its licence was accepted when the collection was made.
+    loaded = load_model(model or opened.model, weights=weights, accept_licence=True)
+    opened.require_model(loaded.id)
+    return Embedder(loaded).embed_texts(asked)
+
+
+def show_tuning(tuning: Tuning, collection: str, *, asked: str = "of them") -> None:
     """Print what was measured: a table that is a plot as well, for the probes double each time."""
     out = console()
     out.print(
         f"Recall@10 of {collection}, {tuning.images:,} images, measured with "
-        f"{tuning.queries:,} of them:",
+        f"{tuning.queries:,} {asked}:",
         markup=False,
     )
     rows = table("probes", "rows read", "recall", "at least", "", right=_NUMBERS)

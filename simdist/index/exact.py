@@ -6,10 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from simdist.index.snapshot import Snapshot
 from simdist.store import layout
+from simdist.vectors.checks import checked, normalised
+from simdist.vectors.codec import Codec
 
 # Called with what is being done, and how many rows of how many it is done with.
 OnProgress = Callable[[str, int, int], None]
@@ -23,11 +25,22 @@ _QUERIES = 64
 
 @dataclass(frozen=True)
 class Queries:
-    """Stored vectors to search with: (q, dim) float32, and where each is stored, (q,) int64."""
+    """Vectors to search with: (q, dim) float32, and where each is stored, (q,) int64, or -1."""
 
     vectors: NDArray[np.float32]
     snapshots: NDArray[np.int64]
     rows: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, vectors: ArrayLike, codec: Codec) -> Queries:
+        """Those of somebody else, who has not stored them.
+
+        Raises:
+            VectorError: a wrong shape, not finite or of length zero.
+        """
+        units = normalised(checked(np.asarray(vectors), dim=codec.dim))
+        nowhere = np.full(len(units), -1, np.int64)
+        return cls(codec.turned(units), nowhere, nowhere)
 
 
 @dataclass(frozen=True)

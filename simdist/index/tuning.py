@@ -15,7 +15,7 @@ from itertools import count as count_from
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from simdist.errors import CollectionError, Remedy
 from simdist.hashing import HashFamily, KMeansFamily
@@ -147,6 +147,7 @@ def tune(
     partitions: Sequence[Partition],
     *,
     queries: int = QUERIES,
+    asked: ArrayLike | None = None,
     following: bool = False,
     seed: int = 0,
     on_progress: OnProgress = lambda *_: None,
@@ -157,16 +158,22 @@ def tune(
 
     Args:
         queries: about how many stored vectors to search with; each finds the others, not itself.
+        asked: (q, dim) vectors of the kind that will be asked, in place of stored ones: words, say,
+            lie elsewhere than images do.
         following: measure the tables that are being filled, where there are such.
 
     Raises:
         CollectionError: there are no images.
+        VectorError: `asked` is of a wrong shape, not finite or of length zero.
     """
     require_fitted(partitions)
     while True:
         snapshots = take_snapshots(partitions, following=following)
         generations = _generations(partitions, snapshots)
-        drawn = draw_queries(snapshots, queries, np.random.default_rng(seed))
+        if asked is None:
+            drawn = draw_queries(snapshots, queries, np.random.default_rng(seed))
+        else:
+            drawn = Queries.of(asked, partitions[0].codec)
         if not len(drawn.rows):
             name = partitions[0].collection
             raise CollectionError(
@@ -198,7 +205,9 @@ def _points(
     snapshots: Sequence[Snapshot], queries: Queries, on_progress: OnProgress
 ) -> tuple[Point, ...]:
     images = sum(snapshot.live for snapshot in snapshots)
-    neighbours = exact_neighbours(snapshots, queries, min(NEIGHBOURS, images - 1), on_progress)
+    # A stored one does not find itself.
+    most = images - int((queries.snapshots >= 0).any())
+    neighbours = exact_neighbours(snapshots, queries, min(NEIGHBOURS, most), on_progress)
     homes = [
         home_buckets(snapshot, number, neighbours) for number, snapshot in enumerate(snapshots)
     ]

@@ -141,6 +141,24 @@ def test_images_are_embedded_by_the_model_of_each_collection(service: Service) -
         assert found.json()["hits"][0]["uri"] == photo.as_uri()
 
 
+def test_recall_is_measured_with_words(redis_url: str, cli: CommandLine, tmp_path: Path) -> None:
+    options = ("-c", "words", "--redis", redis_url)
+    questions = tmp_path / "questions.txt"
+    questions.write_text("\n".join(map(said, NAMES)) + "\n\n")
+    told = cli.run("tune", *options, "--texts", str(questions))
+    assert "measured with 5 questions" in told.out, told
+    tuned = json.loads(cli.run("tune", *options, "--texts", str(questions), "--json").out)
+    assert tuned["queries"] == len(NAMES)
+    assert tuned["points"][-1]["recall"] == 1
+    photos = ("-c", "photos", "--redis", redis_url)
+    assert "reads no words" in cli.fail("tune", *photos, "--texts", str(questions), code=2)
+    for text, message in (("\n", "has no questions"), (None, "cannot read the questions")):
+        (tmp_path / "none.txt").unlink(missing_ok=True)
+        if text is not None:
+            (tmp_path / "none.txt").write_text(text)
+        assert message in cli.fail("tune", *options, "--texts", str(tmp_path / "none.txt"), code=2)
+
+
 def test_words_beside_images(redis_url: str, cli: CommandLine) -> None:
     photo = str(min((PHOTOS / NAMES[0]).iterdir()))
     options = ("-c", "words", "--redis", redis_url, "--json", "-n", "5")
