@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -39,7 +38,6 @@ from simdist.vectors.checks import checked
 # What the new embeddings are called until they take the old ones' place.
 BESIDE = ".next"
 _GRACE = 2
-_DIGEST = layout.PREFIX + layout.FIELD
 # The field of a new partition's `meta`: rows of the old one that had been gone through by then.
 _READ = "reembedded"
 
@@ -175,7 +173,7 @@ class _Stored:
             to = self._new.partitions[number]
             for part in passage.parts():
                 records = [layout.unpack_record(record) for record in part.records]
-                uris = _uri_digests([record.uri for record in records])
+                uris = layout.uri_digests(record.uri for record in records)
                 self._digests[number].append((part.rows, uris))
                 digests = np.hstack([uris, part.fingerprints])
                 there = to.versions(digests) == Version.SAME
@@ -238,9 +236,3 @@ def _ref(record: layout.Record, fingerprint: str) -> ImageRef:
     return ImageRef(
         record.uri, fingerprint, place.size or 0, None, offset=place.offset, depth=place.depth
     )
-
-
-def _uri_digests(uris: Sequence[str]) -> NDArray[np.uint8]:
-    """(n, 14), `layout.uri_digest` of each."""
-    joined = b"".join([hashlib.blake2b(uri.encode()).digest()[:_DIGEST] for uri in uris])
-    return np.frombuffer(joined, np.uint8).reshape(-1, _DIGEST)

@@ -6,7 +6,6 @@ the one of the same number, row by row; how far that has come lies with the copy
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -158,7 +157,7 @@ def _copy(of: Partition, to: Partition) -> Iterable[int]:
     seen, end = [_before(of, first)], first
     passage = Passage(of, first=first)
     for part in passage.parts():
-        digests = _digests(map(layout.unpack_uri, part.records))
+        digests = layout.uri_digests(map(layout.unpack_uri, part.records))
         batch = Batch(part.packed, np.hstack([digests, part.fingerprints]), part.records)
         commit_batch(to, batch, force=True, new=True)
         to.note("HSET", "meta", COPIED, part.end)
@@ -178,7 +177,7 @@ def _before(partition: Partition, rows: int) -> NDArray[np.uint8]:
     """(rows, 14) digests of the images that were copied before, zeros where a row is dead."""
     digests = np.zeros((rows, _DIGEST), np.uint8)
     for numbers, records in partition.blocks.records(0, rows):
-        digests[numbers] = _digests(record.uri for record in records)
+        digests[numbers] = layout.uri_digests(record.uri for record in records)
     return digests
 
 
@@ -192,9 +191,3 @@ def _remove_others(partition: Partition, digests: NDArray[np.uint8]) -> None:
         if digest not in kept
     ]
     partition.delete(others)
-
-
-def _digests(uris: Iterable[str]) -> NDArray[np.uint8]:
-    """(n, 14), `layout.uri_digest` of each."""
-    joined = b"".join([hashlib.blake2b(uri.encode()).digest()[:_DIGEST] for uri in uris])
-    return np.frombuffer(joined, np.uint8).reshape(-1, _DIGEST)

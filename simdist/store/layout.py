@@ -58,7 +58,7 @@ from __future__ import annotations
 import hashlib
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -219,6 +219,13 @@ def uri_digest(uri: str) -> bytes:
     The first 3 choose the `uris` hash, the other 11 are the field in it.
     """
     return hashlib.blake2b(uri.encode()).digest()[: PREFIX + FIELD]
+
+
+def uri_digests(uris: Iterable[str]) -> NDArray[np.uint8]:
+    """(n, 14), `uri_digest` of each."""
+    size = PREFIX + FIELD
+    joined = b"".join([hashlib.blake2b(uri.encode()).digest()[:size] for uri in uris])
+    return np.frombuffer(joined, np.uint8).reshape(-1, size)
 
 
 def uris_hashes(digests: NDArray[np.uint8], bits: int) -> NDArray[np.intp]:
