@@ -168,7 +168,8 @@ def _entry(name: str, home: str, meta: Mapping[bytes, bytes]) -> Entry:
         partitions=number("partitions", 1, MAX_PARTITIONS),
         uri_bits=number("uri_bits", 0, 8 * layout.PREFIX),
         version=version,
-        licence=_text(meta, key, "licence") if b"licence" in meta else "",
+        # For people only: nobody is to be kept from a collection by it.
+        licence=meta.get(b"licence", b"").decode(errors="replace"),
     )
 
 

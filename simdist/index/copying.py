@@ -159,7 +159,9 @@ def _copy(of: Partition, to: Partition) -> Iterable[int]:
     for part in passage.parts():
         digests = layout.uri_digests(map(layout.unpack_uri, part.records))
         batch = Batch(part.packed, np.hstack([digests, part.fingerprints]), part.records)
-        commit_batch(to, batch, force=True, new=True)
+        # Of a block all of whose images have gone, nothing is left.
+        if len(batch):
+            commit_batch(to, batch, force=True, new=True)
         to.note("HSET", "meta", COPIED, part.end)
         there = np.zeros((part.end - end, _DIGEST), np.uint8)
         there[part.rows - end] = digests

@@ -222,7 +222,7 @@ def _ways(asked: Example | Question) -> int:
 
 def check_text(text: str) -> None:
     """Raise a UsageError if nothing can be searched by these words."""
-    if not (text.strip() and len(text) <= MAX_TEXT):
+    if not (text.strip(" \t\r\n") and len(text) <= MAX_TEXT):
         raise UsageError(f"a text to search by has 1 to {MAX_TEXT:,} characters")
 
 

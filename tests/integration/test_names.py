@@ -298,6 +298,17 @@ def test_a_copy_is_another_collection(store: Store) -> None:
 
 
 @pytest.mark.slow
+def test_a_copy_of_a_collection_that_has_lost_whole_blocks(store: Store) -> None:
+    count = 3 * layout.BLOCK
+    original = create(store)
+    original.add(vectors(count), [ref(i) for i in range(count)])
+    # All of the first blocks, and all that the last one has; then everything.
+    original.delete([ref(i).uri for i in range(count) if i // layout.BLOCK != 1])
+    assert contents(copy(store, "test", "other")) == contents(original)
+    original.delete(contents(original))
+    assert contents(copy(store, "test", "none")) == []
+
+
 def test_a_copy_that_is_killed_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """At any third command; what changes in between is as it is in the end. Or it is dropped."""
     monkeypatch.setattr(blocks, "_BLOCKS", 1)

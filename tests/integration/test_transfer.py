@@ -209,6 +209,19 @@ def test_what_is_killed_goes_on(
     raise AssertionError("it never ends")
 
 
+def test_a_collection_that_has_lost_whole_blocks(store: Store, tmp_path: Path) -> None:
+    count = 3 * layout.BLOCK
+    original = create(store)
+    original.add(vectors(count), [ref(i) for i in range(count)])
+    for kept in (range(layout.BLOCK, 2 * layout.BLOCK), range(0)):
+        gone = [ref(i).uri for i in range(count) if i not in kept]
+        original.delete(gone)
+        place = str(tmp_path / str(len(kept)))
+        assert export(original, place).images == len(kept)
+        import_embeddings(place, store=store, name=f"imported-{len(kept)}")
+        assert contents(Collection.open(store, f"imported-{len(kept)}")) == contents(original)
+
+
 @pytest.mark.slow
 def test_an_export_is_of_one_moment(
     valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -156,7 +156,7 @@ class _Way(Model):
     text: str = Field(
         default="",
         max_length=MAX_TEXT,
-        pattern=r"\S",
+        pattern="[^ \t\r\n]",
         description="Words, where the collection's model reads them (`words` of the collection).",
     )
 
