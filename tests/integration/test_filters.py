@@ -290,7 +290,9 @@ def change(
             metadata = {**old.metadata, "price": 11, "colour": "red"}
             plain.images[uri] = replace(old, label="odd", metadata=metadata), vector
     elif what == "rehash":
-        rehash.rehash(collection)
+        # Of nothing there is nothing to rebuild, and that is said.
+        if plain.images:
+            rehash.rehash(collection)
     else:
         price = 55.0 if what == "replace" else None
         refs = [image(i, price=price) for i in numbers]
