@@ -16,7 +16,7 @@ from simdist.errors import UsageError
 from simdist.index import names
 from simdist.index.batch import Batch
 from simdist.index.collection import Collection
-from simdist.index.commit import packed
+from simdist.index.commit import commit_batch, packed
 from simdist.index.declared import declare, declared
 from simdist.index.dropping import drop
 from simdist.index.images import Added, Version
@@ -38,6 +38,8 @@ from simdist.vectors.checks import checked
 # What the new embeddings are called until they take the old ones' place.
 BESIDE = ".next"
 _GRACE = 2
+# Images that one round trip looks up, and bytes of a URI's digest.
+_FOUND, _URI = 512, layout.PREFIX + layout.FIELD
 # The field of a new partition's `meta`: rows of the old one that had been gone through by then.
 _READ = "reembedded"
 
@@ -177,10 +179,37 @@ class _Stored:
                 self._digests[number].append((part.rows, uris))
                 digests = np.hstack([uris, part.fingerprints])
                 there = to.versions(digests) == Version.SAME
+                self._carry_over(to, digests, part.records, np.flatnonzero(there))
                 for i in np.flatnonzero(~there).tolist():
                     ref = _ref(records[i], part.fingerprints[i].tobytes().hex())
-                    self._waiting[ref.uri, ref.fingerprint] = digests[i], part.records[i]
-                    yield ref
+                    key = ref.uri, ref.fingerprint
+                    comes = key in self._waiting
+                    self._waiting[key] = digests[i], part.records[i]
+                    # Otherwise it comes with what is said of it now.
+                    if not comes:
+                        yield ref
+
+    @staticmethod
+    def _carry_over(
+        to: Partition,
+        digests: NDArray[np.uint8],
+        records: Sequence[bytes],
+        members: NDArray[np.intp],
+    ) -> None:
+        """Say of images that are embedded what is said of them by now, where that has changed."""
+        for start in range(0, len(members), _FOUND):
+            some = members[start : start + _FOUND].tolist()
+            found = to.find_many([digests[i, :_URI].tobytes() for i in some])
+            changed = [
+                (i, one.vector)
+                for i, one in zip(some, found, strict=True)
+                if one is not None and one.record != records[i]
+            ]
+            if changed:
+                rows = [i for i, _ in changed]
+                vectors = np.array([vector for _, vector in changed], np.uint8)
+                batch = Batch(vectors, digests[rows], [records[i] for i in rows])
+                commit_batch(to, batch, force=True)
 
     def taken(self, ref: ImageRef) -> tuple[NDArray[np.uint8], bytes]:
         """The digests and the record of an image that is embedded now."""

@@ -53,6 +53,8 @@ def reembed(
     from cluster.ingest.reembed import reembed as run
     from cluster.ingest.stages import check_workers
     from simdist.embedding import load_model
+    from simdist.index.collection import Collection
+    from simdist.index.names import Names
     from simdist.sources import Access
     from simdist.store import open_store
 
@@ -76,13 +78,15 @@ def reembed(
                 actors=actors,
                 on_progress=progress_shower(monitor, as_json=as_json),
             )
+            name = Names.read(store).aliases.get(collection, collection)
+            switched = Collection.open(store, name).model_id == loaded.id
     out = console()
     for failure in summary.failures:
         out.print(f"  {failure.stage}: {short_uri(failure.uri)}: {failure.reason}", markup=False)
-    if summary.failed and not without_failed:
+    if not switched:
         out.print(
             f"Cannot be embedded: {summary.failed:,}. So {collection} stays as it was. "
-            f"simdist failures --collection {collection}{BESIDE} lists them: mend that and run the "
+            f"simdist failures --collection {name}{BESIDE} lists them: mend that and run the "
             "same command again, or add --without-failed",
             markup=False,
         )

@@ -254,9 +254,9 @@ def _created(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without its warnings that a network has no weights yet: they go to the root logger."""
+    """Without what it says to the root logger: of weights to come, and of what it then raises."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         yield
     finally:
