@@ -20,6 +20,7 @@ MAX_DECISIONS, MAX_GROUPS = 1000, 100
 _MAX_OFFSET = 10_000_000
 
 _Uri = Annotated[str, Field(min_length=1, max_length=MAX_NAME, examples=["urn:shop:4711"])]
+_Pair = Annotated[list[_Uri], Field(min_length=2, max_length=2)]
 _Offset = Annotated[
     int, Field(default=0, ge=0, le=_MAX_OFFSET, description="The first group: 0, 1 and so on.")
 ]
@@ -91,7 +92,7 @@ class DecideRequest(Model):
     )
 
     collection: Collection = None
-    apart: list[tuple[_Uri, _Uri]] = Field(
+    apart: list[_Pair] = Field(
         default=[], max_length=MAX_DECISIONS, description="Pairs that are not duplicates."
     )
     keep: list[_Uri] = Field(

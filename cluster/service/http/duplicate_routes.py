@@ -107,7 +107,7 @@ def deciding_routes(worker: QueryWorker) -> APIRouter:
         asked = parsed(DecideRequest, await request.body())
         decided = await groups.decide(
             asked.collection,
-            apart=asked.apart,
+            apart=[(one, other) for one, other in asked.apart],
             keep=asked.keep,
             remove=asked.remove,
             undo=asked.undo,
