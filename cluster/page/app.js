@@ -239,6 +239,22 @@ register("search", {
   },
 });
 
+later("duplicates", () => import("./duplicates.js"));
+later("add", () => import("./adding.js"));
+
+/** Offer a view whose module is loaded when it is first shown. */
+function later(name, load) {
+  let view = null;
+  register(name, {
+    async enter(parameters, { signal }) {
+      view ??= await load();
+      signal.throwIfAborted();
+      await view.enter(parameters, { signal });
+    },
+    leave: () => view?.leave(),
+  });
+}
+
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
   service.useToken(at("token").value.trim());

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,7 @@ class DuplicateGroups:
 
     def __init__(self, worker: QueryWorker) -> None:
         self._worker = worker
+        self._asked: set[asyncio.Future[Any]] = set()
 
     async def start(self, wanted: Wanted, *, name: str | None) -> Progress:
         """Begin to look for them, or join who looks already.
@@ -129,16 +130,24 @@ class DuplicateGroups:
         finder = self._worker.finder
         if finder is None:
             raise BusyError("nobody looks for duplicates here; try again")
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                found = await getattr(finder, what).remote(*given)
-        except TimeoutError:
+        # Not cancelled where it takes long: it may be what starts the finder.
+        asking = asyncio.ensure_future(_answer(getattr(finder, what).remote(*given)))
+        self._asked.add(asking)
+        asking.add_done_callback(self._asked.discard)
+        done, _ = await asyncio.wait([asking], timeout=_PATIENCE)
+        if not done:
             return None
+        try:
+            found = asking.result()
         except (RayActorError, DeploymentUnavailableError, BackPressureError) as error:
             raise BusyError("what looks for duplicates was interrupted; try again") from error
         if isinstance(found, SimdistError):
             raise found
         return found
+
+
+async def _answer(asked: Awaitable[Any]) -> Any:
+    return await asked
 
 
 def _there(found: Any) -> Any:
