@@ -4,7 +4,7 @@ import { askRemoval, askRule, showKeys } from "./bulk.js";
 import { chosen, chosenCollection } from "./controls.js";
 import { Marking } from "./marking.js";
 import * as go from "./review.js";
-import { beginReview, choose, decide, endReview, lost, remark, review } from "./review.js";
+import { beginReview, choose, decide, endReview, notSaved, remark, review } from "./review.js";
 import * as service from "./service.js";
 import { texts } from "./texts.js";
 import { again, current, viewAddress } from "./views.js";
@@ -81,7 +81,7 @@ async function whenFound(asked, signal) {
 async function begin(found, asked, number, signal) {
   const counts = await service.duplicateCounts({ ...asked, keep: undefined, offset: 0 }, { signal });
   const { groups: total, images, outdated, left_out: leftOut } = found;
-  const marking = new Marking(asked.collection, counts.marked, lost);
+  const marking = new Marking(asked.collection, counts.marked, notSaved);
   const writable = Boolean(chosenCollection()?.writable);
   const remarked = remark("");
   if (remarked) {

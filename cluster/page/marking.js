@@ -11,7 +11,7 @@ export class Marking {
   /**
    * @param {string} collection its name
    * @param {number} marked how many of its images are marked for removal
-   * @param {function} onFailed told the error when something could not be saved
+   * @param {function} onFailed told the error and the group when something could not be saved
    */
   constructor(collection, marked, onFailed) {
     this.collection = collection;
@@ -77,6 +77,7 @@ export class Marking {
 
   #apply(group, changes) {
     const [back, forth] = [nothing(this.collection), nothing(this.collection)];
+    const before = this.marked;
     for (const [image, after] of changes) {
       note(back, group, image, image.decided);
       note(forth, group, image, after);
@@ -84,12 +85,14 @@ export class Marking {
       image.decided = after;
     }
     suggest(group);
+    const more = this.marked - before;
     this.saved = this.saved
       .then(() => count(back) && decide({ ...back, undo: true }))
       .then(() => count(forth) && decide(forth))
       .catch((error) => {
         this.done = [];
-        this.onFailed(error);
+        this.marked -= more;
+        this.onFailed(error, group);
       });
   }
 }

@@ -17,6 +17,7 @@ const PAUSE = 300;
 export let review = null;
 let acting = Promise.resolve();
 let naming = 0;
+let named = -Infinity;
 let remarked = "";
 
 /**
@@ -87,13 +88,19 @@ export async function show(number, { place } = {}) {
   }
 }
 
-/** Let the address name the group, once nobody goes on at once: browsers bear few changes a second. */
+/** Let the address name the group; of many in a moment the last, for browsers bear few changes. */
 function nameGroup(number) {
   const group = number ? String(number + 1) : "";
   clearTimeout(naming);
-  naming = setTimeout(() => {
+  const change = () => {
+    named = performance.now();
     history.replaceState(null, "", viewAddress("duplicates", { ...current().parameters, group }));
-  }, PAUSE);
+  };
+  if (performance.now() - named > PAUSE) {
+    change();
+  } else {
+    naming = setTimeout(change, PAUSE);
+  }
 }
 
 /** Go on by so many groups. */
@@ -224,7 +231,12 @@ export async function undo() {
   if (!taken.group) {
     forget();
   }
-  await show(taken.group ? taken.group.number : review.number, { place: taken.group ? undefined : review.place });
+  if (taken.group === review.group) {
+    refresh();
+    nameOnly();
+  } else {
+    await show(taken.group ? taken.group.number : review.number);
+  }
   say(said.undone);
 }
 
@@ -248,13 +260,23 @@ export function attempt(act) {
   });
 }
 
-/** Something could not be had, or saved: show why. */
-export function lost(error) {
+/** Something could not be had, or saved: show why; by default all is asked for anew. */
+export function lost(error, retry = again) {
   const trouble = document.getElementById("trouble");
-  trouble.replaceChildren(element("p", "", error.message));
-  const retry = element("button", "", texts.tryAgain);
-  retry.addEventListener("click", again);
-  trouble.append(retry);
+  const button = element("button", "", texts.tryAgain);
+  button.addEventListener("click", () => {
+    trouble.replaceChildren();
+    retry();
+  });
+  trouble.replaceChildren(element("p", "", error.message), button);
+}
+
+/** What was decided about a group is not saved: it is shown as it is in the collection. */
+export function notSaved(error, group) {
+  if (review) {
+    forget();
+    lost(error, () => attempt(() => show(group.number)));
+  }
 }
 
 /** Remark something when groups are shown the next time; returns what was remarked before. */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -123,6 +124,7 @@ def test_by_mouse(page: Page, service: Service, store_server: Server) -> None:
     shows(page, 3, GROUPS)
     page.get_by_role("button", name="Next undecided").click()
     shows(page, 4, GROUPS)
+    expect(page).to_have_url(re.compile("group=4"))
     page.reload()
     shows(page, 4, GROUPS)
     for _ in range(3):
@@ -139,7 +141,7 @@ def test_many_at_once_and_only_after_a_question(
     page: Page, service: Service, store_server: Server
 ) -> None:
     open_view(page, service, "removed")
-    page.get_by_label("Keep", exact=True).select_option("the shortest path")
+    page.locator("#duplicates-keep").select_option("the shortest path")
     expect(page.locator("#duplicates-group .state").first).to_have_text("Kept by the rule")
     page.get_by_role("button", name="By rule…").click()
     dialog = page.get_by_role("dialog")
