@@ -11,11 +11,13 @@ import pytest
 import requests
 from playwright.sync_api import Browser, Page, ViewportSize, expect
 
+from cluster.service.config import Tokens, token_digest
 from simdist.embedding import Embedder
 from simdist.index.collection import Collection
 from simdist.joining.decisions import Decisions
 from simdist.store import connect
 from tests.browser.visitor import Visitor
+from tests.callers import application, serving
 from tests.conftest import LONG
 from tests.copies import index_groups, make_groups
 from tests.servers import Server, running, valkey
@@ -55,22 +57,18 @@ def store_server(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -
 
 
 @pytest.fixture(scope="module")
-def service(chromium: str, store_server: Server) -> Iterator[Service]:
-    with started(store_server) as service:
-        yield service
-
-
-def started(server: Server, **environment: str) -> Any:
-    served = [word for name in NAMES for word in ("--collection", name)]
-    return running_service(server.url, *served, **environment)
+def site(store_server: Server) -> Iterator[str]:
+    """The application of a worker, and what finds duplicates, over HTTP."""
+    with serving(application(connect(store_server.url), NAMES)) as url:
+        yield url
 
 
 # Milliseconds: until what finds duplicates has started, and found them.
 FOUND = 180_000
 
 
-def open_view(page: Page, service: Service, name: str) -> None:
-    page.goto(f"{service.url}/#/duplicates?collection={name}")
+def open_view(page: Page, site: str, name: str) -> None:
+    page.goto(f"{site}/#/duplicates?collection={name}")
     found(page)
 
 
@@ -94,8 +92,8 @@ def stem(uri: str) -> str:
     return uri.rpartition("/")[2]
 
 
-def test_by_mouse(page: Page, service: Service, store_server: Server) -> None:
-    page.goto(service.url)
+def test_by_mouse(page: Page, site: str, store_server: Server) -> None:
+    page.goto(site)
     page.get_by_label("Collection").select_option("mouse")
     page.get_by_role("link", name="Duplicates").click()
     found(page)
@@ -138,9 +136,9 @@ def test_by_mouse(page: Page, service: Service, store_server: Server) -> None:
 
 
 def test_many_at_once_and_only_after_a_question(
-    page: Page, service: Service, store_server: Server
+    page: Page, site: str, store_server: Server
 ) -> None:
-    open_view(page, service, "removed")
+    open_view(page, site, "removed")
     page.locator("#duplicates-keep").select_option("the shortest path")
     expect(page.locator("#duplicates-group .state").first).to_have_text("Kept by the rule")
     page.get_by_role("button", name="By rule…").click()
@@ -167,10 +165,10 @@ def test_many_at_once_and_only_after_a_question(
 
 
 def test_by_keyboard_alone_and_still_so_after_a_restart(
-    page: Page, browser: Browser, service: Service, store_server: Server
+    page: Page, browser: Browser, site: str, store_server: Server
 ) -> None:
     """Through all groups, with another decision in each; a later service shows every one of it."""
-    page.goto(service.url)
+    page.goto(site)
     page.get_by_label("Collection").select_option("keys")
     page.keyboard.press("Tab")
     while page.evaluate("document.activeElement.textContent") != "Duplicates":
@@ -223,7 +221,8 @@ def test_by_keyboard_alone_and_still_so_after_a_restart(
     assert {stem(uri) for uri, _ in kept.remove} == expected["remove"]
     assert {stem(uri) for uri in kept.keep} == expected["keep"]
     assert {stem(other) for _, other in kept.apart} == expected["apart"]
-    with started(store_server) as later:
+    served = [word for name in NAMES for word in ("--collection", name)]
+    with running_service(store_server.url, *served) as later:
         wanted = {"collection": "keys", "sought": "same"}
         groups = all_groups(later, wanted)
         shown = {
@@ -240,7 +239,7 @@ def test_by_keyboard_alone_and_still_so_after_a_restart(
             assert not any({name, f"{name[:4]}-a.jpg"} <= group for group in together)
         with browser.new_context() as context:
             again = context.new_page()
-            open_view(again, later, "keys")
+            open_view(again, later.url, "keys")
             expect(again.locator("#duplicates-group .state").nth(1)).to_have_text("To be removed")
             expect(again.locator("#duplicates-remove")).to_contain_text(
                 f"{len(expected['remove']):,} images"
@@ -259,11 +258,11 @@ def all_groups(service: Service, wanted: dict[str, str]) -> list[dict[str, Any]]
             return groups
 
 
-def test_on_a_phone(browser: Browser, service: Service, store_server: Server) -> None:
+def test_on_a_phone(browser: Browser, site: str, store_server: Server) -> None:
     screen = ViewportSize(width=390, height=800)
     with browser.new_context(viewport=screen, has_touch=True, is_mobile=True) as context:
         page = context.new_page()
-        open_view(page, service, "phone")
+        open_view(page, site, "phone")
         fits(page)
         page.locator("#duplicates-group li").nth(1).get_by_role("button", name="Remove").tap()
         expect(page.locator("#duplicates-group .state").nth(1)).to_have_text("To be removed")
@@ -319,21 +318,21 @@ def lost(page: Page) -> None:
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 320)])
 def test_axe_finds_nothing(
     visitor: Visitor,
-    service: Service,
+    site: str,
     reach: Callable[[Page], None],
     scheme: Literal["light", "dark"],
     width: int,
 ) -> None:
     visitor.page.emulate_media(color_scheme=scheme)
     visitor.page.set_viewport_size({"width": width, "height": 720})
-    open_view(visitor.page, service, "seen")
+    open_view(visitor.page, site, "seen")
     reach(visitor.page)
     fits(visitor.page)
     visitor.meets_no_barrier()
 
 
-def test_what_could_not_be_saved_is_told_and_tried_again(page: Page, service: Service) -> None:
-    open_view(page, service, "seen")
+def test_what_could_not_be_saved_is_told_and_tried_again(page: Page, site: str) -> None:
+    open_view(page, site, "seen")
     page.route("**/v1/duplicates/decisions", lambda route: route.abort())
     page.keyboard.press("Enter")
     expect(page.get_by_role("alert")).to_contain_text("cannot be reached")
@@ -345,9 +344,9 @@ def test_what_could_not_be_saved_is_told_and_tried_again(page: Page, service: Se
     assert states(page) == ["Kept by the rule", "Undecided", "Undecided"]
 
 
-def test_hostile_names_are_text(page: Page, service: Service) -> None:
+def test_hostile_names_are_text(page: Page, site: str) -> None:
     page.set_viewport_size({"width": 390, "height": 800})
-    open_view(page, service, "odd")
+    open_view(page, site, "odd")
     expect(page.locator("#duplicates-group li")).to_have_count(3 + len(ODD))
     texts = page.locator("#duplicates-group .name").all_inner_texts()
     assert "0000-<img src=x onerror=alert(1)>.jpg" in texts
@@ -359,13 +358,11 @@ def test_hostile_names_are_text(page: Page, service: Service) -> None:
     fits(page)
 
 
-def test_who_only_reads_sees_and_decides_nothing(
-    visitor: Visitor, chromium: str, store_server: Server
-) -> None:
-    tokens = {"SIMDIST_READ_TOKENS": READ, "SIMDIST_WRITE_TOKENS": WRITE}
+def test_who_only_reads_sees_and_decides_nothing(visitor: Visitor, store_server: Server) -> None:
+    tokens = Tokens(read=(token_digest(READ),), write=(token_digest(WRITE),))
     page = visitor.page
-    with started(store_server, **tokens) as locked:
-        page.goto(f"{locked.url}/#/duplicates?collection=seen")
+    with serving(application(connect(store_server.url), NAMES, tokens=tokens)) as locked:
+        page.goto(f"{locked}/#/duplicates?collection=seen")
         page.get_by_label("Access token").fill(READ)
         page.get_by_role("button", name="Unlock").click()
         found(page)
@@ -381,23 +378,23 @@ def test_who_only_reads_sees_and_decides_nothing(
         page.keyboard.press("j")
         shows(page, 2, GROUPS)
         visitor.meets_no_barrier()
-        page.goto(f"{locked.url}/#/add?collection=seen")
+        page.goto(f"{locked}/#/add?collection=seen")
         expect(page.get_by_text("To add images takes a write token")).to_be_visible()
         expect(page.get_by_text("Choose images")).to_be_hidden()
         visitor.meets_no_barrier()
         headers = {"Authorization": f"Bearer {WRITE}"}
-        listed = requests.get(f"{locked.url}/v1/collections", headers=headers, timeout=60).json()
+        listed = requests.get(f"{locked}/v1/collections", headers=headers, timeout=60).json()
         assert all(one["writable"] for one in listed["collections"])
     assert decisions(store_server, "seen") == Decisions()
 
 
 def test_there_is_nothing_to_go_through(
-    page: Page, service: Service, store_server: Server, embedder: Embedder, tmp_path: Path
+    page: Page, store_server: Server, embedder: Embedder, tmp_path: Path
 ) -> None:
     make_groups(tmp_path, 1)
     for copy in ("0000-b.jpg", "0000-c.webp"):
         (tmp_path / copy).unlink()
     index_groups(connect(store_server.url), embedder.model, tmp_path, name="alone")
-    with running_service(store_server.url, "--collection", "alone") as other:
-        page.goto(f"{other.url}/#/duplicates")
+    with serving(application(connect(store_server.url), ("alone",))) as other:
+        page.goto(f"{other}/#/duplicates")
         expect(page.get_by_text("None of the 1 image is a duplicate.")).to_be_visible(timeout=FOUND)
