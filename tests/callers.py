@@ -24,14 +24,19 @@ from tests.servers import eventually, free_port
 
 
 def application(
-    store: Store, names: Sequence[str], *, tokens: Tokens | None = None, **settings: Any
+    store: Store,
+    names: Sequence[str],
+    *,
+    tokens: Tokens | None = None,
+    embedder: object = None,
+    **settings: Any,
 ) -> Any:
-    """That of a worker whose embedder is never asked."""
+    """That of a worker whose embedder is in this process, or is never asked."""
     given = {"rate": 1e9, "max_staleness": 0, "loopback": True} | settings
     config = ServiceConfig(store.url, collections=tuple(names), tokens=tokens or Tokens(), **given)
-    embedder: Any = object()
-    handle: Any = Handle(Finder(store.url))
-    return build_app(QueryWorker(config, embedder, finder=handle, name="one"), peers=[])
+    asked: Any = Handle(embedder)
+    finder: Any = Handle(Finder(store.url))
+    return build_app(QueryWorker(config, asked, finder=finder, name="one"), peers=[])
 
 
 class Handle:

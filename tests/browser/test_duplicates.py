@@ -164,6 +164,7 @@ def test_many_at_once_and_only_after_a_question(
     assert decisions(store_server, "removed") == Decisions()
 
 
+@pytest.mark.timeout(3600 if LONG else 900)
 def test_by_keyboard_alone_and_still_so_after_a_restart(
     page: Page, browser: Browser, site: str, store_server: Server
 ) -> None:
