@@ -78,14 +78,14 @@ def test_a_folder_is_dropped(
 ) -> None:
     page = visitor.page
     open_view(page, site)
-    page.get_by_label("Label").fill("holiday")
+    page.locator("#add-label").fill("holiday")
     visitor.drop(folder, curtain=CURTAIN)
     finished(page, "7 images added, 1 failed.")
     finished(page, "1 file is no image, and left out.")
     failure = page.locator("#add-failures li")
     expect(failure).to_have_count(1)
     expect(failure).to_contain_text("album/broken.jpg")
-    expect(failure).to_contain_text("not an image")
+    expect(failure).to_contain_text("Not an image of a known format")
     found = uris(store_server)
     assert len(found) == 7
     assert all(uri.startswith("urn:upload:") for uri in found)
@@ -145,42 +145,55 @@ def test_by_keyboard_alone(page: Page, site: str) -> None:
         "getComputedStyle(document.querySelector('label[for=add-files]')).outlineStyle !== 'none'"
     )
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(FISH[5])
     finished(page, "1 image added.")
     page.keyboard.press("Tab")
     page.keyboard.press("Tab")
     page.keyboard.type("fish")
-    assert page.get_by_label("Label").input_value() == "fish"
+    assert page.locator("#add-label").input_value() == "fish"
+
+
+def hold_back(page: Page) -> list[Route]:
+    """Let no image arrive at the service."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/v1/images?*", hold)
+    return held
+
+
+def let_go(page: Page, held: list[Route], count: int) -> None:
+    """Let so many images arrive, once they are sent."""
+    while len(held) < count:
+        page.wait_for_timeout(50)
+    for route in held:
+        route.continue_()
 
 
 def test_it_goes_on_while_other_views_are_shown(visitor: Visitor, site: str) -> None:
     page = visitor.page
     open_view(page, site)
-    held: list[Route] = []
-    page.route("**/v1/images?*", held.append)
+    held = hold_back(page)
     visitor.drop(FISH[0], FISH[1], curtain=CURTAIN)
     page.get_by_role("link", name="Search").click()
     expect(page.get_by_role("heading", name="Find similar images")).to_be_visible()
     # Here, what is dropped is searched by.
     expect(page.locator("#curtain")).to_have_text("Drop it to find similar images")
-    page.unroute("**/v1/images?*")
-    for route in held:
-        route.continue_()
+    let_go(page, held, 2)
     page.get_by_role("link", name="Add", exact=True).click()
     finished(page, "2 images added.")
 
 
 def test_it_can_be_stopped(page: Page, site: str) -> None:
     open_view(page, site)
-    held: list[Route] = []
-    page.route("**/v1/images?*", held.append)
+    held = hold_back(page)
     page.locator("#add-files").set_input_files(FISH)
     finished(page, "0 of 6 images")
     page.get_by_role("button", name="Stop").click()
-    page.unroute("**/v1/images?*")
-    for route in held:
-        route.continue_()
+    let_go(page, held, 3)
     finished(page, "Stopped: 3 images were not sent.")
 
 
