@@ -7,7 +7,6 @@ answers, and the peers, need all vectors as floats.
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -248,7 +247,9 @@ def _timed(what: str, *, times: float = 1) -> Iterator[None]:
     started, before = time.perf_counter(), time.process_time()
     yield
     seconds, cores = time.perf_counter() - started, time.process_time() - before
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    # Not getrusage's: that of a child begins with what its parent had.
+    status = Path("/proc/self/status").read_text()
+    peak = int(status.partition("VmHWM:")[2].split(maxsplit=1)[0]) / 1e6
     said = f" (of a {1 / times:.3f} of all: {cores:.1f})" if times > 1 else f" ({seconds:.1f} s)"
     print(f"  {what}: {cores * times:.1f} core seconds{said}, at most {peak:.2f} GB", flush=True)
 
