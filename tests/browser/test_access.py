@@ -27,7 +27,7 @@ def found(visitor: Visitor) -> None:
 def found_by_result(visitor: Visitor) -> None:
     found(visitor)
     visitor.page.get_by_role("list").get_by_role("link").first.click()
-    expect(visitor.page.locator("[aria-current]")).to_have_count(1)
+    expect(visitor.page.locator("[aria-current=true]")).to_have_count(1)
     visitor.sees(SHOWN)
 
 
