@@ -15,6 +15,7 @@ import simdist
 from cluster.service import metrics as service_metrics
 from cluster.service.catalogue import Catalogue
 from cluster.service.http.answers import BatchAnswer, SearchAnswer, StatusAnswer, answered
+from cluster.service.http.browse_routes import browse_routes
 from cluster.service.http.collection_routes import collection_routes, naming_routes
 from cluster.service.http.errors import answer_errors
 from cluster.service.http.guard import Guard
@@ -60,6 +61,7 @@ def build_app(worker: QueryWorker, peers: Sequence[Any]) -> ASGIApp:
     app.include_router(_search_routes(searches))
     app.include_router(image_routes(worker))
     app.include_router(writing_routes(worker))
+    app.include_router(browse_routes(worker))
     catalogue = Catalogue(worker)
     app.include_router(collection_routes(catalogue))
     app.include_router(naming_routes(catalogue))
