@@ -7,7 +7,7 @@ import { addressed, addressOf, parsed, readable } from "./question.js";
 import * as service from "./service.js";
 import { texts } from "./texts.js";
 import { showBlob, showThumbnail } from "./thumbnails.js";
-import { again, beginViews, current, placeTrouble, pointNavigation, register, viewAddress } from "./views.js";
+import { again, beginViews, current, lazily, placeTrouble, pointNavigation, register, viewAddress } from "./views.js";
 
 const at = (id) => document.getElementById(id);
 
@@ -238,6 +238,8 @@ register("search", {
     document.body.classList.remove("asking");
   },
 });
+
+register("browse", lazily(() => import("./browse.js")));
 
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -53,9 +53,30 @@ export function thumbnailPath(id, collection) {
   return `v1/images/${encodeURIComponent(id)}/thumbnail${query({ collection })}`;
 }
 
-/** An indexed image's thumbnail, as a Blob. */
-export async function thumbnail(path) {
-  return (await request(path)).blob();
+/** Where an indexed image is, as large as a screen. */
+export function previewPath(id, collection) {
+  return `v1/images/${encodeURIComponent(id)}/preview${query({ collection })}`;
+}
+
+/** Where the file of an indexed image is. */
+export function originalPath(id, collection) {
+  return `v1/images/${encodeURIComponent(id)}/original${query({ collection })}`;
+}
+
+/** What is at a path, as a Blob. */
+export async function blob(path, { signal } = {}) {
+  const answer = await request(path, { signal });
+  return reached(() => answer.blob());
+}
+
+/** A part of all images in an order: `{version, total, images: [{id, uri, label, date}]}`. */
+export function browse(how, { signal } = {}) {
+  return json(`v1/browse${query(how)}`, { signal });
+}
+
+/** How many images are of which kind: `{folders, labels, months}`, each `[{value, count}]`. */
+export function facets(how, { signal } = {}) {
+  return json(`v1/facets${query(how)}`, { signal });
 }
 
 /**

@@ -52,16 +52,16 @@ class Table:
 
     def name(self, image: int) -> bytes:
         """What is behind the folder of an image."""
-        start, end = self.ends[image : image + 2].tolist()
+        start, end = int(self.ends[image]), int(self.ends[image + 1])
         return self.names[start:end]
 
     def uri(self, image: int) -> bytes:
         """An image's URI, encoded."""
-        return self.folder_names[self.folders[image]] + self.name(image)
+        return self.folder_names[int(self.folders[image])] + self.name(image)
 
     def label(self, image: int) -> str | None:
         """An image's label."""
-        number = self.labels[image]
+        number = int(self.labels[image])
         return None if number < 0 else self.label_names[number].decode()
 
     @property

@@ -112,7 +112,7 @@ def test_it_is_what_a_list_is(
     prefix = data.draw(st.sampled_from(["file:///a", "file:///a/", "file:///a/b/n", "urn:", "x"]))
     label = data.draw(st.sampled_from(["cat", "", "none", None]))
     where = data.draw(st.sampled_from([None, 'date >= "2024"', "not label exists"]))
-    choice = Choice(prefix, label, where and Where.parse(where))
+    choice = Choice(prefix, label, None if where is None else Where.parse(where))
     meant = [one for one in left if says(choice, one)]
     for order in ORDERS:
         assert shown(browser, order, choice) == expected(meant, order)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from simdist.images.decoding import open_image
 
-SIDE = 256
+SIDE, PREVIEW_SIDE = 256, 2560
 QUALITY = 82
 MEMORY = 64 * 1024 * 1024
 
@@ -18,8 +18,21 @@ def thumbnail(data: bytes) -> bytes:
     Raises:
         ImageError: not an acceptable image.
     """
-    picture = open_image(data, at_least=SIDE)
-    picture.thumbnail((SIDE, SIDE))
+    return _smaller(data, SIDE)
+
+
+def preview(data: bytes) -> bytes:
+    """As `thumbnail`, for a whole screen: `PREVIEW_SIDE` pixels.
+
+    Raises:
+        ImageError: as `thumbnail`.
+    """
+    return _smaller(data, PREVIEW_SIDE)
+
+
+def _smaller(data: bytes, side: int) -> bytes:
+    picture = open_image(data, at_least=side)
+    picture.thumbnail((side, side))
     out = io.BytesIO()
     # Nothing of the original's metadata: it may say where and when a photograph was taken.
     picture.info.clear()
