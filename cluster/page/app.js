@@ -220,6 +220,7 @@ async function start() {
     showTrouble(error);
     return;
   }
+  busy(false);
   at("token-form").hidden = true;
   at("views").hidden = false;
   if (started) {

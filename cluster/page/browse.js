@@ -92,7 +92,7 @@ function dress(element, index) {
   }
   element.dataset.id = image.id;
   element.title = readable(image.uri).name;
-  loader.show(element.firstChild, thumbnailPath(image.id, list.asked.collection));
+  loader.show(element.firstChild, thumbnailPath(image.id, list.asked.collection, image.version));
 }
 
 function describe({ uri, label, date }) {
@@ -326,6 +326,9 @@ function change() {
   });
 }
 
+for (const field of ["folders-field", "labels-field"]) {
+  at(field).open = matchMedia("(min-width: 56rem)").matches;
+}
 at("browse-controls").addEventListener("submit", (event) => {
   event.preventDefault();
   change();

@@ -48,9 +48,9 @@ export function image(id, collection, { signal } = {}) {
   return json(`v1/images/${encodeURIComponent(id)}${query({ collection })}`, { signal });
 }
 
-/** Where an indexed image's thumbnail is. */
-export function thumbnailPath(id, collection) {
-  return `v1/images/${encodeURIComponent(id)}/thumbnail${query({ collection })}`;
+/** Where an indexed image's thumbnail is; with its `version` it is fetched only once. */
+export function thumbnailPath(id, collection, version) {
+  return `v1/images/${encodeURIComponent(id)}/thumbnail${query({ collection, v: version })}`;
 }
 
 /** Where an indexed image is, as large as a screen. */

@@ -252,7 +252,9 @@ class Browser:
             for read, partition in zip(now, self.collection.partitions, strict=True)
         ]
         self._chosen.clear()
-        self._listing = Listing(table, "-".join(str(state.epoch) for state in states))
+        mark = b"".join(partition.history.born for partition in self.collection.partitions)
+        version = "-".join(str(state.epoch) for state in states)
+        self._listing = Listing(table, version, mark=mark)
         return self._listing
 
     def _more(self, partition: Partition, first: int, end: int) -> list[Table]:

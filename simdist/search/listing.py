@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -19,11 +20,17 @@ _COMPARED = 48
 
 @dataclass(frozen=True)
 class Listed:
-    """An image of a listing; its date as far as it is known."""
+    """An image of a listing.
+
+    Attributes:
+        date: as far as it is known.
+        version: another one where its content, its label or its metadata has changed.
+    """
 
     uri: str
     label: str | None
     date: str | None
+    version: str
 
 
 @dataclass(frozen=True)
@@ -80,9 +87,14 @@ class Listing:
         version: another one where anything has changed.
     """
 
-    def __init__(self, table: Table, version: str) -> None:
-        """Nothing is sorted yet."""
+    def __init__(self, table: Table, version: str, *, mark: bytes = b"") -> None:
+        """Nothing is sorted yet.
+
+        Args:
+            mark: by which the collection is told from one that is made in its place.
+        """
         self.table = table
+        self._mark = mark
         self.version = version
         self._orders: dict[bool, NDArray[np.int32]] = {}
 
@@ -125,8 +137,13 @@ class Listing:
     def at(self, image: int) -> Listed:
         """What is known of an image."""
         table = self.table
+        place = self._mark + table.partitions[image].tobytes() + table.rows[image].tobytes()
         return Listed(
-            table.uri(image).decode(), table.label(image), date_text(int(table.dates[image]))
+            table.uri(image).decode(),
+            table.label(image),
+            date_text(int(table.dates[image])),
+            # A row is never written again.
+            hashlib.blake2b(place, digest_size=6).hexdigest(),
         )
 
     def folders(self, images: NDArray[np.int32]) -> dict[str, int]:

@@ -23,6 +23,7 @@ _EXAMPLE: JsonValue = {
     "uri": "file:///photos/2024/petra.jpg",
     "label": "monuments",
     "date": "2024-05-17T09:30:00",
+    "version": "5b1f0c5de2a9",
 }
 
 
@@ -56,11 +57,21 @@ class ListedAnswer(BaseModel):
     uri: str
     label: str | None
     date: str | None
+    version: str = Field(
+        description="Another one where its content, its label or its metadata has changed; by it "
+        "its thumbnail can be kept for good (`v`)."
+    )
 
     @classmethod
     def of(cls, one: Listed) -> ListedAnswer:
         """As it is answered."""
-        return cls(id=image_id(one.uri), uri=one.uri, label=one.label, date=one.date)
+        return cls(
+            id=image_id(one.uri),
+            uri=one.uri,
+            label=one.label,
+            date=one.date,
+            version=one.version,
+        )
 
 
 class BrowseAnswer(BaseModel):
