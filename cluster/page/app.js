@@ -5,7 +5,9 @@ import { showAnswer, showNothing } from "./gallery.js";
 import { whenGiven } from "./intake.js";
 import { addressed, addressOf, parsed, readable } from "./question.js";
 import * as service from "./service.js";
+import { texts } from "./texts.js";
 import { showBlob, showThumbnail } from "./thumbnails.js";
+import { again, beginViews, current, lazily, placeTrouble, pointNavigation, register, viewAddress } from "./views.js";
 
 const at = (id) => document.getElementById(id);
 
@@ -22,16 +24,11 @@ let running = new AbortController();
 
 /** Answer the question in the address; `anew` even if its answer is known. */
 async function arrive({ anew = false } = {}) {
-  if (!started) {
-    // The question waits in the address: start() comes here again.
-    return;
-  }
   running.abort();
   running = new AbortController();
   const { signal } = running;
   const question = parsed(location.hash);
   if (question) {
-    // What was said while the page began stays, as long as nothing is asked.
     at("trouble").replaceChildren();
   }
   at("asked").hidden = true;
@@ -78,9 +75,7 @@ function asked({ upload, id, uri, url, text }) {
     return id ? { id } : uri ? { uri } : url ? { url } : { text };
   }
   if (!uploads.has(upload)) {
-    throw new service.ServiceError(
-      "The image was kept only until the page was loaded anew. Please choose it again.", 410,
-    );
+    throw new service.ServiceError(texts.search.uploadGone, 410);
   }
   return { file: uploads.get(upload) };
 }
@@ -99,10 +94,10 @@ function ask(by) {
 }
 
 function go(address) {
-  if (address === location.hash) {
-    arrive({ anew: true });
-  } else {
+  if (address !== location.hash) {
     location.hash = address;
+  } else if (started) {
+    arrive({ anew: true });
   }
 }
 
@@ -110,16 +105,16 @@ function go(address) {
 
 function showStart() {
   showNothing();
-  document.title = "simdist";
+  document.title = texts.title("");
   at("about").textContent = about(chosenCollection());
   say("");
 }
 
 function about(collection) {
   if (!collection?.images) {
-    return `${collection ? `The collection ${collection.name}` : "This service"} has no images yet: add some with simdist ingest.`;
+    return texts.search.empty(collection?.name);
   }
-  return `${collection.images.toLocaleString("en")} images in the collection ${collection.name}`;
+  return texts.search.about(collection.images, collection.name);
 }
 
 /** Show what is asked by. */
@@ -150,7 +145,7 @@ async function showQuestion({ upload, id, uri, url, text, collection }, { file }
 function pictureAsked() {
   const picture = document.createElement("img");
   picture.id = "asked-image";
-  picture.alt = "The image that is searched by";
+  picture.alt = texts.search.asked;
   picture.draggable = false;
   at("asked-image").replaceWith(picture);
   return picture;
@@ -161,7 +156,7 @@ function name({ name, place }) {
   strong.textContent = name;
   rest.textContent = place;
   at("asked-name").replaceChildren(strong, rest);
-  document.title = name ? `${name} · simdist` : "simdist";
+  document.title = texts.title(name);
 }
 
 function showTrouble(error) {
@@ -173,23 +168,28 @@ function showTrouble(error) {
   said.textContent = error.message;
   at("trouble").replaceChildren(said);
   if (error.passing) {
-    const again = document.createElement("button");
-    again.textContent = "Try again";
-    again.addEventListener("click", () => (started ? arrive({ anew: true }) : start()));
-    at("trouble").append(again);
+    const retry = document.createElement("button");
+    retry.textContent = texts.tryAgain;
+    retry.addEventListener("click", () => (started ? tryAgain() : start()));
+    at("trouble").append(retry);
   }
   say("");
 }
 
+function tryAgain() {
+  return current().name === "search" ? arrive({ anew: true }) : again();
+}
+
 function showToken() {
+  at("token-form").after(at("trouble"));
   if (service.hasToken()) {
     const said = document.createElement("p");
-    said.textContent = "The service does not accept this token.";
+    said.textContent = texts.tokenRefused;
     at("trouble").replaceChildren(said);
     service.forgetToken();
   }
   at("token-form").hidden = false;
-  at("query").hidden = true;
+  at("views").hidden = true;
   at("token").select();
 }
 
@@ -197,7 +197,7 @@ function busy(yes) {
   document.body.classList.toggle("busy", yes);
   at("results").setAttribute("aria-busy", yes);
   if (yes) {
-    say("Searching…");
+    say(texts.search.searching);
   }
 }
 
@@ -214,19 +214,33 @@ async function start() {
     offerCollections(await service.collections());
   } catch (error) {
     busy(false);
+    if (!at("views").hidden) {
+      placeTrouble();
+    }
     showTrouble(error);
     return;
   }
-  started = true;
+  busy(false);
   at("token-form").hidden = true;
-  at("query").hidden = false;
-  await arrive();
+  at("views").hidden = false;
+  if (started) {
+    await again();
+    return;
+  }
+  started = true;
+  await beginViews(showTrouble);
 }
 
-window.addEventListener("hashchange", () => {
-  at("trouble").replaceChildren();
-  arrive();
+register("search", {
+  enter: () => arrive(),
+  leave() {
+    running.abort();
+    busy(false);
+    document.body.classList.remove("asking");
+  },
 });
+
+register("browse", lazily(() => import("./browse.js")));
 
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -248,13 +262,19 @@ whenGiven({
       ask(by);
     } else {
       at("address").setAttribute("aria-invalid", "true");
-      showTrouble(new Error("That is no address of an image: it begins like https://, s3:// or file://"));
+      showTrouble(new Error(texts.search.noAddress));
     }
   },
 });
 
 whenChosen({
   onCollection() {
+    const { name } = current();
+    if (name !== "search") {
+      location.hash = viewAddress(name, { collection: chosen().collection });
+      return;
+    }
+    pointNavigation();
     const question = parsed(location.hash);
     // An indexed image belongs to its collection; anything else can be asked in another, too.
     if (!question) {

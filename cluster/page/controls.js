@@ -1,5 +1,7 @@
 // How to search: the collection, the number of results, the label, the filter, the recall.
 
+import { texts } from "./texts.js";
+
 const at = (id) => document.getElementById(id);
 
 let collections = [];
@@ -16,9 +18,9 @@ export function offerCollections(served) {
 function offer() {
   offerRecalls();
   const words = Boolean(chosenCollection()?.words);
-  at("address").placeholder = words ? "or words, or its address" : "or its address";
+  at("address").placeholder = words ? texts.search.placeholderWords : texts.search.placeholder;
   at("address").inputMode = words ? "text" : "url";
-  at("address-label").textContent = words ? "Words, or the address of an image" : "Address of an image";
+  at("address-label").textContent = words ? texts.search.addressOrWords : texts.search.address;
 }
 
 /** The collection that is chosen, as the service describes it; undefined where there is none. */
@@ -42,13 +44,18 @@ export function chosen() {
 
 /** Show what a question says. */
 export function showChosen({ n, label, where, recall, collection }) {
-  choose(at("collection"), collection ?? collections[0]?.name ?? "");
-  offer();
+  chooseCollection(collection);
   choose(at("n"), n);
   choose(at("recall"), recall ?? "");
   at("label").value = label ?? "";
   at("where").value = where ?? "";
   at("where").removeAttribute("aria-invalid");
+}
+
+/** Choose a collection; the first one where none is named. */
+export function chooseCollection(name) {
+  choose(at("collection"), name ?? collections[0]?.name ?? "");
+  offer();
 }
 
 /** Let the filter be corrected: the service does not understand it. */
@@ -88,7 +95,7 @@ function offerRecalls() {
   const recalls = chosenCollection()?.recalls ?? [];
   const percent = (recall) => `${+(100 * recall).toFixed(2)} %`;
   at("recall").replaceChildren(
-    new Option("usual", ""),
+    new Option(texts.search.recallUsual, ""),
     ...recalls.map((recall) => new Option(percent(recall), String(recall))),
   );
   at("recall-field").hidden = !recalls.length;

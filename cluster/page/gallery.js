@@ -1,6 +1,7 @@
 // The results: each is a link to the question that searches by it.
 
 import { addressOf, readable } from "./question.js";
+import { texts } from "./texts.js";
 import { showThumbnail } from "./thumbnails.js";
 
 const results = document.getElementById("results");
@@ -16,8 +17,7 @@ const met = new Set();
 export function showAnswer(hits, question) {
   gallery.replaceChildren(...hits.map((hit) => tile(hit, question)));
   results.hidden = false;
-  const count = `${hits.length} similar ${hits.length === 1 ? "image" : "images"}`;
-  title.textContent = hits.length ? count : "Nothing similar";
+  title.textContent = hits.length ? texts.search.found(hits.length) : texts.search.nothing;
   nothing.hidden = hits.length > 0;
   nothing.textContent = missing(question);
   meet(hits);
@@ -28,15 +28,15 @@ export function showAnswer(hits, question) {
 export function showNothing({ asked = false } = {}) {
   gallery.replaceChildren();
   results.hidden = !asked;
-  title.textContent = "No answer";
+  title.textContent = texts.search.noAnswer;
   nothing.hidden = true;
 }
 
 function missing({ label, where }) {
   if (where) {
-    return `No image ${label ? `with the label “${label}” ` : ""}passes the filter ${where}`;
+    return texts.search.nonePasses(label, where);
   }
-  return label ? `No image has the label “${label}”.` : "The collection has no image like this.";
+  return label ? texts.search.noneLabelled(label) : texts.search.noneLike;
 }
 
 // A click leads to other results, which begin at the top.
@@ -60,7 +60,7 @@ function tile({ id, uri, score, label }, question) {
   link.href = addressOf({ id, n, recall, collection, where, label: question.label });
   link.title = uri;
   link.draggable = false;
-  link.append(framed(picture, score), text("span", "label", label ?? "no label"), path(name, place));
+  link.append(framed(picture, score), text("span", "label", label ?? texts.search.noLabel), path(name, place));
   if (id === question.id || uri === question.uri) {
     link.setAttribute("aria-current", "true");
   }

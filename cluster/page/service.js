@@ -1,5 +1,7 @@
 // The service: its address is the page's own, its answers and its troubles.
 
+import { texts } from "./texts.js";
+
 // Kept for as long as the tab: what asks for a token may be another service tomorrow.
 const TOKEN = "simdist-token";
 const MAX_BYTES = 20 * 1024 * 1024;
@@ -46,14 +48,35 @@ export function image(id, collection, { signal } = {}) {
   return json(`v1/images/${encodeURIComponent(id)}${query({ collection })}`, { signal });
 }
 
-/** Where an indexed image's thumbnail is. */
-export function thumbnailPath(id, collection) {
-  return `v1/images/${encodeURIComponent(id)}/thumbnail${query({ collection })}`;
+/** Where an indexed image's thumbnail is; with its `version` it is fetched only once. */
+export function thumbnailPath(id, collection, version) {
+  return `v1/images/${encodeURIComponent(id)}/thumbnail${query({ collection, v: version })}`;
 }
 
-/** An indexed image's thumbnail, as a Blob. */
-export async function thumbnail(path) {
-  return (await request(path)).blob();
+/** Where an indexed image is, as large as a screen. */
+export function previewPath(id, collection) {
+  return `v1/images/${encodeURIComponent(id)}/preview${query({ collection })}`;
+}
+
+/** Where the file of an indexed image is. */
+export function originalPath(id, collection) {
+  return `v1/images/${encodeURIComponent(id)}/original${query({ collection })}`;
+}
+
+/** What is at a path, as a Blob. */
+export async function blob(path, { signal } = {}) {
+  const answer = await request(path, { signal });
+  return reached(() => answer.blob());
+}
+
+/** A part of all images in an order: `{version, total, images: [{id, uri, label, date}]}`. */
+export function browse(how, { signal } = {}) {
+  return json(`v1/browse${query(how)}`, { signal });
+}
+
+/** How many images are of which kind: `{folders, labels, months}`, each `[{value, count}]`. */
+export function facets(how, { signal } = {}) {
+  return json(`v1/facets${query(how)}`, { signal });
 }
 
 /**
@@ -76,16 +99,16 @@ export async function search(by, how, { signal } = {}) {
 /** Refuse what cannot be read or the service would refuse, before it is sent there. */
 async function check(file) {
   if (file.type && !file.type.startsWith("image/")) {
-    throw new ServiceError(`${file.name} is not an image: it is ${file.type}.`, 415);
+    throw new ServiceError(texts.service.notAnImage(file.name, file.type), 415);
   }
   if (file.size > MAX_BYTES) {
     const size = Math.ceil(file.size / 1024 / 1024).toLocaleString("en");
-    throw new ServiceError(`${file.name} has ${size} MB; images may have at most ${MAX_BYTES / 1024 / 1024} MB.`, 413);
+    throw new ServiceError(texts.service.tooLarge(file.name, size, MAX_BYTES / 1024 / 1024), 413);
   }
   try {
     await file.slice(0, 1).arrayBuffer();
   } catch {
-    throw new ServiceError(`${file.name} cannot be read: is it a folder, or was it moved?`, 415);
+    throw new ServiceError(texts.service.unreadable(file.name), 415);
   }
 }
 
@@ -118,7 +141,7 @@ async function reached(act) {
     if (error.name === "AbortError") {
       throw error;
     }
-    throw new ServiceError("The service cannot be reached. It may have been stopped, or the network is down.");
+    throw new ServiceError(texts.service.unreachable);
   }
 }
 
@@ -129,8 +152,8 @@ async function reason(answer) {
   } catch {
     // Not the service's own words: those of a proxy before it.
   }
-  const sentence = typeof detail === "string" ? capitalised(detail) : `The service answered ${answer.status}.`;
-  return answer.status === 503 ? `The service is busy, or a part of it is missing. ${sentence}` : sentence;
+  const sentence = typeof detail === "string" ? capitalised(detail) : texts.service.answered(answer.status);
+  return answer.status === 503 ? texts.service.busy(sentence) : sentence;
 }
 
 function capitalised(text) {

@@ -27,7 +27,7 @@ def found(visitor: Visitor) -> None:
 def found_by_result(visitor: Visitor) -> None:
     found(visitor)
     visitor.page.get_by_role("list").get_by_role("link").first.click()
-    expect(visitor.page.locator("[aria-current]")).to_have_count(1)
+    expect(visitor.page.locator("[aria-current=true]")).to_have_count(1)
     visitor.sees(SHOWN)
 
 
@@ -75,7 +75,8 @@ def test_all_is_done_with_the_keyboard(visitor: Visitor, service: Service) -> No
     page = visitor.page
     page.goto(service.url)
     nothing_asked(visitor)
-    assert tab_through(page, 5) == ["simdist", "collection", "file", "address", "Search"]
+    stops = ["simdist", "Search", "Browse", "collection", "file", "address", "Search"]
+    assert tab_through(page, len(stops)) == stops
 
     page.get_by_label("Address of an image").focus()
     page.keyboard.type((QUERIES.parent / "photos" / "fish" / "clownfish.jpg").as_uri())

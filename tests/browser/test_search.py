@@ -282,10 +282,10 @@ def test_nothing_in_the_index_is_taken_for_markup(visitor: Visitor, service: Ser
         assert page.locator("b, [src=x]").count() == 0
         # It can be searched by all the same, and by its name.
         first.click()
-        expect(page.locator("[aria-current]")).to_contain_text(label)
+        expect(page.locator("[aria-current=true]")).to_contain_text(label)
         visitor.search_address(uri)
         expect(page.get_by_role("figure")).to_contain_text("urn:<b>bold</b>/")
-        expect(page.locator("[aria-current]")).to_contain_text(label)
+        expect(page.locator("[aria-current=true]")).to_contain_text(label)
     finally:
         requests.delete(f"{service.url}/v1/images", params=named, timeout=60).raise_for_status()
 
