@@ -8,6 +8,7 @@ import json
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ import httpx
 import uvicorn
 
 from cluster.service.config import ServiceConfig, Tokens
+from cluster.service.finder import Finder
 from cluster.service.http.routes import build_app
 from cluster.service.worker import QueryWorker
 from simdist.store import Store
@@ -28,7 +30,18 @@ def application(
     given = {"rate": 1e9, "max_staleness": 0, "loopback": True} | settings
     config = ServiceConfig(store.url, collections=tuple(names), tokens=tokens or Tokens(), **given)
     embedder: Any = object()
-    return build_app(QueryWorker(config, embedder, name="one"), peers=[])
+    handle: Any = Handle(Finder(store.url))
+    return build_app(QueryWorker(config, embedder, finder=handle, name="one"), peers=[])
+
+
+class Handle:
+    """What Serve gives to reach a deployment by, for one that is in this process."""
+
+    def __init__(self, deployed: object) -> None:
+        self._deployed = deployed
+
+    def __getattr__(self, name: str) -> Any:
+        return SimpleNamespace(remote=getattr(self._deployed, name))
 
 
 class Caller:

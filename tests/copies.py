@@ -8,13 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-from simdist.embedding import Embedder
+from simdist.embedding import Embedder, Model
+from simdist.images.facts import facts
+from simdist.images.opening import open_file
 from simdist.index.collection import Collection
 from simdist.prints.prints import TINY, is_tiny, prints_of
-from simdist.sources import ImageRef, file_uri
+from simdist.sources import ImageRef, file_uri, list_folder, uri_path
 from simdist.store import Store
+from simdist.vectors.checks import normalised
 from tests.conftest import PHOTOS
 
 # The copied photographs, by name, and what is made of each.
@@ -76,3 +79,33 @@ def embedded(
         for path, one, look in zip(paths, data, looks, strict=True)
     ]
     return embedder.embed(pixels), refs
+
+
+def make_groups(folder: Path, count: int) -> None:
+    """Write so many photographs to a folder, each in two or three sizes, forms and of two dates."""
+    sources = sorted(PHOTOS.rglob("*.jpg"))
+    for number in range(count):
+        picture = Image.open(sources[number % len(sources)]).convert("RGB")
+        turn = number // len(sources)
+        picture = picture.rotate(turn * 45).resize((240, 180)) if turn else picture
+        exif = Image.Exif()
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.DateTimeOriginal] = "2019:05:01 10:00:00"
+        picture.save(folder / f"{number:04}-a.jpg", quality=90, exif=exif)
+        small = picture.resize((picture.width * 2 // 3, picture.height * 2 // 3))
+        small.save(folder / f"{number:04}-b.jpg", quality=60)
+        if number % 3 == 0:
+            small.save(folder / f"{number:04}-c.webp", quality=50)
+
+
+def index_groups(store: Store, model: Model, folder: Path, *, name: str = "groups") -> Collection:
+    """Index such a folder with all that an ingest notes, but vectors of which each group has one.
+
+    Nothing needs to be embedded, and 1,200 groups are there in seconds.
+    """
+    collection = Collection.ensure(store, name, model=model)
+    refs = [ref for ref in list_folder(folder) if isinstance(ref, ImageRef)]
+    refs = [replace(ref, metadata=facts(open_file(uri_path(ref.uri).read_bytes()))) for ref in refs]
+    values = np.random.default_rng(1).standard_normal((len(refs), model.dim)).astype(np.float32)
+    groups = [int(ref.uri.rpartition("/")[2][:4]) for ref in refs]
+    collection.add(normalised(values[groups]), refs)
+    return collection

@@ -241,6 +241,8 @@ register("search", {
 });
 
 register("browse", lazily(() => import("./browse.js")));
+register("duplicates", lazily(() => import("./duplicates.js")));
+register("add", lazily(() => import("./adding.js")));
 
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();

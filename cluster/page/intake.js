@@ -2,6 +2,14 @@
 
 const at = (id) => document.getElementById(id);
 
+let claimed = null;
+
+/** Let what is dropped or pasted as files go to `act`, a DataTransfer each; null: be asked by again. */
+export function claimDrops(act, curtain) {
+  claimed = act;
+  at("curtain").textContent = curtain;
+}
+
 /** Call `onFile` with a file that is given, `onAddress` with a text that should be an address. */
 export function whenGiven({ onFile, onAddress }) {
   at("file").addEventListener("change", ({ target }) => {
@@ -20,6 +28,13 @@ export function whenGiven({ onFile, onAddress }) {
 
   document.addEventListener("paste", (event) => {
     const [file] = event.clipboardData.files;
+    if (claimed) {
+      if (file) {
+        event.preventDefault();
+        claimed(event.clipboardData);
+      }
+      return;
+    }
     const text = event.clipboardData.getData("text/plain");
     // A text that is pasted into a field belongs there.
     if (file || (text && !event.target.closest?.("input"))) {
@@ -29,6 +44,10 @@ export function whenGiven({ onFile, onAddress }) {
   });
 
   whenDropped((data) => {
+    if (claimed) {
+      claimed(data);
+      return;
+    }
     const [file] = data.files;
     const addresses = data.getData("text/uri-list");
     if (file) {

@@ -96,6 +96,53 @@ export async function search(by, how, { signal } = {}) {
   return (await json(`v1/search${query(how)}`, { method: "POST", headers, body: by.file, signal })).hits;
 }
 
+/** Index an image; resolves to what became of it: `{id, uri, outcome, duplicates}`. */
+export async function add(file, how, { signal } = {}) {
+  await check(file);
+  const headers = { "Content-Type": file.type || "application/octet-stream" };
+  return json(`v1/images${query(how)}`, { method: "POST", headers, body: file, signal });
+}
+
+/** Begin to find duplicates; `wanted` is `{collection, sought}`. */
+export function findDuplicates(wanted, { signal } = {}) {
+  return post("v1/duplicates", wanted, signal);
+}
+
+/** How far that is, and some groups: `asked` is `wanted` with `keep`, `offset` and `n`. */
+export function duplicates(asked, { signal } = {}) {
+  return json(`v1/duplicates${query(asked)}`, { signal });
+}
+
+/** How much is decided, and what a rule would mark. */
+export function duplicateCounts(asked, { signal } = {}) {
+  return json(`v1/duplicates/counts${query(asked)}`, { signal });
+}
+
+/** Stop finding them. */
+export function stopDuplicates(wanted) {
+  return json(`v1/duplicates${query(wanted)}`, { method: "DELETE" });
+}
+
+/** Decide: `{collection, keep, remove, apart, undo}`. */
+export function decide(decisions) {
+  return post("v1/duplicates/decisions", decisions);
+}
+
+/** Mark what a rule does not keep, of some groups: `{marked, next}`. */
+export function decideByRule(asked) {
+  return post("v1/duplicates/decisions/by-rule", asked);
+}
+
+/** Remove some of what is marked: `{deleted, left, marked}`. */
+export function removeMarked(collection) {
+  return post("v1/duplicates/removal", { collection });
+}
+
+function post(path, value, signal) {
+  const headers = { "Content-Type": "application/json" };
+  return json(path, { method: "POST", headers, body: JSON.stringify(value), signal });
+}
+
 /** Refuse what cannot be read or the service would refuse, before it is sent there. */
 async function check(file) {
   if (file.type && !file.type.startsWith("image/")) {

@@ -26,12 +26,15 @@ export function register(name, view) {
   at("views-nav").hidden = views.size < 2;
 }
 
-/** A view of a module, which exports it as `view` and is fetched when it is first shown. */
+/** A view of a module, which is fetched when it is first shown. */
 export function lazily(load) {
   let view = null;
   return {
     async enter(parameters, how) {
-      view ??= (await load()).view;
+      if (!view) {
+        const module = await load();
+        view = module.view ?? module;
+      }
       if (!how.signal.aborted) {
         await view.enter(parameters, how);
       }

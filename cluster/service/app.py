@@ -25,6 +25,7 @@ from cluster.service.config import (
     Tokens,
     require_tokens,
 )
+from cluster.service.finder import FinderReplica
 from cluster.service.parts import PartWorker
 from cluster.service.ray_serve import haproxy_for_serve, keep_replica_private
 from cluster.service.worker import QueryWorker
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
 _TARGET_REQUESTS = 4
 _UPSCALE_SECONDS = 5.0
 _DOWNSCALE_SECONDS = 60.0
+# What the finder of duplicates may be asked at once; after so long without being asked it ends.
+_FINDER_REQUESTS, _FINDER_IDLE_SECONDS = 256, 1800.0
 # What else a worker may be asked at the same time: health, metrics, the page.
 _SPARE_REQUESTS = 64
 _HEALTH_SECONDS = 2.0
@@ -65,6 +68,7 @@ class QueryService(QueryWorker):
         config: ServiceConfig,
         embedder: DeploymentHandle[Any],
         parts: Sequence[DeploymentHandle[Any]],
+        finder: DeploymentHandle[Any],
     ) -> None:
         from ray import serve
 
@@ -76,7 +80,9 @@ class QueryService(QueryWorker):
         # By gRPC, which the handle as it was pickled does not do, whatever the variables say here:
         # else pixels go through the object store, and take 5.5 ms there and back, not 1.7.
         direct, *self._parts = (one.options(_by_reference=False) for one in (embedder, *parts))
-        super().__init__(config, direct, self._parts, name=context.replica_id.unique_id)
+        super().__init__(
+            config, direct, self._parts, finder=finder, name=context.replica_id.unique_id
+        )
 
     def __serve_build_asgi_app__(self) -> ASGIApp:
         from ray import serve
@@ -144,7 +150,22 @@ def application(config: ServiceConfig) -> Application:
         max_ongoing_requests=config.queue + _SPARE_REQUESTS,
         backpressure_config=BackpressureConfig(retry_after_s=1),
     )(serve.ingress()(QueryService))
-    bound: Application = workers.bind(config, embedder.bind(config.model, config.weights), parts)
+    finder = serve.deployment(
+        name="DuplicateFinder",
+        # It gives way to all else, so it takes no room from an ingest.
+        ray_actor_options={"num_cpus": 0, "runtime_env": environment},
+        max_ongoing_requests=_FINDER_REQUESTS,
+        # Nobody has one who does not look for duplicates; what it keeps is found again.
+        autoscaling_config=AutoscalingConfig(
+            min_replicas=0,
+            max_replicas=1,
+            target_ongoing_requests=_FINDER_REQUESTS,
+            downscale_delay_s=_FINDER_IDLE_SECONDS,
+        ),
+        logging_config=REPLICA_LOGGING,
+    )(FinderReplica).bind(config.redis_url)
+    embed = embedder.bind(config.model, config.weights)
+    bound: Application = workers.bind(config, embed, parts, finder)
     return bound
 
 

@@ -45,14 +45,15 @@ class Catalogue:
         self._long = ThreadPoolExecutor(2, thread_name_prefix="simdist-long")
 
     async def described(
-        self, describe: Callable[[Collection, str | None], T]
+        self, describe: Callable[[Collection, str | None, bool], T]
     ) -> tuple[list[T], list[Work]]:
         """Each collection that the caller may see, if it is there, and what is under way with them.
 
         Args:
-            describe: a collection, and what it is called where its name is an alias.
+            describe: a collection, what it is called where its name is an alias, and whether the
+                caller may change it.
         """
-        seen = self._opened.seen()
+        seen, changed = self._opened.seen(), self._opened.changed()
 
         def look() -> tuple[list[T], list[Work]]:
             found: list[T] = []
@@ -63,7 +64,8 @@ class Catalogue:
                 except MissingCollectionError:
                     continue
                 leads_to = names.aliases.get(name)
-                found.append(describe(opened, leads_to if leads_to in seen else None))
+                alias_of = leads_to if leads_to in seen else None
+                found.append(describe(opened, alias_of, name in changed))
             work = [
                 Work(one["doing"], one["name"], one.get("source"))
                 for one in names.work().values()

@@ -55,6 +55,10 @@ class Opened:
         """The collections that whoever's request is answered in this context may see."""
         return RIGHTS.get().seen(self._config.collections)
 
+    def changed(self) -> list[str]:
+        """Those of them that it may change."""
+        return RIGHTS.get().changed(self._config.collections)
+
     def collection(self, name: str | None) -> Collection:
         """A collection that is served, as it was last seen; by default the first.
 

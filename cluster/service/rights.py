@@ -27,6 +27,11 @@ class Rights:
             return list(served)
         return [name for name in served if name in self.reads | self.writes]
 
+    def changed(self, served: Sequence[str]) -> list[str]:
+        """Those that it may change."""
+        seen = self.seen(served)
+        return seen if self.writes is None else [name for name in seen if name in self.writes]
+
     def named(self, name: str | None, served: Sequence[str], *, write: bool = False) -> str:
         """The collection of a name; by default the first for which this is right.
 
@@ -34,8 +39,7 @@ class Rights:
             UnknownCollectionError: it may not see that one, which is as if there were none.
             ForbiddenError: it may see it only.
         """
-        seen = self.seen(served)
-        changed = seen if self.writes is None else [one for one in seen if one in self.writes]
+        seen, changed = self.seen(served), self.changed(served)
         if name is None:
             [name, *_] = (changed if write else seen) or seen or [""]
         if name not in seen:

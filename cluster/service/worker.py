@@ -68,6 +68,7 @@ class QueryWorker:
     Attributes:
         config: what the service was told.
         metrics: what it counts.
+        finder: of duplicates; without one nobody can ask for them.
         store, opened: where its collections are, and those that it has opened.
     """
 
@@ -77,15 +78,18 @@ class QueryWorker:
         embedder: DeploymentHandle[Any],
         parts: Sequence[DeploymentHandle[Any]] = (),
         *,
+        finder: DeploymentHandle[Any] | None = None,
         name: str,
     ) -> None:
         """Open the collections, search once in each that has images, decode once.
 
         Args:
             parts: the workers that search in this one's place, see `parts.Parts`.
+            finder: of duplicates, see `duplicates.DuplicateGroups`.
         """
         self.config = config
         self.metrics = ServiceMetrics(name)
+        self.finder = finder
         self._embedding = Embedding(
             embedder, self.decoded, self.metrics, max_pixels=config.max_pixels
         )

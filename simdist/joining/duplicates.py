@@ -14,7 +14,7 @@ from simdist.errors import UsageError
 from simdist.index.collection import Collection
 from simdist.joining.decisions import Decisions
 from simdist.joining.judging import Judged, judged
-from simdist.joining.keeping import Keep, best_of, sides_of
+from simdist.joining.keeping import Keep, kept_of, sides_of
 from simdist.joining.stars import stars
 from simdist.joining.whole import OnProgress, Whole, read_whole
 from simdist.prints.prints import FLAT, TINY
@@ -88,7 +88,8 @@ class Duplicates:
         Args:
             threshold: how much a member scores at least, by default `SIMILAR`.
             keep: which image of a group is to be kept, by default the representative; of those
-                that a decision protects all are, and no others.
+                that a decision protects all are, and no others; none of a group all of which are
+                marked for removal.
 
         Raises:
             UsageError: `keep` asks for what is known of no image.
@@ -138,10 +139,7 @@ class Duplicates:
         return self.whole.record(number)
 
     def _with_kept(self, group: Sequence[Duplicate], keep: Keep | None) -> list[Duplicate]:
-        kept = {one.uri for one in group if self.decisions.protects(one.uri)}
-        if not kept:
-            records = [self.record(one.uri) for one in group] if keep else []
-            kept = {best_of(keep, records).uri if keep else group[0].uri}
+        kept = kept_of(keep, [one.uri for one in group], self.record, self.decisions)
         return [replace(one, keep=one.uri in kept) for one in group]
 
     def _apart(self) -> frozenset[tuple[int, int]]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 
 from simdist.errors import UsageError
+from simdist.joining.decisions import Decisions
 from simdist.store import layout
 
 
@@ -52,6 +53,28 @@ def best_of(rule: Keep, records: Sequence[layout.Record]) -> layout.Record:
     dated = [record for record in records if date_of(record)] or list(records)
     # Dates are ISO 8601: they sort as text.
     return (min if rule is Keep.oldest else max)(dated, key=date_of)
+
+
+def kept_of(
+    rule: Keep | None,
+    uris: Sequence[str],
+    record: Callable[[str], layout.Record],
+    decisions: Decisions,
+) -> set[str]:
+    """Which images of a group are kept: those that a decision protects, else one.
+
+    Args:
+        rule: for the one, among those that are not marked for removal; by default the first.
+        uris: of the group, the representative first.
+        record: what is stored of each.
+    """
+    protected = {uri for uri in uris if decisions.protects(uri)}
+    if protected:
+        return protected
+    left = [uri for uri in uris if not decisions.removes(uri)]
+    if rule is None or not left:
+        return {*left[:1]}
+    return {best_of(rule, [record(uri) for uri in left]).uri}
 
 
 def date_of(record: layout.Record) -> str:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from simdist.errors import UsageError
 from simdist.index.collection import Collection
 from simdist.index.images import Stored
 from simdist.index.lookup import look_up
+from simdist.joining.decisions import Decisions
 from simdist.joining.whole import Whole
 from simdist.sources import uri_path
 from simdist.sources.reference import MEMBER
 
 _BATCH = 256
+# Marked images that are deleted at once, a second of a thread.
+_MARKED = 1000
 
 
 def remove(collection: Collection, whole: Whole, uris: Iterable[str]) -> tuple[int, int]:
@@ -30,6 +33,47 @@ def remove(collection: Collection, whole: Whole, uris: Iterable[str]) -> tuple[i
         deleted += collection.delete(as_read)
         changed += len(batch) - len(as_read)
     return deleted, changed
+
+
+def mark(collection: Collection, uris: Sequence[str]) -> Decisions:
+    """Mark images for removal, as they are now; those that are not indexed are passed over.
+
+    Returns:
+        The marks.
+
+    Raises:
+        UsageError, StoreError: as `Decisions.add_to`.
+    """
+    both = zip(uris, look_up(collection, uris), strict=True)
+    marks = Decisions(
+        remove=frozenset((uri, found.fingerprint.hex()) for uri, found in both if found)
+    )
+    marks.add_to(collection)
+    return marks
+
+
+def remove_marked(collection: Collection) -> tuple[int, int, int]:
+    """Delete some of the images that are marked for removal from the index, and their marks.
+
+    What has been replaced since it was marked, or is protected by now, loses its mark only.
+
+    Returns:
+        How many were deleted, were left because they are others by now or protected, and are
+        still marked: go on until there are none.
+    """
+    decisions = Decisions.read(collection)
+    marked = sorted(decisions.remove)
+    some = marked[:_MARKED]
+    uris = [uri for uri, _ in some]
+    both = zip(some, look_up(collection, uris), strict=True)
+    as_marked = [
+        uri
+        for (uri, content), found in both
+        if found and found.fingerprint.hex() == content and decisions.removes(uri)
+    ]
+    deleted = collection.delete(as_marked)
+    Decisions(remove=frozenset(some)).take_from(collection)
+    return deleted, len(some) - len(as_marked), len(marked) - len(some)
 
 
 def file_names(uris: Iterable[str]) -> Iterator[str | None]:

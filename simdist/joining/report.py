@@ -28,7 +28,8 @@ body { margin: 1.5rem auto; max-width: 80rem; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
 ul { display: flex; flex-wrap: wrap; gap: 1rem; list-style: none; margin: 0; padding: 0; }
 main { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1rem 3rem; }
-li { width: min(12.5rem, 43vw); border-top: 4px solid #8888; padding-top: .4rem; overflow-wrap: anywhere; }
+li { width: min(12.5rem, 43vw); border-top: 4px solid #8888; padding-top: .4rem; }
+li { overflow-wrap: anywhere; }
 li.keep { border-top-color: #1668c7; }
 img, .none { display: block; width: 96%; aspect-ratio: 1; object-fit: contain; }
 .none { border: 1px dashed #888; box-sizing: border-box; padding: .5rem; }

@@ -26,15 +26,15 @@ class Visitor:
 
     page: Page
 
-    def drop(self, *files: Path) -> None:
-        """Drag files into the browser, and drop them."""
+    def drop(self, *files: Path, curtain: str = "Drop it to find similar images") -> None:
+        """Drag files into the browser, and drop them; the page says what will become of them."""
         data = {"items": [], "files": [str(file) for file in files], "dragOperationsMask": 1}
         session = self.page.context.new_cdp_session(self.page)
         for step in ("dragEnter", "dragOver", "drop"):
             event: Any = {"type": step, "x": 200, "y": 200, "data": data}
             session.send("Input.dispatchDragEvent", event)
             if step == "dragOver":
-                expect(self.page.get_by_text("Drop it to find similar images")).to_be_visible()
+                expect(self.page.get_by_text(curtain)).to_be_visible()
         session.detach()
 
     def pick(self, file: Path) -> None:

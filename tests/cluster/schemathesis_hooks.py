@@ -31,11 +31,11 @@ def map_path_parameters(context: Any, parameters: dict[str, Any] | None) -> dict
 
 
 @schemathesis.hook
-def map_query(_: object, query: dict[str, Any] | None) -> dict[str, Any] | None:
+def map_query(context: Any, query: dict[str, Any] | None) -> dict[str, Any] | None:
     """Let half of the requests be for the collection that is served; its images are to stay."""
     if not query:
         return query
-    query = _at_home(query)
+    query = _few_duplicates(context, _at_home(query))
     prefix = query.get("prefix")
     return query | {"prefix": f"urn:{prefix}"} if isinstance(prefix, str) and prefix else query
 
@@ -46,12 +46,21 @@ def map_body(context: Any, body: Any) -> Any:
     if not isinstance(body, dict):
         return body
     body = _named(context, _at_home(body), "to", aliased="photos")
+    body = _few_duplicates(context, body)
     vector, queries = body.get("vector"), body.get("queries")
     if isinstance(vector, list) and vector:
         body["vector"] = (vector * _DIM)[:_DIM]
     if isinstance(queries, list):
         body["queries"] = [map_body(context, query) for query in queries]
     return body
+
+
+def _few_duplicates(context: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """Nothing that is similar may be marked for removal, and few questions are asked at a time."""
+    threshold = values.get("threshold")
+    if context.operation.path.startswith("/v1/duplicates") and isinstance(threshold, float | int):
+        return {name: value for name, value in values.items() if name != "threshold"}
+    return values
 
 
 def _at_home(values: dict[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,12 @@ from pydantic import BaseModel
 
 from cluster.service.http.answers import image_id
 from cluster.service.http.changes import AmendRequest, ToRequest
+from cluster.service.http.duplicate_models import (
+    DecideRequest,
+    FindRequest,
+    RemovalRequest,
+    RuleRequest,
+)
 from cluster.service.http.models import AddRequest
 from cluster.service.http.search_models import BatchRequest, SearchRequest
 from simdist.sources import ImageRef, list_folder
@@ -132,7 +138,7 @@ def _requests(report: Path) -> Iterator[tuple[str, int]]:
 
 def test_each_operation_is_described(document: dict[str, Any]) -> None:
     operations = _operations(document)
-    assert len(operations) == 18
+    assert len(operations) == 25
     names = [operation["operationId"] for operation in operations.values()]
     assert len(set(names)) == len(names)
     for name, operation in operations.items():
@@ -163,7 +169,11 @@ def test_a_pattern_means_the_same_to_whoever_reads_it(document: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(
-    "model", [SearchRequest, BatchRequest, AddRequest, AmendRequest, ToRequest]
+    "model",
+    [
+        *(SearchRequest, BatchRequest, AddRequest, AmendRequest, ToRequest),
+        *(FindRequest, DecideRequest, RuleRequest, RemovalRequest),
+    ],
 )
 def test_the_examples_are_valid(document: dict[str, Any], model: type[BaseModel]) -> None:
     examples = document["components"]["schemas"][model.__name__]["examples"]
@@ -173,11 +183,12 @@ def test_the_examples_are_valid(document: dict[str, Any], model: type[BaseModel]
 
 
 def _writes(document: dict[str, Any]) -> set[str]:
-    """The operations that change something: all but searches and GET."""
+    """The operations that change something: all but searches, also for duplicates, and GET."""
     return {
         operation
         for operation in _operations(document)
         if not operation.startswith(("GET ", "POST /v1/search"))
+        and operation != "POST /v1/duplicates"
     }
 
 

@@ -155,11 +155,13 @@ class DeleteAnswer(BaseModel):
 class CollectionAnswer(BaseModel):
     """A collection that is served; `recalls` can be asked for, and with `words` texts, too.
 
-    `alias_of` says what it is called itself, where the name is an alias.
+    `alias_of` says what it is called itself, where the name is an alias; `writable` whether this
+    token may change it.
     """
 
     name: str
     alias_of: str | None
+    writable: bool
     images: int
     dim: int
     model: str

@@ -98,13 +98,14 @@ def _work(work: Work) -> WorkAnswer:
     return WorkAnswer(**asdict(work))
 
 
-def _describe(collection: Collection, alias_of: str | None) -> CollectionAnswer:
+def _describe(collection: Collection, alias_of: str | None, writable: bool) -> CollectionAnswer:
     generations = tuple(partition.state().generation for partition in collection.partitions)
     tuned = [one for one in stored_tunings(collection.partitions) if one.generations == generations]
     recalls = [recall for recall in _RECALLS if any(one.probes_for(recall) for one in tuned)]
     return CollectionAnswer(
         name=collection.name,
         alias_of=alias_of,
+        writable=writable,
         images=collection.count(),
         dim=collection.dim,
         model=collection.model_id,

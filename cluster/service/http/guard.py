@@ -37,7 +37,7 @@ _METRICS = "/metrics"
 # What a read token may do. All else takes a write token, whatever the router makes of its path; the
 # routes that write check it once more (`require_write`).
 _READING = ("GET", "HEAD", "OPTIONS")
-_READING_POSTS = ("/v1/search", "/v1/search/batch")
+_READING_POSTS = ("/v1/search", "/v1/search/batch", "/v1/duplicates")
 # What a browser says of a request that a page of this service makes, or a person (Fetch Metadata).
 _OWN_SITES = ("same-origin", "none")
 # Whether the bearer of a request may write, in its scope.

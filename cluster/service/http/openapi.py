@@ -13,6 +13,12 @@ from pydantic.json_schema import models_json_schema
 from cluster.service.http.answers import ProblemAnswer
 from cluster.service.http.bodies import BYTES, FORM, IMAGE_TYPES
 from cluster.service.http.changes import AmendRequest, ToRequest
+from cluster.service.http.duplicate_models import (
+    DecideRequest,
+    FindRequest,
+    RemovalRequest,
+    RuleRequest,
+)
 from cluster.service.http.guard import is_open
 from cluster.service.http.models import AddRequest
 from cluster.service.http.problems import MEDIA_TYPE
@@ -27,7 +33,10 @@ _FORM = {
         "additionalProperties": False,
     }
 }
-_MODELS = (SearchRequest, BatchRequest, AddRequest, AmendRequest, ToRequest, ProblemAnswer)
+_MODELS = (
+    *(SearchRequest, BatchRequest, AddRequest, AmendRequest, ToRequest),
+    *(FindRequest, DecideRequest, RuleRequest, RemovalRequest, ProblemAnswer),
+)
 _COMPONENT = "#/components/schemas/{model}"
 _BEARER = "bearer"
 # Marks the operation of a route that takes a write token; it is not left in the document.

@@ -17,6 +17,7 @@ from cluster.service.catalogue import Catalogue
 from cluster.service.http.answers import BatchAnswer, SearchAnswer, StatusAnswer, answered
 from cluster.service.http.browse_routes import browse_routes
 from cluster.service.http.collection_routes import collection_routes, naming_routes
+from cluster.service.http.duplicate_routes import deciding_routes, duplicate_routes
 from cluster.service.http.errors import answer_errors
 from cluster.service.http.guard import Guard
 from cluster.service.http.image_routes import image_routes, writing_routes
@@ -30,6 +31,7 @@ from cluster.service.worker import QueryWorker
 _TAGS = [
     {"name": "search", "description": "Find similar images."},
     {"name": "images", "description": "List, show, add, change and delete images."},
+    {"name": "duplicates", "description": "Go through near-duplicates, and decide about them."},
     {"name": "collections", "description": "List, name, copy and drop collections."},
     {"name": "service", "description": "What is served, and how it is."},
 ]
@@ -64,6 +66,8 @@ def build_app(worker: QueryWorker, peers: Sequence[Any]) -> ASGIApp:
     app.include_router(writing_routes(worker))
     app.include_router(picture_routes(worker))
     app.include_router(browse_routes(worker))
+    app.include_router(duplicate_routes(worker))
+    app.include_router(deciding_routes(worker))
     catalogue = Catalogue(worker)
     app.include_router(collection_routes(catalogue))
     app.include_router(naming_routes(catalogue))
