@@ -18,6 +18,8 @@ MAX_PARTITIONS = 1024
 # Images that are sorted together before they are committed: the more, the more of a batch belong
 # into the same bucket, which is written once, and read at once by a cold worker.
 SORTED = 32_768
+# Below the data folder: small pictures of what services have shown.
+THUMBNAILS = "thumbnails"
 DEFAULT_RESULTS = 5
 MAX_RESULTS = 10_000
 

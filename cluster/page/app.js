@@ -7,7 +7,7 @@ import { addressed, addressOf, parsed, readable } from "./question.js";
 import * as service from "./service.js";
 import { texts } from "./texts.js";
 import { showBlob, showThumbnail } from "./thumbnails.js";
-import { again, beginViews, current, placeTrouble, pointNavigation, register, viewAddress } from "./views.js";
+import { again, beginViews, current, lazily, placeTrouble, pointNavigation, register, viewAddress } from "./views.js";
 
 const at = (id) => document.getElementById(id);
 
@@ -220,6 +220,7 @@ async function start() {
     showTrouble(error);
     return;
   }
+  busy(false);
   at("token-form").hidden = true;
   at("views").hidden = false;
   if (started) {
@@ -239,21 +240,9 @@ register("search", {
   },
 });
 
-later("duplicates", () => import("./duplicates.js"));
-later("add", () => import("./adding.js"));
-
-/** Offer a view whose module is loaded when it is first shown. */
-function later(name, load) {
-  let view = null;
-  register(name, {
-    async enter(parameters, { signal }) {
-      view ??= await load();
-      signal.throwIfAborted();
-      await view.enter(parameters, { signal });
-    },
-    leave: () => view?.leave(),
-  });
-}
+register("browse", lazily(() => import("./browse.js")));
+register("duplicates", lazily(() => import("./duplicates.js")));
+register("add", lazily(() => import("./adding.js")));
 
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -48,14 +48,35 @@ export function image(id, collection, { signal } = {}) {
   return json(`v1/images/${encodeURIComponent(id)}${query({ collection })}`, { signal });
 }
 
-/** Where an indexed image's thumbnail is. */
-export function thumbnailPath(id, collection) {
-  return `v1/images/${encodeURIComponent(id)}/thumbnail${query({ collection })}`;
+/** Where an indexed image's thumbnail is; with its `version` it is fetched only once. */
+export function thumbnailPath(id, collection, version) {
+  return `v1/images/${encodeURIComponent(id)}/thumbnail${query({ collection, v: version })}`;
 }
 
-/** An indexed image's thumbnail, as a Blob. */
-export async function thumbnail(path) {
-  return (await request(path)).blob();
+/** Where an indexed image is, as large as a screen. */
+export function previewPath(id, collection) {
+  return `v1/images/${encodeURIComponent(id)}/preview${query({ collection })}`;
+}
+
+/** Where the file of an indexed image is. */
+export function originalPath(id, collection) {
+  return `v1/images/${encodeURIComponent(id)}/original${query({ collection })}`;
+}
+
+/** What is at a path, as a Blob. */
+export async function blob(path, { signal } = {}) {
+  const answer = await request(path, { signal });
+  return reached(() => answer.blob());
+}
+
+/** A part of all images in an order: `{version, total, images: [{id, uri, label, date}]}`. */
+export function browse(how, { signal } = {}) {
+  return json(`v1/browse${query(how)}`, { signal });
+}
+
+/** How many images are of which kind: `{folders, labels, months}`, each `[{value, count}]`. */
+export function facets(how, { signal } = {}) {
+  return json(`v1/facets${query(how)}`, { signal });
 }
 
 /**

@@ -1,6 +1,15 @@
 // What the page says. Texts that are always there are in index.html.
 
+const MONTHS = [
+  "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
+  "November", "December",
+];
 const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+
+function monthName(month) {
+  const [year, number] = month.split("-");
+  return number ? `${MONTHS[number - 1]} ${year}` : year;
+}
 
 export const texts = {
   title: (name) => (name ? `${name} · simdist` : "simdist"),
@@ -29,6 +38,31 @@ export const texts = {
     noneLabelled: (label) => `No image has the label “${label}”.`,
     nonePasses: (label, where) =>
       `No image ${label ? `with the label “${label}” ` : ""}passes the filter ${where}`,
+  },
+
+  browse: {
+    title: "Browse",
+    count: (n) => count(n, "image", "images"),
+    loading: "Loading…",
+    waiting: "The images are being put in order…",
+    unknown: "Image that is still loading",
+    nothing: (asked) => (asked ? "No image is like that." : "The collection has no images yet."),
+    date: (date) => date.replace("T", " "),
+    month: (month, n) => `${monthName(month)} (${n.toLocaleString("en")})`,
+    emptyLabel: "(empty)",
+    takeAway: (name) => `Show not only ${name}`,
+  },
+
+  details: {
+    place: (index, total) => `${index.toLocaleString("en")} of ${total.toLocaleString("en")}`,
+    folder: "Folder",
+    label: "Label",
+    date: "Date",
+    camera: "Camera",
+    size: "Size",
+    file: "File",
+    pixels: (width, height) => `${width} × ${height} pixels`,
+    bytes: (n) => (n < 1e6 ? `${Math.ceil(n / 1e3)} kB` : `${(n / 1e6).toFixed(1)} MB`),
   },
 
   duplicates: {

@@ -1,6 +1,6 @@
 // Thumbnails of indexed images. An <img> cannot send a token, so with one they are fetched.
 
-import { hasToken, thumbnail, thumbnailPath } from "./service.js";
+import { blob, hasToken, thumbnailPath } from "./service.js";
 
 const paths = new WeakMap();
 const nearby = new IntersectionObserver(load, { rootMargin: "400px" });
@@ -18,9 +18,21 @@ export function showThumbnail(img, id, collection) {
   nearby.observe(img);
 }
 
+/** Show what is at a path in an <img>, at once. */
+export function showPreview(img, path, { signal }) {
+  if (!hasToken()) {
+    show(img, path);
+    return;
+  }
+  blob(path, { signal }).then(
+    (data) => showBlob(img, data),
+    () => signal.aborted || missing(img),
+  );
+}
+
 /** Show a Blob in an <img>, and keep it no longer than it takes to read it. */
-export function showBlob(img, blob) {
-  const url = URL.createObjectURL(blob);
+export function showBlob(img, data) {
+  const url = URL.createObjectURL(data);
   for (const end of ["load", "error"]) {
     img.addEventListener(end, () => URL.revokeObjectURL(url), { once: true });
   }
@@ -40,8 +52,8 @@ function load(entries) {
   for (const { isIntersecting, target } of entries) {
     if (isIntersecting) {
       nearby.unobserve(target);
-      thumbnail(paths.get(target)).then(
-        (blob) => showBlob(target, blob),
+      blob(paths.get(target)).then(
+        (data) => showBlob(target, data),
         () => missing(target),
       );
     }

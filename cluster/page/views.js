@@ -26,6 +26,28 @@ export function register(name, view) {
   at("views-nav").hidden = views.size < 2;
 }
 
+/** A view of a module, which is fetched when it is first shown. */
+export function lazily(load) {
+  let view = null;
+  return {
+    async enter(parameters, how) {
+      if (!view) {
+        const module = await load();
+        view = module.view ?? module;
+      }
+      if (!how.signal.aborted) {
+        await view.enter(parameters, how);
+      }
+    },
+    leave: () => view?.leave?.(),
+  };
+}
+
+/** Say what went wrong in the view that is shown, after it was entered. */
+export function report(error) {
+  onTrouble(error);
+}
+
 /** Show what the address says, now and whenever it changes; `trouble` is told what went wrong. */
 export function beginViews(trouble) {
   onTrouble = trouble;

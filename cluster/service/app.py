@@ -152,7 +152,8 @@ def application(config: ServiceConfig) -> Application:
     )(serve.ingress()(QueryService))
     finder = serve.deployment(
         name="DuplicateFinder",
-        ray_actor_options={"num_cpus": config.cpus, "runtime_env": environment},
+        # It gives way to all else, so it takes no room from an ingest.
+        ray_actor_options={"num_cpus": 0, "runtime_env": environment},
         max_ongoing_requests=_FINDER_REQUESTS,
         # Nobody has one who does not look for duplicates; what it keeps is found again.
         autoscaling_config=AutoscalingConfig(

@@ -165,6 +165,8 @@ class ServiceConfig:
         loopback: it can be reached from this machine only, and so needs no tokens.
         thumbnails_from: folders and prefixes, absolute or as URIs, from which pictures are shown
             that no ingest has read there.
+        thumbnails_in: folder in which small pictures are kept; None: they are kept in memory only.
+        thumbnail_space: bytes that they may take there; 0 for none.
         cors_origins: whose pages may call it from a browser, such as https://shop.example.
         fetch_loopback: let it fetch addresses of its own machine: for tests.
     """
@@ -186,6 +188,8 @@ class ServiceConfig:
     tokens: Tokens = Tokens()
     loopback: bool = False
     thumbnails_from: tuple[str, ...] = ()
+    thumbnails_in: str | None = None
+    thumbnail_space: int = 2_000_000_000
     cors_origins: tuple[str, ...] = ()
     fetch_loopback: bool = False
 

@@ -94,6 +94,10 @@ EXAMPLES = {
         "simdist reembed --collection shop --model convnext_tiny",
         "simdist reembed --collection shop --model convnext_tiny --keep shop-before",
     ),
+    "thumbnails": (
+        "simdist thumbnails --collection shop",
+        "simdist thumbnails --collection shop --thumbnail-space 20GB",
+    ),
     "offload": (
         "simdist offload s3://bucket/vectors --collection shop --bits 2",
         "simdist offload --collection shop --back",

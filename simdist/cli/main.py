@@ -30,6 +30,7 @@ from simdist.cli.remedies import with_remedy
 from simdist.cli.search import search
 from simdist.cli.serve import serve
 from simdist.cli.status import status
+from simdist.cli.thumbnails import thumbnails
 from simdist.cli.train import train
 from simdist.cli.transfer import export, import_
 from simdist.cli.tune import tune
@@ -61,6 +62,7 @@ app.command("import", cls=Command)(import_)
 app.command(cls=Command)(check)
 app.command(cls=Command)(tune)
 app.command(cls=Command)(rehash)
+app.command(cls=Command)(thumbnails)
 app.command(cls=Command)(offload)
 app.command(cls=Command)(reembed)
 app.command(cls=Command)(train)

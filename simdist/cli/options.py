@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from simdist.errors import UsageError
 from simdist.settings import RAY_ADDRESS_VARIABLE, REDIS_PASSWORD_VARIABLE, REDIS_URL_VARIABLE
 from simdist.sources import LabelFrom
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB)", re.IGNORECASE)
 WHICH_IMAGES = "Which images"
 OBJECT_STORES = "Object stores"
 WHERE = "Where it runs"
@@ -178,3 +181,33 @@ OwnModel = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.", rich_help_panel=OUTPUT)]
+
+ThumbnailsFrom = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PREFIX",
+        help="Folder or s3://, gs://, az:// prefix whose pictures are shown although no ingest "
+        "has read them there: those of lists and saved embeddings. Repeatable.",
+    ),
+]
+ThumbnailSpace = Annotated[
+    str,
+    typer.Option(
+        metavar="SIZE",
+        help="Disk that thumbnails may take, in the data folder, such as 500MB or 20GB; 0MB to "
+        "keep none there.",
+    ),
+]
+
+
+def size_of(text: str, *, least: int = 1) -> int:
+    """The bytes of a size, such as 512MB.
+
+    Raises:
+        UsageError: it is none, or smaller than `least`.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    size = int(float(match[1]) * {"MB": 10**6, "GB": 10**9}[match[2].upper()]) if match else -1
+    if size < least:
+        raise UsageError(f"{text!r} is not an amount of memory: write 512MB or 4GB")
+    return size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from simdist.cli import options
+from simdist.cli.options import size_of
 from simdist.errors import MissingCollectionError, UsageError
-from simdist.settings import DEFAULT_COLLECTION, Settings
+from simdist.settings import DEFAULT_COLLECTION, THUMBNAILS, Settings
 
 if TYPE_CHECKING:
     from simdist.index.collection import Collection
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
-_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*(MB|GB)", re.IGNORECASE)
 
 
 def serve(
@@ -73,14 +72,8 @@ def serve(
             "[env var: SIMDIST_TOKENS_FILE; SIMDIST_READ_TOKENS, SIMDIST_WRITE_TOKENS].",
         ),
     ] = None,
-    thumbnails_from: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="PREFIX",
-            help="Folder or s3://, gs://, az:// prefix whose pictures are shown although no ingest "
-            "has read them there: those of lists and saved embeddings. Repeatable.",
-        ),
-    ] = None,
+    thumbnails_from: options.ThumbnailsFrom = None,
+    thumbnail_space: options.ThumbnailSpace = "2GB",
     cors_origin: Annotated[
         list[str] | None,
         typer.Option(
@@ -107,7 +100,7 @@ def serve(
         )
     address = Address(host, port)
     known, least_and_most = Tokens.resolve(tokens), _workers(workers)
-    memory = _bytes(cache_memory)
+    memory = size_of(cache_memory)
     names = tuple(collection or [DEFAULT_COLLECTION])
     check_address(address, tokens=known)
     with open_store(settings) as store:
@@ -124,6 +117,8 @@ def serve(
             tokens=known,
             loopback=address.loopback,
             thumbnails_from=tuple(root_uri(place) for place in thumbnails_from or []),
+            thumbnails_in=str(settings.data_dir / THUMBNAILS),
+            thumbnail_space=size_of(thumbnail_space, least=0),
             cors_origins=tuple(cors_origin or ()),
             fetch_loopback=os.environ.get(FETCH_LOOPBACK_VARIABLE) == "1",
         )
@@ -165,11 +160,3 @@ def _workers(text: str) -> tuple[int, int]:
         raise UsageError(
             f"{text!r} is not a number of workers: write 4, or 2:16 for at least 2 and at most 16"
         ) from error
-
-
-def _bytes(text: str) -> int:
-    match = _MEMORY.fullmatch(text.strip())
-    size = int(float(match[1]) * {"MB": 10**6, "GB": 10**9}[match[2].upper()]) if match else 0
-    if not size:
-        raise UsageError(f"{text!r} is not an amount of memory: write 512MB or 4GB")
-    return size

@@ -69,6 +69,13 @@ class Blocks:
         Yields:
             (n,) rows and their records.
         """
+        for rows, records in self.packed_records(first, end):
+            yield rows, [layout.unpack_record(record) for record in records]
+
+    def packed_records(
+        self, first: int, end: int
+    ) -> Iterator[tuple[NDArray[np.int64], list[bytes]]]:
+        """As `records`: rows, and their packed records."""
         for start, stop, blocks in _batches(first, end):
             found = self.store.call_many([("GET", self.keys.records(block)) for block in blocks])
             others = [n for n, one in zip(blocks, found, strict=True) if not one]
@@ -76,7 +83,7 @@ class Blocks:
                 found[number - blocks.start] = records_of
             records = self._records(found, start, stop)
             rows = np.flatnonzero([bool(record) for record in records])
-            yield start + rows, [layout.unpack_record(records[row]) for row in rows.tolist()]
+            yield start + rows, [records[row] for row in rows.tolist()]
 
     def images(self, first: int, end: int) -> Iterator[Block]:
         """All images with rows from `first` on, before `end`, in batches."""

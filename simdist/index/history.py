@@ -110,6 +110,14 @@ class History:
         """As `check`: whether it is."""
         return self._known() is not None
 
+    def now(self, moment: bytes) -> bytes | None:
+        """The moment it is; None where what was seen at another is lost, or the collection was
+        made anew. An empty one has seen nothing yet.
+        """
+        meta, bits = self._keys.meta, self._uri_bits
+        answer = scripts.known(self._store, meta, self.at(moment), uri_bits=bits, digests=b"")
+        return None if answer is None else answer.moment
+
     def _known(self) -> Answer[bytes] | None:
         meta, seen = self._keys.meta, self.seen
         return scripts.known(self._store, meta, seen, uri_bits=self._uri_bits, digests=b"")

@@ -94,6 +94,11 @@ class Buckets:
         around, starts = _mutual(self.ranked[:, :near])
         return replace(self, near=around, near_starts=starts)
 
+    def ranks(self, one: NDArray[np.int32], other: NDArray[np.int32]) -> NDArray[np.int64]:
+        """How near others are to some buckets, 0 for itself; the number of all if not ranked."""
+        met = self.ranked[one] == other[..., None]
+        return np.where(met.any(axis=-1), met.argmax(axis=-1), len(self))
+
     def near_of(self, bucket: int) -> NDArray[np.int32]:
         """The buckets that are compared with one."""
         return self.near[self.near_starts[bucket] : self.near_starts[bucket + 1]]
@@ -226,5 +231,6 @@ def _mutual(nearest: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.i
     size = len(nearest)
     one = np.repeat(np.arange(size), nearest.shape[1])
     other = nearest.ravel().astype(np.int64)
-    both = np.unique(np.concatenate([one * size + other, other * size + one]))
+    both = np.sort(np.concatenate([one * size + other, other * size + one]))
+    both = both[np.diff(both, prepend=-1) > 0]
     return (both % size).astype(np.int32), np.searchsorted(both // size, np.arange(size + 1))

@@ -27,9 +27,11 @@ _STYLE = """
 body { margin: 1.5rem auto; max-width: 80rem; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin: 2rem 0 .5rem; }
 ul { display: flex; flex-wrap: wrap; gap: 1rem; list-style: none; margin: 0; padding: 0; }
-li { width: 12.5rem; border-top: 4px solid #8888; padding-top: .4rem; overflow-wrap: anywhere; }
+main { display: flex; flex-wrap: wrap; align-items: flex-start; gap: 1rem 3rem; }
+li { width: min(12.5rem, 43vw); border-top: 4px solid #8888; padding-top: .4rem; }
+li { overflow-wrap: anywhere; }
 li.keep { border-top-color: #1668c7; }
-img, .none { display: block; width: 12rem; height: 12rem; object-fit: contain; }
+img, .none { display: block; width: 96%; aspect-ratio: 1; object-fit: contain; }
 .none { border: 1px dashed #888; box-sizing: border-box; padding: .5rem; }
 small { display: block; } nav { display: flex; gap: 1rem; flex-wrap: wrap; margin: 1rem 0; }
 """
@@ -57,12 +59,12 @@ def write_report(
         with whole_file(name) as target, target.open("w", encoding="utf-8") as file:
             file.write(_head(title, found, len(groups)))
             links = _links(names, number)
-            file.write(links)
+            file.write(links + "<main>\n")
             for group in part:
                 file.write(_group(found, group))
                 done += 1
                 on_progress("drawing groups", done, len(groups))
-            file.write(links + "</body>\n</html>\n")
+            file.write("</main>\n" + links + "</body>\n</html>\n")
 
 
 def _head(title: str, found: Duplicates, groups: int) -> str:
@@ -95,7 +97,8 @@ def _group(found: Duplicates, group: Sequence[Duplicate]) -> str:
     shown = group[:_IMAGES]
     more = f", {len(shown)} of them shown" if len(shown) < len(group) else ""
     heading = f"<h2>Group {group[0].group:,}: {len(group):,} images{more}</h2>\n"
-    return heading + "<ul>\n" + "".join(_image(found, one) for one in shown) + "</ul>\n"
+    images = "".join(_image(found, one) for one in shown)
+    return f"<section>\n{heading}<ul>\n{images}</ul>\n</section>\n"
 
 
 def _image(found: Duplicates, one: Duplicate) -> str:

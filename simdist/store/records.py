@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,11 @@ _HEADER = struct.Struct("<HHB")
 # Added to the length of a place that is followed by a print, with its length before it.
 _PRINTED = 128
 _PRINT_LENGTH = struct.Struct("<H")
+# A date as it is packed, without escapes.
+_DATE = re.compile(rb'[{,]"date":"([^"\\\\]*)"')
+_HAS_DATE = b'"date":'
+# What is in place of the length of a label where there is none.
+_NO_LABEL = bytes(2)
 # Added to the length of a dead row's record.
 DEAD = 1 << 31
 
@@ -133,6 +139,31 @@ def unpack_uri(record: bytes) -> str:
         return record[_HEADER.size : _HEADER.size + _HEADER.unpack_from(record)[0]].decode()
     except (struct.error, ValueError) as error:
         raise _damaged(error) from error
+
+
+def unpack_listed(record: bytes) -> tuple[bytes, bytes | None, str | None]:
+    """The URI and the label of a packed record, encoded, and its metadata's `date`.
+
+    Raises:
+        StoreError: it is damaged.
+    """
+    try:
+        uri_end, _, _, label_at, extra_at = _bounds(record)
+        label = record[label_at:extra_at] if record[2:4] != _NO_LABEL else None
+        extra = record[extra_at:]
+        return record[_HEADER.size : uri_end], label, _date(extra) if _HAS_DATE in extra else None
+    except (struct.error, ValueError) as error:
+        raise _damaged(error) from error
+
+
+def _date(extra: bytes) -> str | None:
+    """The date in metadata, of which the rest is not read: that would take most of the time."""
+    found = _DATE.findall(extra)
+    # Not one that lies within another field, nor in a text.
+    if len(found) == 1 and extra.count(b"{") == 1:
+        return str(found[0].decode())
+    date = unpack_metadata(extra).get("date")
+    return date if isinstance(date, str) else None
 
 
 def unpack_look(record: bytes) -> bytes:

@@ -13,9 +13,11 @@ import simdist
 from simdist.errors import MissingCollectionError, SourceError, UsageError
 from simdist.index.collection import Collection
 from simdist.ingest.progress import Progress, Summary
+from simdist.ingest.sieve import DUPLICATE_OF
 from simdist.sources import LabelFrom
 from tests.cluster.conftest import assert_holds_exactly, refs_of
 from tests.conftest import PHOTOS
+from tests.copies import COPIED, SAME, make_copies
 
 pytestmark = pytest.mark.usefixtures("small_ray")
 
@@ -56,6 +58,40 @@ def test_a_folder_is_indexed_searched_and_pruned(
     shutil.rmtree(folder / "fish")
     assert ingest(prune=True).pruned == 8
     assert_holds_exactly(collection, refs_of(folder))
+
+
+def test_copies_of_what_is_there_are_left_out_or_linked(
+    tmp_path: Path, collection: Collection, valkey_url: str
+) -> None:
+    for folder in ("originals", "copies"):
+        (tmp_path / folder).mkdir()
+    stems = [name.partition("/")[2] for name in COPIED]
+    for path in make_copies(tmp_path / "copies"):
+        if path.stem in stems:
+            path.rename(tmp_path / "originals" / path.name)
+
+    def ingest(folder: str, on_duplicate: str | None = None) -> Summary:
+        return simdist.ingest(
+            tmp_path / folder,
+            collection=collection.name,
+            model=MODEL,
+            redis=valkey_url,
+            on_duplicate=on_duplicate,
+        )
+
+    assert ingest("originals").added == len(COPIED)
+    copies = len(refs_of(tmp_path / "copies"))
+    same = {f"{stem}-{way}" for stem in stems for way in SAME}
+    first = ingest("copies", on_duplicate="skip")
+    assert (first.left_out, first.added) == (len(same), copies - len(same))
+    again = ingest("copies", on_duplicate="link")
+    assert (again.duplicates, again.added) == (len(same), len(same))
+    links = {
+        Path(image.uri).stem: Path(str(image.metadata[DUPLICATE_OF])).stem
+        for image in collection.images()
+        if DUPLICATE_OF in image.metadata
+    }
+    assert links == {f"{stem}-{way}": stem for stem in stems for way in SAME}
 
 
 def test_a_model_of_timm_reaches_the_actors_without_its_folder(

@@ -301,7 +301,7 @@ class TestImages:
         record = service.get(path).json()
         assert (record["uri"], record["label"]) == (HORSES, "animals")
         small = service.get(path + "/thumbnail")
-        assert small.headers["Content-Type"] == "image/jpeg"
+        assert small.headers["Content-Type"] == "image/webp"
         assert len(small.content) < 30_000
         again = service.get(path + "/thumbnail", headers={"If-None-Match": small.headers["ETag"]})
         assert (again.status_code, again.content) == (304, b"")

@@ -92,7 +92,7 @@ def thumbnail(service: Service, uri: str) -> str:
     """What comes of a thumbnail: "a picture", or why there is none."""
     answer = service.get(f"/v1/images/{layout.uri_digest(uri).hex()}/thumbnail")
     if answer.status_code == 200:
-        assert answer.headers["Content-Type"] == "image/jpeg"
+        assert answer.headers["Content-Type"] == "image/webp"
         return "a picture"
     assert answer.status_code == 404, answer.text
     detail: str = answer.json()["detail"]

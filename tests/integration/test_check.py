@@ -477,7 +477,7 @@ def changed(value: bytes, data: st.DataObject) -> bytes | None:
     return value[:start] + other + rest
 
 
-@settings(max_examples=300 if LONG else 40)
+@settings(max_examples=300 if LONG else 25)
 @given(data=st.data())
 def test_whatever_is_damaged_is_found_and_repaired(valkey_url: str, data: st.DataObject) -> None:
     store = connect(valkey_url)

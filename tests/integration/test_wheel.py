@@ -55,14 +55,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
-@pytest.fixture(scope="module", params=["uv", "pip"])
+@pytest.fixture(scope="module", params=["uv", "pip"] if LONG else ["pip"])
 def home(
     request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Path]:
     """A folder with an environment in which simdist is installed.
 
     It takes pip minutes to install the dependencies. So it does that before a release only; else
-    they are there, and without an index pip says so if one of them is not as the wheel wants it.
+    uv does, and without an index pip says so if one of them is not as the wheel wants it.
     """
     home = tmp_path_factory.mktemp(request.param)
     pinned = ("--constraint", ROOT / "constraints.txt")

@@ -143,7 +143,7 @@ def test_a_serve_config_file_says_it_all(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_the_embedder_may_be_promised_a_gpu(gpu: bool) -> None:
     """Before there is one: nobody asks a cluster."""
     bound: Any = application(ServiceConfig("redis://x", model="resnet34", loopback=True, gpu=gpu))
-    _, embedder, _ = bound._bound_deployment.init_args
+    _, embedder, *_ = bound._bound_deployment.init_args
     options = embedder._bound_deployment.ray_actor_options
     assert options is not None
     assert options["num_gpus"] == int(gpu)
@@ -152,9 +152,10 @@ def test_the_embedder_may_be_promised_a_gpu(gpu: bool) -> None:
 def test_on_two_cores_an_ingest_finds_room_beside_four_workers() -> None:
     config = ServiceConfig("redis://x", model="resnet34", loopback=True, gpu=False, workers=(1, 4))
     bound: Any = application(config)._bound_deployment
-    _, embedder, _ = bound.init_args
-    each = [one.ray_actor_options["num_cpus"] for one in (bound, embedder._bound_deployment)]
-    held = 4 * each[0] + each[1]
+    _, embedder, _, finder = bound.init_args
+    others = (embedder._bound_deployment, finder._bound_deployment)
+    each = [one.ray_actor_options["num_cpus"] for one in (bound, *others)]
+    held = 4 * each[0] + each[1] + each[2]
     assert held + Placement.of({"CPU": 2}).actor_cpus <= 2
 
 

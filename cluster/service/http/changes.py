@@ -38,7 +38,7 @@ Cursor = Annotated[
 ]
 
 
-class ChoiceOptions(Model):
+class Chosen(Model):
     """Which images: those of which all holds that is said."""
 
     prefix: str | None = Field(
@@ -55,7 +55,6 @@ class ChoiceOptions(Model):
         description="A filter that they pass (docs/filters.md).",
         examples=['label = "cat" and price < 20'],
     )
-    after: Cursor = None
     collection: Collection = None
 
     def choice(self) -> Choice:
@@ -66,6 +65,12 @@ class ChoiceOptions(Model):
         """
         where = None if self.where is None else Where.parse(self.where)
         return Choice(self.prefix, self.label, where)
+
+
+class ChoiceOptions(Chosen):
+    """Which images, from where on."""
+
+    after: Cursor = None
 
 
 class PageOptions(ChoiceOptions):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -28,13 +27,11 @@ from cluster.service.http.guard import require_write
 from cluster.service.http.models import AddRequest, UploadOptions
 from cluster.service.http.models import Collection as CollectionName
 from cluster.service.http.models import ImageId as Id
-from cluster.service.http.openapi import BINARY, WRITES, body, problems
+from cluster.service.http.openapi import WRITES, body, problems
 from cluster.service.http.problems import ProblemError
-from cluster.service.http.thumbnails import ThumbnailCache, thumbnail
 from cluster.service.images import Images
 from cluster.service.worker import QueryWorker
-from simdist.errors import ImageError, SourceError, UnknownImageError, UsageError
-from simdist.sources.originals import OriginalError
+from simdist.errors import UnknownImageError
 
 # Images that cost 1 to look at, and those that cost 1 to change.
 _LOOKED_AT, _CHANGED = 1000, 100
@@ -45,7 +42,7 @@ def image_routes(worker: QueryWorker) -> APIRouter:
     routes = APIRouter(
         prefix="/v1/images", tags=["images"], responses=problems(400, 404, 409, 414, 422, 503)
     )
-    images, thumbnails = Images(worker), ThumbnailCache()
+    images = Images(worker)
 
     @routes.get("", response_model=PageAnswer)
     async def list_images(request: Request, options: Annotated[PageOptions, Query()]) -> Response:
@@ -63,36 +60,6 @@ def image_routes(worker: QueryWorker) -> APIRouter:
         stored = await worker.image(bytes.fromhex(image_id), options.collection)
         name = worker.collection(options.collection).name
         return answered(ImageAnswer.of(stored, name, vector=options.vector))
-
-    @routes.get(
-        "/{image_id}/thumbnail",
-        response_class=Response,
-        responses={200: {"content": {"image/jpeg": BINARY}}, 304: {"description": "Unchanged"}},
-    )
-    async def get_thumbnail(
-        request: Request, image_id: Id, collection: CollectionName = None
-    ) -> Response:
-        """A JPEG of an indexed image, its longer side at most 256 pixels."""
-        stored = await worker.image(bytes.fromhex(image_id), collection)
-        # With the vector: an image whose content was replaced looks otherwise.
-        state = hashlib.blake2b(stored.vector.tobytes() + stored.uri.encode(), digest_size=12)
-        key = state.hexdigest()
-        headers = {"ETag": f'"{key}"', "Cache-Control": "private, max-age=300"}
-        if f'"{key}"' in request.headers.get("if-none-match", ""):
-            return Response(status_code=304, headers=headers)
-        made = thumbnails.get(key)
-        if made is None:
-            try:
-                data = await worker.original(bytes.fromhex(image_id), collection)
-                made = await worker.decoded(lambda: thumbnail(data))
-            except OriginalError as error:
-                raise ProblemError(404, str(error)) from error
-            except (SourceError, ImageError, UsageError) as error:
-                raise ProblemError(
-                    404, "the image can no longer be read from its source"
-                ) from error
-            thumbnails.keep(key, made)
-        return Response(made, media_type="image/jpeg", headers=headers)
 
     return routes
 

@@ -15,6 +15,7 @@ import simdist
 from cluster.service import metrics as service_metrics
 from cluster.service.catalogue import Catalogue
 from cluster.service.http.answers import BatchAnswer, SearchAnswer, StatusAnswer, answered
+from cluster.service.http.browse_routes import browse_routes
 from cluster.service.http.collection_routes import collection_routes, naming_routes
 from cluster.service.http.duplicate_routes import deciding_routes, duplicate_routes
 from cluster.service.http.errors import answer_errors
@@ -22,6 +23,7 @@ from cluster.service.http.guard import Guard
 from cluster.service.http.image_routes import image_routes, writing_routes
 from cluster.service.http.openapi import body, describe, problems
 from cluster.service.http.page import page_routes
+from cluster.service.http.picture_routes import picture_routes
 from cluster.service.http.search_models import MAX_BATCH, BatchRequest, SearchOptions, SearchRequest
 from cluster.service.http.searches import Searches, Shortcut, Shortcuts
 from cluster.service.worker import QueryWorker
@@ -62,6 +64,8 @@ def build_app(worker: QueryWorker, peers: Sequence[Any]) -> ASGIApp:
     app.include_router(_search_routes(searches))
     app.include_router(image_routes(worker))
     app.include_router(writing_routes(worker))
+    app.include_router(picture_routes(worker))
+    app.include_router(browse_routes(worker))
     app.include_router(duplicate_routes(worker))
     app.include_router(deciding_routes(worker))
     catalogue = Catalogue(worker)

@@ -1,0 +1,66 @@
+// Thumbnails for a grid that scrolls: the last that came into sight first, some at a time, and none
+// for what is out of sight again.
+
+import { blob, hasToken } from "./service.js";
+
+const AT_ONCE = 8;
+
+// The images that wait, the last one first in line, and those under way with what stops them.
+const waiting = new Map();
+const underWay = new Map();
+
+/** Show what is at a path in an <img>, when its turn comes. */
+export function show(img, path) {
+  stop(img);
+  waiting.set(img, path);
+  next();
+}
+
+/** Load an image no further. */
+export function stop(img) {
+  waiting.delete(img);
+  underWay.get(img)?.();
+}
+
+function next() {
+  while (underWay.size < AT_ONCE && waiting.size) {
+    const [img, path] = [...waiting].at(-1);
+    waiting.delete(img);
+    begin(img, path);
+  }
+}
+
+function begin(img, path) {
+  const controller = new AbortController();
+  const { signal } = controller;
+  let url = null;
+  const end = (missing) => {
+    underWay.delete(img);
+    controller.abort();
+    if (url) {
+      URL.revokeObjectURL(url);
+    }
+    img.classList.toggle("missing", missing);
+    next();
+  };
+  underWay.set(img, () => {
+    img.removeAttribute("src");
+    end(false);
+  });
+  // Events of a picture that is stopped come to nobody.
+  img.addEventListener("load", () => end(false), { signal });
+  img.addEventListener("error", () => end(true), { signal });
+  if (!hasToken()) {
+    img.src = path;
+    return;
+  }
+  blob(path, { signal }).then(
+    (data) => {
+      if (!signal.aborted) {
+        url = URL.createObjectURL(data);
+        img.src = url;
+      }
+    },
+    () => signal.aborted || end(true),
+  );
+}
