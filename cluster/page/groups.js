@@ -1,9 +1,9 @@
 // A group of duplicates side by side: what tells them apart is marked.
 
 import { readable } from "./question.js";
-import { hasToken, thumbnail, thumbnailPath } from "./service.js";
+import { thumbnailPath } from "./service.js";
 import { texts } from "./texts.js";
-import { showBlob } from "./thumbnails.js";
+import { showPreview } from "./thumbnails.js";
 
 const said = texts.duplicates;
 
@@ -41,12 +41,13 @@ export function nameOf(image) {
  * The cards of a group, `<li>` each; pictures load at once, so that they are there when it is shown.
  *
  * @param {object} group `{number, images}`
- * @param {boolean} writable whether there is anything to decide
+ * @param {object} of what `collection`, whether there is anything to decide (`writable`), and a
+ *   `signal` that is aborted when it is not shown any more
  */
-export function cardsOf(group, collection, writable) {
+export function cardsOf(group, { collection, writable, signal }) {
   const rows = factsOf(group.images);
   return group.images.map((image, place) => {
-    const item = card(image, place, rows, collection, writable);
+    const item = card(image, place, rows, { collection, writable, signal });
     showState(item, image, group);
     return item;
   });
@@ -65,12 +66,16 @@ export function showState(item, image, { images }) {
   item.firstElementChild.setAttribute("aria-label", `${nameOf(image)}: ${said.states[state]}`);
 }
 
-function card(image, place, rows, collection, writable) {
+function card(image, place, rows, { collection, writable, signal }) {
   const frame = element("span", "frame");
   const picture = element("img");
   picture.alt = "";
   picture.draggable = false;
-  load(picture, image, collection);
+  if (image.state === "gone") {
+    picture.className = "missing";
+  } else {
+    showPreview(picture, thumbnailPath(image.id, collection), { signal });
+  }
   frame.append(picture, element("span", "state"));
 
   const { name, place: folder } = readable(image.uri);
@@ -99,19 +104,6 @@ function buttons(image) {
     row.append(button);
   }
   return row;
-}
-
-function load(picture, image, collection) {
-  const missing = () => picture.classList.add("missing");
-  const path = thumbnailPath(image.id, collection);
-  picture.addEventListener("error", missing, { once: true });
-  if (image.state === "gone") {
-    missing();
-  } else if (hasToken()) {
-    thumbnail(path).then((blob) => showBlob(picture, blob), missing);
-  } else {
-    picture.src = path;
-  }
 }
 
 // What is known of them: for each fact the texts, whether they differ, and what is said of the best

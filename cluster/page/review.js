@@ -54,7 +54,8 @@ async function groupAt(number) {
 async function prepared(number) {
   const group = await groupAt(number);
   if (review && !review.ready.has(number)) {
-    review.ready.set(number, cardsOf(group, review.asked.collection, review.writable));
+    const { asked, writable, signal } = review;
+    review.ready.set(number, cardsOf(group, { collection: asked.collection, writable, signal }));
   }
   return group;
 }

@@ -101,7 +101,8 @@ def test_by_mouse(page: Page, site: str, store_server: Server) -> None:
     cards = page.locator("#duplicates-group li")
     expect(cards).to_have_count(3)
     page.wait_for_function(
-        "[...document.querySelectorAll('#duplicates-group img')].every(img => img.naturalWidth > 0)"
+        "() => [...document.querySelectorAll('#duplicates-group img')]"
+        ".every(img => img.naturalWidth > 0)"
     )
     # Size, date and form are side by side, and what differs is marked.
     expect(cards.nth(0)).to_contain_text("0000-a.jpg")
@@ -372,7 +373,7 @@ def test_who_only_reads_sees_and_decides_nothing(visitor: Visitor, store_server:
         expect(page.get_by_text("takes a write token")).to_be_visible()
         expect(page.get_by_role("button", name="Remove")).to_have_count(0)
         page.wait_for_function(
-            "[...document.querySelectorAll('#duplicates-group img')]"
+            "() => [...document.querySelectorAll('#duplicates-group img')]"
             ".every(img => img.naturalWidth > 0 && img.src.startsWith('blob:'))"
         )
         for pressed in ("r", "p", "n", "Enter", "a"):
