@@ -95,7 +95,9 @@ async function begin(found, asked, number, signal) {
   at("acts").hidden = !writable;
   at("hint").textContent = writable ? said.hint : said.readOnly;
   if (total) {
-    await beginReview({ asked, total, writable, marking, signal }, number - 1);
+    // What was removed has moved the others: then it goes on where something is left to decide.
+    const first = remarked ? counts.first ?? 0 : number - 1;
+    await beginReview({ asked, total, writable, marking, signal }, first);
   }
 }
 

@@ -140,9 +140,14 @@ export function choose(place, { focus = true } = {}) {
 
 function nameOnly() {
   const image = review.group.images[review.place];
-  const others = activeOf(review.group).filter((other) => other !== image && !other.protected);
-  at("only").textContent = said.only(nameOf(image), others.length);
+  at("only").textContent = said.only(nameOf(image), othersOf(image).length);
   at("only").disabled = image.state !== "there";
+}
+
+/** Those that go when an image is kept only: none where it is no duplicate of theirs. */
+function othersOf(image) {
+  const active = activeOf(review.group);
+  return active.includes(image) ? active.filter((other) => other !== image && !other.protected) : [];
 }
 
 /** Show what is decided by now about the group that is shown. */
@@ -196,9 +201,8 @@ export function keepOnly() {
   const { group, place, writable } = review;
   const image = group.images[place];
   if (writable && image.state === "there") {
-    const others = activeOf(group).filter((other) => other !== image && !other.protected);
     const own = image.decided === "remove" ? [[image, null]] : [];
-    change([...own, ...others.map((other) => [other, "remove"])], said.said.remove);
+    change([...own, ...othersOf(image).map((other) => [other, "remove"])], said.said.remove);
     return step(1);
   }
 }
