@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
@@ -38,12 +37,11 @@ class Shown:
     folder: Path
     kept: Path
 
-    def get(self, path: str, **parameters: Any) -> httpx.Response:
+    def get(self, path: str, **parameters: Any) -> Any:
         """GET, with parameters."""
-        answer: httpx.Response = self.client.get(path, params=parameters)
-        return answer
+        return self.client.get(path, params=parameters)
 
-    def picture(self, name: str, kind: str, **parameters: Any) -> httpx.Response:
+    def picture(self, name: str, kind: str, **parameters: Any) -> Any:
         """A picture of a file of the folder."""
         identity = layout.uri_digest((self.folder / name).as_uri()).hex()
         return self.get(f"/v1/images/{identity}/{kind}", **parameters)
