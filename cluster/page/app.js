@@ -221,6 +221,7 @@ async function start() {
     return;
   }
   busy(false);
+  say("");
   at("token-form").hidden = true;
   at("views").hidden = false;
   if (started) {

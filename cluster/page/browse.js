@@ -1,7 +1,6 @@
 // The view that shows all images of a collection: in an order, by folder, label, date and filter.
 
 import { chosen } from "./controls.js";
-import { closeDetails, showDetails } from "./details.js";
 import { makeGrid } from "./grid.js";
 import * as loader from "./loader.js";
 import { makePages } from "./pages.js";
@@ -24,6 +23,7 @@ const RECOUNT = 5000;
 let list = null;
 let grid = null;
 let settling = 0;
+let details = null;
 
 /** The view, as `views.register` takes it. */
 export const view = {
@@ -36,13 +36,16 @@ export const view = {
       showAsked(asked);
     }
     if (parameters.open) {
-      await showDetails(neighbourhood(place), { id: parameters.open, collection: asked.collection, signal });
+      // Many look around, and open nothing.
+      details ??= await import("./details.js");
+      const image = { id: parameters.open, collection: asked.collection, signal };
+      await (signal.aborted || details.showDetails(neighbourhood(place), image));
     } else {
-      closeDetails();
+      details?.closeDetails();
     }
   },
   leave() {
-    closeDetails();
+    details?.closeDetails();
     clearTimeout(settling);
     list?.pages.close();
     list = null;
@@ -213,15 +216,21 @@ async function count(mine) {
 }
 
 function showFolders(folders) {
-  const common = commonFolder(folders.map(({ value }) => value));
+  const common = path(commonFolder(folders.map(({ value }) => value)));
   const chosenOne = list.asked.prefix;
-  const links = folders.map(({ value, count: images }) =>
-    facet(readable(value).place.slice(readable(common).place.length) || readable(value).place, value, images, "prefix"));
+  const known = folders.map(({ value, count: images }) => ({ text: path(value).slice(common.length), value, images }));
   if (chosenOne && !folders.some(({ value }) => value === chosenOne)) {
-    links.unshift(facet(readable(chosenOne).place, chosenOne, null, "prefix"));
+    known.push({ text: path(chosenOne), value: chosenOne, images: null });
   }
-  at("folders").replaceChildren(...links);
-  at("folders-field").hidden = links.length < 2 && !chosenOne;
+  known.sort((one, other) => one.text.localeCompare(other.text, "en", { numeric: true }));
+  at("folders").replaceChildren(...known.map(({ text, value, images }) => facet(text, value, images, "prefix")));
+  at("folders-field").hidden = known.length < 2 && !chosenOne;
+}
+
+/** A folder as a person reads it. */
+function path(folder) {
+  const { name, place } = readable(folder);
+  return place + name;
 }
 
 /** The folder that all are in. */
@@ -292,12 +301,17 @@ function showDates(months) {
     button.addEventListener("click", () => grid.go(first));
     return button;
   }));
+  list.shown = undefined;
   showMonth();
 }
 
 function showMonth() {
   const first = list?.pages.at(grid.first());
   const value = first?.date?.slice(0, 7);
+  if (!list || value === list.shown) {
+    return;
+  }
+  list.shown = value;
   const month = list?.months.find((one) => one.value === value);
   if (month && document.activeElement !== at("date")) {
     at("date").value = String(month.first);

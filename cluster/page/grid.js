@@ -30,6 +30,8 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
   let offset = 0;
   let before = 0;
   let drawing = 0;
+  // What would have to be laid out to be read anew.
+  let room = 0;
 
   const step = () => side + GAP;
   const rows = () => Math.ceil(total / columns);
@@ -37,10 +39,11 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
   const jump = () => (whole > height ? (whole - height) / (Math.ceil(whole / page()) - 1) : 0);
   const lastPage = () => Math.ceil(whole / page()) - 1;
   const offsetAt = (top) => Math.round(Math.min(lastPage(), Math.floor(top / page())) * jump());
-  const top = () => frame.scrollTop + offset;
+  const top = () => before + offset;
 
   function measure() {
     const width = frame.clientWidth;
+    room = frame.clientHeight;
     const least = width < 560 ? 100 : 148;
     columns = Math.max(1, Math.floor((width + GAP) / (least + GAP)));
     side = Math.floor((width - (columns - 1) * GAP) / columns);
@@ -50,7 +53,7 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
   }
 
   function scrollTo(position) {
-    const most = Math.max(0, whole - frame.clientHeight);
+    const most = Math.max(0, whole - room);
     const wanted = Math.max(0, Math.min(most, position));
     const was = offset;
     offset = offsetAt(wanted);
@@ -68,7 +71,7 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
     if (!moved) {
       return;
     }
-    if (moved < frame.clientHeight) {
+    if (moved < room) {
       const wanted = now + offset;
       if (offsetAt(wanted) !== offset) {
         scrollTo(wanted);
@@ -76,7 +79,7 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
       }
     } else if (whole > height) {
       // Somebody has taken the bar: where it is says how far.
-      const share = (whole - frame.clientHeight) / (height - frame.clientHeight);
+      const share = (whole - room) / (height - room);
       const was = offset;
       offset = offsetAt(now * share);
       if (offset !== was) {
@@ -99,7 +102,7 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
     cancelAnimationFrame(drawing);
     drawing = 0;
     const first = Math.floor(top() / step());
-    const last = Math.ceil((top() + frame.clientHeight) / step());
+    const last = Math.ceil((top() + room) / step());
     const start = Math.max(0, first - AROUND) * columns;
     const end = Math.min(total, (last + AROUND) * columns);
     for (const [index, element] of tiles) {
@@ -117,7 +120,7 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
     }
     canvas.append(more);
     seen(Math.max(0, first * columns), Math.min(total, last * columns));
-    point();
+    name();
   }
 
   function placed(index) {
@@ -127,6 +130,7 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
     element.id = `tile-${index}`;
     element.dataset.index = index;
     element.setAttribute("role", "option");
+    element.setAttribute("aria-selected", index === active);
     element.setAttribute("aria-posinset", index + 1);
     element.setAttribute("aria-setsize", total);
     element.style.transform = `translate(${x}px, ${y}px)`;
@@ -135,10 +139,14 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
     return element;
   }
 
-  function point() {
-    for (const [index, element] of tiles) {
-      element.setAttribute("aria-selected", index === active);
-    }
+  function point(index) {
+    tiles.get(active)?.setAttribute("aria-selected", "false");
+    active = index;
+    tiles.get(active)?.setAttribute("aria-selected", "true");
+    name();
+  }
+
+  function name() {
     if (tiles.has(active)) {
       frame.setAttribute("aria-activedescendant", `tile-${active}`);
     } else {
@@ -147,9 +155,8 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
   }
 
   function choose(index) {
-    active = Math.max(0, Math.min(total - 1, index));
+    point(Math.max(0, Math.min(total - 1, index)));
     show(active);
-    point();
   }
 
   /** Scroll no further than needed for a tile to be seen. */
@@ -157,12 +164,12 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
     const y = Math.floor(index / columns) * step();
     if (y < top()) {
       scrollTo(y);
-    } else if (y + side > top() + frame.clientHeight) {
-      scrollTo(y + side - frame.clientHeight);
+    } else if (y + side > top() + room) {
+      scrollTo(y + side - room);
     }
   }
 
-  const many = () => columns * Math.max(1, Math.floor(frame.clientHeight / step()));
+  const many = () => columns * Math.max(1, Math.floor(room / step()));
   const moves = {
     ArrowLeft: () => active - 1,
     ArrowRight: () => active + 1,
@@ -190,8 +197,7 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
   frame.addEventListener("click", ({ target }) => {
     const index = target.closest("[data-index]")?.dataset.index;
     if (index !== undefined) {
-      active = Number(index);
-      point();
+      point(Number(index));
       open(active);
     }
   });
@@ -224,7 +230,7 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
     },
     /** Begin with this tile. */
     go(index) {
-      active = index;
+      point(index);
       scrollTo(Math.floor(index / columns) * step());
     },
     choose,

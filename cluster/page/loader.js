@@ -40,7 +40,7 @@ function begin(img, path) {
     if (url) {
       URL.revokeObjectURL(url);
     }
-    img.classList.toggle("missing", missing);
+    img.parentElement?.classList.toggle("missing", missing);
     next();
   };
   underWay.set(img, () => {

@@ -80,15 +80,21 @@ def test_a_token_sees_its_collections_only(collections: Store, tokens: Tokens) -
                     f"/v1/images/{image_id(ref(number).uri)}",
                     params={"collection": name},
                 ),
+                caller.ask(token, "GET", "/v1/browse", params={"collection": name}),
+                caller.ask(token, "GET", "/v1/facets", params={"collection": name}),
             ]
             batch = {"queries": [{"vector": data, "collection": name}]}
             answer = caller.ask(token, "POST", "/v1/search/batch", json=batch).json()
             [result] = answer["results"]
             if name in seen:
-                assert [request.status_code for request in requests] == [200] * 3
+                assert [request.status_code for request in requests] == [200] * 5
+                browsed, facets = (request.json() for request in requests[3:])
+                assert {image["label"] for image in browsed["images"]} == {name}
+                assert (browsed["total"], facets["total"]) == (50, 50)
+                assert facets["labels"] == [{"value": name, "count": 50}]
                 assert {hit["label"] for hit in result["hits"]} == {name}
             else:
-                assert [request.status_code for request in requests] == [404] * 3
+                assert [request.status_code for request in requests] == [404] * 5
                 assert result["error"]["status"] == 404
                 texts = [request.text for request in requests] + [str(result)]
                 answers.append([text.replace(name, "...") for text in texts])
