@@ -6,10 +6,10 @@ import { element } from "./groups.js";
 import { claimDrops } from "./intake.js";
 import { addressOf, readable } from "./question.js";
 import { add } from "./service.js";
+import { adding as said } from "./tending-texts.js";
 import { texts } from "./texts.js";
 
 const at = (id) => document.getElementById(`add-${id}`);
-const said = texts.adding;
 
 // Images under way; how often one is sent again that the service was too busy for, and how long it
 // waits before, at first; and lines that are shown.

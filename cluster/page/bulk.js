@@ -3,11 +3,11 @@
 import { element } from "./groups.js";
 import { attempt, forget, remark, review, say, show } from "./review.js";
 import * as service from "./service.js";
+import { duplicates as said } from "./tending-texts.js";
 import { texts } from "./texts.js";
 import { again } from "./views.js";
 
 const at = (id) => document.getElementById(`duplicates-${id}`);
-const said = texts.duplicates;
 
 /** Ask whether what a rule does not keep is to be marked, in all groups. */
 export async function askRule() {
