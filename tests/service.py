@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryFile
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import IO
 
 import numpy as np
@@ -86,11 +86,12 @@ def running_service(
         command += ["--collection", COLLECTION]
     forgotten = ("SIMDIST_REDIS_URL", "RAY_ADDRESS", "RAY_worker_niceness")
     kept = {k: v for k, v in os.environ.items() if k not in forgotten}
-    with TemporaryFile("w+") as output:
+    # With a data folder of its own: the thumbnails of one are not found by another.
+    with TemporaryFile("w+") as output, TemporaryDirectory() as data:
         process = subprocess.Popen(
             [*command, *arguments],
             cwd=folder,
-            env=kept | {"PYTHONUNBUFFERED": "1"} | environment,
+            env=kept | {"PYTHONUNBUFFERED": "1", "SIMDIST_DATA_DIR": data} | environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
