@@ -123,7 +123,7 @@ def _decode_fetched(
             failures.append(outcome)
         else:
             pixels[len(refs)], facts = outcome
-            refs.append(_with_facts(ref, facts))
+            refs.append(ref.with_facts(facts))
             digests.append(_digest(data))
             tiny.append(isinstance(data, bytes) and is_tiny(data))
         decoding += time.monotonic() - read
@@ -146,12 +146,6 @@ def _begin_to_fetch(shard: Shard) -> Iterator[bytes | Exception]:
 def _digest(data: bytes | Exception) -> bytes:
     """What stands for an image's bytes."""
     return blake2b(data if isinstance(data, bytes) else b"", digest_size=16).digest()
-
-
-def _with_facts(ref: ImageRef, facts: dict[str, Any]) -> ImageRef:
-    """An image with what its file says of it; what the user's own list says of it wins."""
-    with_facts = replace(ref, metadata=facts | {**ref.metadata})
-    return ref if with_facts.flaw() else with_facts
 
 
 def _decode(

@@ -31,7 +31,7 @@ from simdist.errors import (
     SimdistError,
     UnknownImageError,
 )
-from simdist.images.decoding import decode
+from simdist.images.decoding import decode, facts_of
 from simdist.images.parts import Part
 from simdist.index.collection import Collection
 from simdist.index.images import Added, IndexedImage
@@ -242,6 +242,7 @@ class QueryWorker:
         fingerprint = hashlib.blake2b(data, digest_size=16).hexdigest()
         [look] = [TINY] if is_tiny(data) else await self.decoded(lambda: prints_of(pixels[None]))
         ref = ImageRef(uri, fingerprint, len(data), label, metadata=metadata, look=look)
+        ref = ref.with_facts(await self.decoded(lambda: facts_of(data)))
         copies = await self._copies(ref, vector, opened.name)
         added = await self._in(self._reading, lambda: opened.add(vector[None], [ref]))
         return added, copies

@@ -99,6 +99,16 @@ def decode_with_facts(
         return _square(file, size, resize, scaling), said
 
 
+def facts_of(data: bytes) -> dict[str, Any]:
+    """What a file says of its picture, see `facts`.
+
+    Raises:
+        ImageError: as `decode`.
+    """
+    with _errors():
+        return facts(open_file(data))
+
+
 def _square(file: ImageFile, size: int, resize: Resize, scaling: Scaling | None) -> Pixels:
     picture, pixels = file.picture, None
     if isinstance(picture, JpegImageFile) and picture.mode in ("L", "RGB"):

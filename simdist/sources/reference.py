@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
@@ -51,6 +51,11 @@ class ImageRef:
     depth: int = 0
     version: str | None = None
     look: bytes = b""
+
+    def with_facts(self, facts: Mapping[str, Any]) -> ImageRef:
+        """The same with what its file says of it; what somebody says of it already wins."""
+        more = replace(self, metadata={**facts, **self.metadata})
+        return self if more.flaw() else more
 
     def flaw(self) -> str | None:
         """Why an index cannot hold this; None if it can."""
