@@ -160,8 +160,9 @@ class TestImage:
         assert of_none == {"triton"}
 
     def _kept_by(self, script: str) -> str:
-        command = ["awk", script, ROOT / "requirements.lock"]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return subprocess.run(
+            ["awk", script, ROOT / "requirements.lock"], check=True, capture_output=True, text=True
+        ).stdout
 
     def test_haproxy_is_started_as_the_service_starts_it(self) -> None:
         """Else its statistics, and metrics without a token, would be open to all."""
@@ -338,7 +339,7 @@ class TestPages:
         path = f"{tool('kubectl').parent}{os.pathsep}{os.environ['PATH']}"
         environment = os.environ | {"HOME": str(tmp_path), "PATH": path}
         for name in ("compose.md", "vms.md", "kubernetes.md"):
-            [script] = re.findall(r"```sh\n(.*?)```", (DEPLOY / name).read_text(), re.DOTALL)
+            script, *_ = re.findall(r"```sh\n(.*?)```", (DEPLOY / name).read_text(), re.DOTALL)
             here = re.sub(r"^(kubectl .*)$", r"\1 --dry-run=client", script, flags=re.MULTILINE)
             subprocess.run(
                 ["sh", "-euc", here], cwd=work, check=True, env=environment, capture_output=True
