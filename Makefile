@@ -14,7 +14,7 @@ INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -c
 PYTEST = $(BIN)/python -m pytest --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-fast test-rest test-long lint docs lock audit format bench-ingest bench-memory \
+.PHONY: help demo check test test-fast test-rest test-long test-containers lint docs lock audit format bench-ingest bench-memory \
 	bench-network bench-scaling bench-decoding bench-pixels bench-transfer bench-index bench-filter bench-offload bench-serve bench-duplicates clean
 
 help: ## Show this list
@@ -48,6 +48,9 @@ test-rest: $(VENV)/.installed-test $(LSHASH3)/.installed ## Run the tests that t
 
 test-long: ## Run all tests, in longer series: before a release
 	@SIMDIST_LONG=1 $(MAKE) --no-print-directory test
+
+test-containers: $(VENV)/.installed-test ## Run what deploy/compose.md says, in containers (SIMDIST_CONTAINERS=docker)
+	@$(PYTEST) -s tests/containers/test_compose.py $(ARGS)
 
 lint: $(VENV)/.installed-test ## Check style, types, and what imports what
 	@$(BIN)/ruff check .
@@ -120,7 +123,7 @@ $(BIN)/uv: | $(VENV)/bin/python
 
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/uv
 	@echo "Installing simdist into $(VENV): some 6 GB with torch, a few minutes the first time"
-	@$(INSTALL) -e .
+	@$(INSTALL) -e '.[train]'
 	@touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed

@@ -11,7 +11,22 @@ from simdist.index.buckets import BucketTail
 from simdist.search.kept import KeptBuckets
 from simdist.search.refining import Refiner
 from simdist.vectors.codec import Codec
-from simdist.vectors.codes import Codes
+from simdist.vectors.codes import BITS, Codes
+
+
+def compile_all() -> None:
+    """Compile what ingests and searches call, for this processor: a minute, when an image is built.
+
+    Kept beside the code it serves every user of the installation.
+    """
+    from simdist.prints.prints import prints_of
+
+    prints_of(np.zeros((1, 64, 64, 3), np.uint8))
+    for dtype in ("int8", "float32"):
+        compile_search(Codec.of(dtype, 64))
+    codec = Codec.of("int8", 64)
+    for bits in BITS:
+        compile_search(codec, Codes.of(codec, bits))
 
 
 def compile_search(codec: Codec, codes: Codes | None = None) -> None:

@@ -10,7 +10,7 @@ from simdist.embedding.backbones import backbone
 from simdist.embedding.model import Model, save_bundle
 from simdist.embedding.preprocessing import Preprocessing
 from simdist.errors import ModelError, Remedy, UsageError
-from simdist.training.learner import quiet_fastai
+from simdist.training.learner import check_fastai, quiet_fastai
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +32,8 @@ def convert(export: Path, out: Path, *, arch: str, trust: bool) -> Model:
 
     Raises:
         UsageError: it is not trusted, or the backbone cannot have a head.
-        ModelError: it cannot be read, or is another network; or the bundle exists.
+        ModelError: it cannot be read, or is another network; the bundle exists; or fastai is
+            missing.
     """
     if not trust:
         raise UsageError(
@@ -43,6 +44,7 @@ def convert(export: Path, out: Path, *, arch: str, trust: bool) -> Model:
     known = backbone(arch)
     head.check_trainable(known)
     bundle.check_out(out)
+    check_fastai()
     learner = _load(export)
     classes = _classes(learner, export)
     network = head.with_head(known, len(classes))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.embedding.preprocessing import Preprocessing
+from simdist.errors import ModelError
 from simdist.images.limits import Pixels
 from simdist.training.checkpoint import Checkpoint, is_stuck
 from simdist.training.job import Progress, TrainingOptions
@@ -41,6 +43,12 @@ class Data:
     labels: NDArray[np.int64]
     training: NDArray[np.int64]
     validation: NDArray[np.int64]
+
+
+def check_fastai() -> None:
+    """Raise ModelError where fastai is not installed, before there is work to lose."""
+    if find_spec("fastai") is None:
+        raise ModelError("this needs fastai: pip install 'simdist[train]'")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from simdist.sources import ImageRef, Source, local_path
 from simdist.training.checkpoint import Checkpoint
 from simdist.training.job import Progress, Trained, TrainingOptions
 from simdist.training.learner import (
+    check_fastai,
     find_learning_rate,
     fit,
     make_learner,
@@ -58,8 +59,8 @@ def train(
 
     Raises:
         SourceError: there are too few images to learn from.
-        ModelError: the bundle exists, the weights cannot be had, or an unfinished training with
-            other settings is in the way.
+        ModelError: the bundle exists, fastai is missing, the weights cannot be had, or an
+            unfinished training with other settings is in the way.
         UsageError: the backbone cannot be trained, or there is none of that name; or a licence
             that must be accepted, and is not.
     """
@@ -68,6 +69,7 @@ def train(
     out = local_path(str(out))
     bundle.check_out(out)
     head.check_trainable(backbone(options.arch))
+    check_fastai()
     prepared = prepare(
         source, out, options, weights=weights, accept_licence=accept_licence, on_stage=on_stage
     )

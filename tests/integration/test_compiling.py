@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.servers import running, valkey
 
 pytestmark = pytest.mark.slow
@@ -60,6 +62,34 @@ def test_a_search_compiles_nothing_that_an_ingest_has_compiled(tmp_path: Path) -
     assert any("rank_vectors" in name for name in before)
     with running(valkey(), tmp_path / "redis") as server:
         assert run(SEARCH, server.url) == before
+
+
+def test_what_was_compiled_with_the_installation_is_not_compiled_again(tmp_path: Path) -> None:
+    """By a user who may not write beside the code, as in a container with a read-only root."""
+    for package in ("simdist", "cluster"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, tmp_path / "site" / package, ignore=ignored)
+    plain = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+    plain["PYTHONPATH"] = str(tmp_path / "site")
+
+    def compile_for(**environment: str) -> None:
+        subprocess.run(
+            [sys.executable, "-P", "-c", COMPILE], env=plain | environment, check=True, timeout=280
+        )
+
+    compile_for()
+    installed = {file.name for file in (tmp_path / "site").rglob("*.nbc")}
+    assert any("rank_vectors" in name for name in installed)
+    own = tmp_path / "own"
+    compile_for(NUMBA_CACHE_DIR=str(own))
+    assert [*own.rglob("*.nbc")] == []
+    # What is not there, such as after an upgrade, is compiled and kept as ever.
+    for file in (tmp_path / "site").rglob("*rank_vectors*.nbi"):
+        file.unlink()
+    compile_for(NUMBA_CACHE_DIR=str(own))
+    assert {file.name.partition("-")[0] for file in own.rglob("*.nbc")} == {
+        "query_loops.rank_vectors"
+    }
 
 
 def test_a_loop_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path: Path) -> None:

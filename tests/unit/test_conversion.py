@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -135,3 +136,11 @@ def test_nothing_is_overwritten(export: Path, tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     with pytest.raises(ModelError, match="exists already"):
         convert(export, tmp_path / "bundle", arch="resnet18", trust=True)
+
+
+def test_without_fastai_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fastai", None)
+    with pytest.raises(ModelError, match=r"pip install 'simdist\[train\]'"):
+        convert(tmp_path / "export.pkl", tmp_path / "bundle", arch="resnet18", trust=True)

@@ -202,6 +202,15 @@ def test_nothing_is_overwritten(thing: str, photos: Path, tmp_path: Path) -> Non
     assert [(path, path.is_dir() or path.read_text()) for path in tmp_path.rglob("*")] == before
 
 
+def test_without_fastai_nothing_is_begun(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "fastai", None)
+    with pytest.raises(ModelError, match=r"pip install 'simdist\[train\]'"):
+        run(photos, tmp_path / "bundle")
+    assert [*tmp_path.iterdir()] == []
+
+
 def test_an_unrelated_folder_is_left_alone(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "bundle.training").mkdir()
     (tmp_path / "bundle.training" / "diary.txt").write_text("dear")
