@@ -157,7 +157,7 @@ def test_a_filter_is_typed(visitor: Visitor, service: Service) -> None:
     page.goto(service.url)
     visitor.drop(FISH)
     visitor.sees(SHOWN)
-    field = page.get_by_label("Filter", exact=True)
+    field = page.get_by_role("searchbox", name="Filter")
 
     def filtered(text: str) -> None:
         field.fill(text)
