@@ -325,6 +325,10 @@ class TestImages:
             copies = {copy["uri"]: copy["kind"] for copy in answer["duplicates"]}
             assert copies["urn:test:original"] == kind
             assert all(0.96 <= copy["score"] <= 1 for copy in answer["duplicates"])
+        # As an ingest does, or nobody could say which of two is larger.
+        added = service.get(f"/v1/images/{image_id('urn:test:small')}").json()["metadata"]
+        assert added["format"] == "PNG"
+        assert (added["width"], added["height"]) == (width // 2, height // 2)
         tools = (PHOTOS / "tools" / "claw-hammer-red.jpg").read_bytes()
         uri = {"uri": "urn:test:tool"}
         answer = service.post("/v1/images", params=uri, data=tools, headers=jpeg).json()
