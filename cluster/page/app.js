@@ -22,6 +22,9 @@ const REFUSED = 422;
 let started = false;
 let running = new AbortController();
 
+// Not for who looks around only.
+const loadRefining = () => import("./refining.js");
+
 /** Answer the question in the address; `anew` even if its answer is known. */
 async function arrive({ anew = false } = {}) {
   running.abort();
@@ -42,16 +45,21 @@ async function arrive({ anew = false } = {}) {
   try {
     const by = asked(question);
     showQuestion(question, by, signal);
+    const refining = await service.reached(loadRefining);
+    signal.throwIfAborted();
+    refining.showNarrowed(question, by, go);
     const address = location.hash;
     if (anew || !answers.has(address)) {
       busy(true);
       const { n, label, where, recall, collection } = question;
       const how = { n, label, where, recall, collection };
-      remember(address, await service.search(by, how, { signal }));
+      const what = await refining.narrowed(by, question, { signal });
+      remember(address, await service.search(what, how, { signal }));
     }
     busy(false);
     const hits = answers.get(address);
     say(showAnswer(hits, question));
+    refining.offerExamples(hits, question, go);
     const own = hits.find(({ uri }) => uri === question.uri);
     if (own) {
       showThumbnail(pictureAsked(), own.id, question.collection);
@@ -233,7 +241,10 @@ async function start() {
 }
 
 register("search", {
-  enter: () => arrive(),
+  enter() {
+    loadRefining().catch(() => {});
+    return arrive();
+  },
   leave() {
     running.abort();
     busy(false);
@@ -285,7 +296,8 @@ whenChosen({
     } else if (question.id) {
       location.hash = "";
     } else {
-      go(addressOf({ ...question, ...chosen(), label: undefined, where: undefined }));
+      const others = { label: undefined, where: undefined, like: undefined, unlike: undefined };
+      go(addressOf({ ...question, ...chosen(), ...others }));
     }
   },
   onOther() {

@@ -3,7 +3,9 @@
 
 /** What can be asked by; an upload's key leads to a file that this tab was given. */
 const KINDS = ["upload", "id", "uri", "url", "text"];
-const FIELDS = [...KINDS, "collection", "n", "label", "where", "recall"];
+// `like` and `unlike` are ids with dots between them, `crop` is x,y,width,height in fractions.
+const NARROWER = ["like", "unlike", "crop"];
+const FIELDS = [...KINDS, ...NARROWER, "collection", "n", "label", "where", "recall"];
 
 export const DEFAULT_RESULTS = 24;
 

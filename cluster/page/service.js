@@ -82,18 +82,19 @@ export function facets(how, { signal } = {}) {
 /**
  * The images most similar to what is asked by: `[{id, uri, score, label}]`, the best first.
  *
- * @param {object} by `{file}`, or one of `{id}`, `{uri}`, `{url}`, `{text}`
+ * @param {object} by `{file}`, or one of `{id}`, `{uri}`, `{url}`, `{text}`, each with a `crop`
+ *   where wished; or `{like, unlike}`, lists of these
  * @param {object} how `n`, and where wished `recall`, `label`, `collection`
  */
 export async function search(by, how, { signal } = {}) {
-  if (!by.file) {
-    const headers = { "Content-Type": "application/json" };
-    const body = JSON.stringify({ ...by, ...how });
-    return (await json("v1/search", { method: "POST", headers, body, signal })).hits;
+  const { file, ...said } = by;
+  if (!file) {
+    return (await post("v1/search", { ...said, ...how }, signal)).hits;
   }
-  await check(by.file);
-  const headers = { "Content-Type": by.file.type || "application/octet-stream" };
-  return (await json(`v1/search${query(how)}`, { method: "POST", headers, body: by.file, signal })).hits;
+  await check(file);
+  const headers = { "Content-Type": file.type || "application/octet-stream" };
+  const path = `v1/search${query({ ...said, ...how })}`;
+  return (await json(path, { method: "POST", headers, body: file, signal })).hits;
 }
 
 /** Index an image; resolves to what became of it: `{id, uri, outcome, duplicates}`. */
@@ -181,7 +182,8 @@ async function request(path, { headers, ...options } = {}) {
   return answer;
 }
 
-async function reached(act) {
+/** What an act resolves to that needs the service. */
+export async function reached(act) {
   try {
     return await act();
   } catch (error) {

@@ -42,6 +42,17 @@ export const texts = {
       `No image ${label ? `with the label “${label}” ` : ""}passes the filter ${where}`,
   },
 
+  refining: {
+    part: "Search by a part…",
+    otherPart: "Search by another part…",
+    like: (name) => `More like ${name}`,
+    unlike: (name) => `Less like ${name}`,
+    takeAway: {
+      like: (n) => `More like this (${n}): take it away`,
+      unlike: (n) => `Less like this (${n}): take it away`,
+    },
+  },
+
   browse: {
     title: "Browse",
     count: (n) => count(n, "image", "images"),
