@@ -33,7 +33,7 @@ def found_by_result(visitor: Visitor) -> None:
 
 def found_nothing(visitor: Visitor) -> None:
     found(visitor)
-    visitor.page.get_by_label("Label", exact=True).fill("none")
+    visitor.page.locator("#label").fill("none")
     visitor.page.keyboard.press("Enter")
     expect(visitor.page.get_by_role("heading", level=2)).to_have_text("Nothing similar")
 

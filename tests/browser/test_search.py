@@ -131,7 +131,7 @@ def test_number_and_label_are_chosen(visitor: Visitor, service: Service) -> None
     visitor.sees(SHOWN)
     page.get_by_label("Results").select_option("48")
     assert visitor.sees(48) == answered(service, file=FISH, n=48)
-    label = page.get_by_label("Label", exact=True)
+    label = page.locator("#label")
     label.fill("tools")
     label.press("Enter")
     found = answered(service, file=FISH, n=48, label="tools")
@@ -172,12 +172,12 @@ def test_a_filter_is_typed(visitor: Visitor, service: Service) -> None:
     page.get_by_role("list").get_by_role("link").first.click()
     found = answered(service, uri=found[0][0], where=where)
     assert visitor.sees(len(found)) == found
-    page.get_by_label("Label", exact=True).fill("tools")
-    page.get_by_label("Label", exact=True).press("Enter")
+    page.locator("#label").fill("tools")
+    page.locator("#label").press("Enter")
     first = answered(service, uri=found[0][0], where=where, label="tools")
     assert visitor.sees(len(first)) == first
-    page.get_by_label("Label", exact=True).fill("")
-    page.get_by_label("Label", exact=True).press("Enter")
+    page.locator("#label").fill("")
+    page.locator("#label").press("Enter")
     assert visitor.sees(len(found)) == found
     # What is no filter is said, and can be corrected.
     filtered("label = tools and")
