@@ -96,13 +96,11 @@ def test_a_folder_is_dropped(
             "album/poor%20copy.jpg",
         ]
     )
-    # Which of both came first is nobody's business.
-    expect(page.locator("#add-done .like")).to_have_count(1)
-    expect(page.locator("#add-done .like")).to_contain_text("the same picture as")
-    # The same files once more are the same images.
-    visitor.drop(folder / FISH[0].name, curtain=CURTAIN)
+    # What has come within the last second need not be known yet.
+    page.wait_for_timeout(1500)
+    visitor.drop(folder / "poor copy.jpg", curtain=CURTAIN)
     expect(page.locator("#add-done li")).to_have_count(8)
-    assert len(uris(store_server)) in (7, 8)
+    expect(page.locator("#add-done .like").first).to_contain_text("the same picture as")
 
 
 def test_files_are_chosen_and_what_failed_is_tried_again(
