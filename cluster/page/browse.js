@@ -203,8 +203,12 @@ async function count(mine) {
   }
   mine.counted = now;
   try {
-    const { folders, labels, months } = await facets({ ...mine.asked, order: undefined });
-    if (list === mine) {
+    const found = await facets({ ...mine.asked, order: undefined });
+    const { folders, labels, months } = found;
+    const said = JSON.stringify([folders, labels, months]);
+    // What is shown already stays: somebody may be about to click it.
+    if (list === mine && said !== mine.counts) {
+      mine.counts = said;
       showFolders(folders);
       showLabels(labels);
       showDates(months);

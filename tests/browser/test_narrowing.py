@@ -32,6 +32,13 @@ def seen(visitor: Visitor) -> list[str]:
     return [uri for uri, _ in visitor.sees(SHOWN)]
 
 
+def open_part(page: Page) -> None:
+    """Open the dialog, and wait until its picture can be seen."""
+    page.get_by_role("button", name="Search by a").click()
+    page.wait_for_function("() => document.querySelector('#part-stage img')?.naturalWidth > 0")
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
 def search_by_the_first_hit(visitor: Visitor, service: Service) -> str:
     """Search by an indexed image; its id."""
     visitor.page.goto(service.url)
@@ -92,8 +99,7 @@ def test_a_part_by_keys_and_by_pointer(visitor: Visitor, service: Service) -> No
     page.goto(service.url)
     visitor.drop(FISH)
     whole = seen(visitor)
-    page.get_by_role("button", name="Search by a part").click()
-    expect(page.get_by_role("dialog")).to_be_visible()
+    open_part(page)
     visitor.meets_no_barrier(rules=10)
     for keys in ("ArrowRight", "ArrowUp", "Shift+ArrowLeft", "Shift+ArrowDown", "Enter"):
         page.keyboard.press(keys)
@@ -104,26 +110,26 @@ def test_a_part_by_keys_and_by_pointer(visitor: Visitor, service: Service) -> No
     assert seen(visitor) == answered(service, image=image, crop=crop)
     assert [round(float(share), 2) for share in crop.split(",")] == [0.27, 0.23, 0.48, 0.52]
 
-    page.get_by_role("button", name="Search by another part").click()
+    open_part(page)
     box = page.locator("#part-stage img").bounding_box()
     assert box
     page.mouse.move(box["x"] + box["width"] * 0.1, box["y"] + box["height"] * 0.2)
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] * 0.6, box["y"] + box["height"] * 0.9, steps=4)
     page.mouse.up()
-    page.get_by_role("button", name="Search by this part").click()
-    expect(page.get_by_role("dialog")).to_be_hidden()
+    with page.expect_response("**/v1/search*"):
+        page.get_by_role("button", name="Search by this part").click()
     drawn = [float(share) for share in asked(page)["crop"].split(",")]
     assert all(
         abs(one - other) < 0.02 for one, other in zip(drawn, (0.1, 0.2, 0.5, 0.7), strict=True)
     )
     assert seen(visitor) == answered(service, image=image, crop=asked(page)["crop"])
 
-    page.get_by_role("button", name="Search by another part").click()
+    open_part(page)
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_be_hidden()
     assert "crop" in asked(page)
-    page.get_by_role("button", name="Search by another part").click()
+    open_part(page)
     page.get_by_role("button", name="By the whole image").click()
     expect(page.get_by_role("button", name="Search by a part")).to_be_visible()
     assert seen(visitor) == whole
@@ -131,11 +137,8 @@ def test_a_part_by_keys_and_by_pointer(visitor: Visitor, service: Service) -> No
 
 def test_a_part_of_an_indexed_image(visitor: Visitor, service: Service) -> None:
     search_by_the_first_hit(visitor, service)
-    visitor.page.get_by_role("button", name="Search by a part").click()
-    visitor.page.wait_for_function(
-        "() => document.querySelector('#part-stage img').naturalWidth > 0"
-    )
-    visitor.page.keyboard.press("Enter")
-    expect(visitor.page.get_by_role("dialog")).to_be_hidden()
+    open_part(visitor.page)
+    with visitor.page.expect_response("**/v1/search*"):
+        visitor.page.keyboard.press("Enter")
     found = seen(visitor)
     assert all("/fish/" in uri for uri in found[:3])
