@@ -32,7 +32,7 @@ from tests.service import Service
 
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 # Of each operation and phase; with so many, all in all at least so many requests.
-EXAMPLES, CASES = 60, 1000
+EXAMPLES, CASES = 90, 1000
 LONG_EXAMPLES, LONG_CASES = 700, 5000
 FEW_EXAMPLES = 10
 # Done only where another request has just made what they are about.
