@@ -35,8 +35,9 @@ SETTINGS = Path(__file__).with_name("schemathesis.toml")
 EXAMPLES, CASES = 90, 1000
 LONG_EXAMPLES, LONG_CASES = 700, 5000
 FEW_EXAMPLES = 10
-# Done only where another request has just made what they are about.
+# Done only where another request has just made what they are about, or taken it away.
 NEEDS_LUCK = {
+    "POST /v1/collections/{name}/copy",
     "POST /v1/collections/{name}/rename",
     "DELETE /v1/collections/{name}",
     "DELETE /v1/aliases/{name}",
