@@ -22,6 +22,7 @@ from simdist.search.listing import Order
 from simdist.sources import ImageRef
 from simdist.store import Store
 from tests.collections import create, vectors
+from tests.servers import empty
 
 COUNT = 400
 DATES = st.sampled_from(
@@ -89,7 +90,7 @@ def shown(browser: Browser, order: Order, choice: Choice = EVERYTHING) -> list[s
 def test_it_is_what_a_list_is(
     store: Store, images: list[Image], more: list[Image], data: st.DataObject
 ) -> None:
-    store.call("FLUSHALL")
+    empty(store)
     collection = create(store)
     browser = Browser(collection, max_staleness=0)
     add(collection, images)

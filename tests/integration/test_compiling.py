@@ -48,12 +48,22 @@ assert len(Searcher(collection, cache_memory=1).search(read_only, n=3)) == 3
 """
 
 
+def copied(folder: Path) -> Path:
+    """The packages without anything that was compiled beside them."""
+    for package in ("simdist", "cluster"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / package, folder / package, ignore=ignored)
+    return folder
+
+
 def test_a_search_compiles_nothing_that_an_ingest_has_compiled(tmp_path: Path) -> None:
-    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path / "compiled")}
+    path = os.pathsep.join([str(copied(tmp_path / "site")), str(ROOT)])
+    kept = {"PYTHONPATH": path, "NUMBA_CACHE_DIR": str(tmp_path / "compiled")}
+    environment = {**os.environ, **kept}
 
     def run(code: str, *arguments: str) -> set[str]:
         """The compiled loops of searches on disk, after a process with this code."""
-        command = [sys.executable, "-c", code, *arguments]
+        command = [sys.executable, "-P", "-c", code, *arguments]
         subprocess.run(command, env=environment, check=True, timeout=280)
         files = (tmp_path / "compiled").rglob("*.nbc")
         return {file.name for file in files if file.parent.name.startswith("search_")}
@@ -66,11 +76,9 @@ def test_a_search_compiles_nothing_that_an_ingest_has_compiled(tmp_path: Path) -
 
 def test_what_was_compiled_with_the_installation_is_not_compiled_again(tmp_path: Path) -> None:
     """By a user who may not write beside the code, as in a container with a read-only root."""
-    for package in ("simdist", "cluster"):
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(ROOT / package, tmp_path / "site" / package, ignore=ignored)
+    site = copied(tmp_path / "site")
     plain = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
-    plain["PYTHONPATH"] = str(tmp_path / "site")
+    plain["PYTHONPATH"] = str(site)
 
     def compile_for(**environment: str) -> None:
         subprocess.run(
@@ -78,13 +86,13 @@ def test_what_was_compiled_with_the_installation_is_not_compiled_again(tmp_path:
         )
 
     compile_for()
-    installed = {file.name for file in (tmp_path / "site").rglob("*.nbc")}
+    installed = {file.name for file in site.rglob("*.nbc")}
     assert any("rank_vectors" in name for name in installed)
     own = tmp_path / "own"
     compile_for(NUMBA_CACHE_DIR=str(own))
     assert [*own.rglob("*.nbc")] == []
     # What is not there, such as after an upgrade, is compiled and kept as ever.
-    for file in (tmp_path / "site").rglob("*rank_vectors*.nbi"):
+    for file in site.rglob("*rank_vectors*.nbi"):
         file.unlink()
     compile_for(NUMBA_CACHE_DIR=str(own))
     assert {file.name.partition("-")[0] for file in own.rglob("*.nbc")} == {

@@ -22,7 +22,7 @@ from simdist.sources import ImageRef
 from simdist.store import Store, connect
 from tests.callers import Caller
 from tests.collections import create, vectors
-from tests.servers import eventually
+from tests.servers import empty, eventually
 
 READ, WRITE, OTHER = "token-that-reads-all", "token-that-writes-all", "token-for-the-other"
 TOKENS = Tokens(
@@ -48,7 +48,7 @@ def copy_of(group: int, member: int, version: str = "1") -> ImageRef:
 def copies(valkey_url: str) -> Iterator[Collection]:
     """Groups of three equal vectors each, and others that are like nothing."""
     store = connect(valkey_url)
-    store.call("FLUSHALL")
+    empty(store)
     collection = create(store, "copies")
     create(store, "other")
     originals = vectors(GROUPS + 50)
@@ -355,7 +355,7 @@ class TestRights:
 
 def test_a_collection_that_was_made_anew_has_no_groups(caller: Caller, copies: Collection) -> None:
     find(caller)
-    copies.store.call("FLUSHALL")
+    empty(copies.store)
     create(copies.store, "copies")
     assert page(caller)["state"] == "none"
     assert forget_decisions(copies) == 0
