@@ -101,8 +101,9 @@ class Listing:
     def ordered(self, order: Order, meant: NDArray[np.bool_] | None = None) -> NDArray[np.int32]:
         """(m,) the images, or those of them that are meant, in an order.
 
-        "newest" has those without a date last, of which the one that was indexed last comes first;
-        "oldest" is the same the other way round; "name" is by folder, then by name.
+        "newest" has those without a date last. Of the same date, what was indexed last comes first,
+        and what was indexed by one call is in an order of its own, which stays. "oldest" is the
+        same the other way round; "name" is by folder, then by name.
         """
         by_name = order == "name"
         if by_name not in self._orders:

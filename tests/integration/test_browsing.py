@@ -93,13 +93,15 @@ def test_it_is_what_a_list_is(
     empty(store)
     collection = create(store)
     browser = Browser(collection, max_staleness=0)
-    add(collection, images)
+    # One by one: of those of one call, any may be the last.
+    for one in images:
+        add(collection, [one])
     assert shown(browser, "name") == expected(images, "name")
 
     # One that is replaced is indexed anew; one that is the same stays as it is.
     known = {one.uri: one for one in images}
-    add(collection, more)
     for one in more:
+        add(collection, [one])
         if known.get(one.uri) != one:
             known.pop(one.uri, None)
             known[one.uri] = one
