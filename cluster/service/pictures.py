@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from cluster.service.originals import Originals
 from cluster.service.worker import QueryWorker
 from simdist.images.thumbnails import PREVIEW_SIDE, SIDE, Shelf, content_key, preview, thumbnail
 from simdist.index.images import IndexedImage
@@ -18,8 +19,9 @@ _MAKE: dict[int, Callable[[bytes], bytes]] = {SIDE: thumbnail, PREVIEW_SIDE: pre
 class Pictures:
     """The pictures of a worker's collections. To be asked from the worker's loop."""
 
-    def __init__(self, worker: QueryWorker) -> None:
+    def __init__(self, worker: QueryWorker, originals: Originals) -> None:
         self._worker = worker
+        self._originals = originals
         self._memory = PictureCache()
         folder, room = worker.config.thumbnails_in, worker.config.thumbnail_space
         self._shelf = Shelf(Path(folder), room=room) if folder and room else None
@@ -43,8 +45,11 @@ class Pictures:
         if found is None and self._shelf is not None:
             shelf = self._shelf
             found = await self._worker.reading(lambda: shelf.get(key, size))
-        if found is None:
-            data = await self._worker.original(bytes.fromhex(image_id), collection)
+        if found is not None:
+            # It may have been made for another collection, or by one who may read more.
+            await self._originals.check(bytes.fromhex(image_id), collection)
+        else:
+            data = await self._originals.read(bytes.fromhex(image_id), collection)
             found = made = await self._worker.decoded(lambda: _MAKE[size](data))
             if self._shelf is not None:
                 shelf = self._shelf

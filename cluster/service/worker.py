@@ -35,15 +35,13 @@ from simdist.images.decoding import decode, facts_of
 from simdist.images.parts import Part
 from simdist.index.collection import Collection
 from simdist.index.images import Added, IndexedImage
-from simdist.index.origin import Origin
 from simdist.joining.arrival import NEAREST, Copy, copies_among
 from simdist.joining.judging import PART_COSINE
 from simdist.prints.prints import TINY, is_tiny, prints_of
 from simdist.search.examples import named_vector, settled
 from simdist.search.pages import Hits
 from simdist.search.question import Question
-from simdist.sources import Access, ImageRef, is_web_address
-from simdist.sources.originals import Original, read_original, root_uri
+from simdist.sources import ImageRef
 from simdist.sources.web import fetch
 from simdist.store import connect
 from simdist.vectors.checks import shaped
@@ -51,10 +49,9 @@ from simdist.vectors.checks import shaped
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
-# Threads that wait for Redis; for web addresses, however slow those are; for folders and object
-# stores, which others chose; and that decode. Of those for strangers' addresses and images, one
-# bearer holds so many.
-_READERS, _FILES = 16, 8
+# Threads that wait for Redis; for web addresses, however slow those are; and that decode. Of those
+# for strangers' addresses and images, one bearer holds so many.
+_READERS = 16
 _FETCHERS, _FETCHERS_EACH = 32, 16
 _DECODERS, _DECODERS_EACH = 3, 2
 _FRESH_SECONDS = 1.0  # that it is believed that Redis answers, or does not
@@ -93,14 +90,12 @@ class QueryWorker:
         self._embedding = Embedding(
             embedder, self.decoded, self.metrics, max_pixels=config.max_pixels
         )
-        self._roots = [root_uri(place) for place in config.thumbnails_from]
         self.store = connect(config.redis_url)
         self._check: asyncio.Future[object] | None = None
         self._checked = 0.0
         self.opened = Opened(config, self.store)
         self._reading = ThreadPoolExecutor(_READERS, thread_name_prefix="simdist-read")
         self._fetching = Turns(_FETCHERS, each=_FETCHERS_EACH, name="simdist-fetch")
-        self._files = ThreadPoolExecutor(_FILES, thread_name_prefix="simdist-files")
         self._decoding = Turns(_DECODERS, each=_DECODERS_EACH, name="simdist-decode")
         self._searching: Searching | Parts
         if parts:
@@ -122,7 +117,7 @@ class QueryWorker:
         now = time.monotonic()
         if self._check is None or (self._check.done() and now - self._checked > _FRESH_SECONDS):
             self._checked = now
-            ping = self._in(self._reading, lambda: self.store.call("PING"))
+            ping = self.within(self._reading, lambda: self.store.call("PING"))
             self._check = asyncio.ensure_future(ping)
         await asyncio.shield(self._check)
 
@@ -186,27 +181,11 @@ class QueryWorker:
             UnknownImageError: it is not indexed.
         """
         opened = await self.now(collection)
-        found = await self._in(self._reading, lambda: opened.get_by_digest(digest), stage="look up")
+        find = partial(opened.get_by_digest, digest)
+        found = await self.within(self._reading, find, stage="look up")
         if found is None:
             raise UnknownImageError(f"no such image is indexed in {opened.name!r}")
         return found
-
-    async def original(self, digest: bytes, collection: str | None) -> bytes:
-        """The bytes of an indexed image, from where it was indexed, by `layout.uri_digest`.
-
-        Raises:
-            UnknownImageError: it is not indexed.
-            SourceError, ImageError, UsageError: it cannot be read from there, or may not be.
-        """
-        opened = await self.now(collection)
-        origin = await self._in(self._reading, lambda: Origin.find(opened, digest), stage="look up")
-        if origin is None:
-            raise UnknownImageError(f"no such image is indexed in {opened.name!r}")
-        if is_web_address(origin.uri):
-            return await self.fetch(origin.uri)
-        original = Original(origin.uri, origin.place, origin.has)
-        read = partial(read_original, original, roots=self._roots, access=Access.resolve())
-        return await self._in(self._files, read, stage="fetch")
 
     async def fetch(self, url: str) -> bytes:
         """Fetch an image from a public address, safely, in the time of a request.
@@ -221,11 +200,11 @@ class QueryWorker:
             left = max(ends_at - time.monotonic(), 0)
             return fetch(url, allow_loopback=self.config.fetch_loopback, seconds=left)
 
-        return await self._in(self._fetching, get, stage="fetch")
+        return await self.within(self._fetching, get, stage="fetch")
 
     async def decoded(self, work: Callable[[], T]) -> T:
         """Run work on pixels where it delays no search."""
-        return await self._in(self._decoding, work, stage="decode")
+        return await self.within(self._decoding, work, stage="decode")
 
     async def add(
         self,
@@ -244,7 +223,7 @@ class QueryWorker:
         ref = ImageRef(uri, fingerprint, len(data), label, metadata=metadata, look=look)
         ref = ref.with_facts(await self.decoded(lambda: facts_of(data)))
         copies = await self._copies(ref, vector, opened.name)
-        added = await self._in(self._reading, lambda: opened.add(vector[None], [ref]))
+        added = await self.within(self._reading, lambda: opened.add(vector[None], [ref]))
         return added, copies
 
     async def _copies(
@@ -272,7 +251,7 @@ class QueryWorker:
 
     async def reading(self, work: Callable[[], T]) -> T:
         """Run work that waits for Redis where it delays no search."""
-        return await self._in(self._reading, work)
+        return await self.within(self._reading, work)
 
     def collection(self, name: str | None) -> Collection:
         """A collection that is served, as it was last seen.
@@ -288,9 +267,9 @@ class QueryWorker:
         try:
             vector: Any = question.vector
             if vector is None or question.several:
-                question = await self._in(self._reading, partial(settled, opened, question))
+                question = await self.within(self._reading, partial(settled, opened, question))
                 find = partial(named_vector, opened, question)
-                vector = await self._in(self._reading, find, stage="look up")
+                vector = await self.within(self._reading, find, stage="look up")
             asked = question.by_vector(shaped([vector], dim=opened.dim)[0])
             return opened.home_name, asked
         except UnknownImageError:
@@ -307,9 +286,10 @@ class QueryWorker:
         except TimeoutError as error:
             raise BusyError(f"no answer within {self.config.deadline:g} s; try again") from error
 
-    async def _in(
+    async def within(
         self, pool: ThreadPoolExecutor | Turns, work: Callable[[], T], *, stage: str | None = None
     ) -> T:
+        """Run work in threads of a pool, and count how long it takes as a stage of a request."""
         started = time.perf_counter()
         try:
             if isinstance(pool, Turns):

@@ -142,6 +142,19 @@ def read_original(original: Original, *, roots: Sequence[str], access: Access) -
         return file.read(size)
 
 
+def check_place(original: Original, *, roots: Sequence[str]) -> None:
+    """Check that `read_original` might read an image, without opening anything.
+
+    Raises:
+        OriginalError: it lies where it may not be read.
+        UsageError: its URI names nothing that simdist reads.
+    """
+    if objects.is_object(original.file):
+        _check_object(original, objects.Address.parse(original.file), roots)
+    else:
+        _base(uri_path(original.file), _folders(original, roots))
+
+
 def _folders(original: Original, roots: Sequence[str]) -> list[Path]:
     """The folders below which a file may lie."""
     folders = [uri_path(root) for root in roots if not objects.is_object(root)]
@@ -151,22 +164,28 @@ def _folders(original: Original, roots: Sequence[str]) -> list[Path]:
     return folders
 
 
-def _open_below(path: Path, folders: Sequence[Path]) -> BinaryIO:
+def _base(path: Path, folders: Sequence[Path]) -> tuple[Path, Path]:
+    """A file without links on its way, and the folder below which it may be read."""
     real = Path(os.path.realpath(path))
     for folder in folders:
         base = Path(os.path.realpath(folder))
         if base == real:
             base = real.parent
         if real.is_relative_to(base):
-            try:
-                descriptor = _open_step_by_step(base, real.relative_to(base).parts)
-            except OSError as error:
-                raise SourceError(f"cannot read {path}: {error.strerror}") from error
-            if stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return os.fdopen(descriptor, "rb")
-            os.close(descriptor)
-            raise SourceError(f"{path} is not a regular file")
+            return real, base
     raise _not_shown()
+
+
+def _open_below(path: Path, folders: Sequence[Path]) -> BinaryIO:
+    real, base = _base(path, folders)
+    try:
+        descriptor = _open_step_by_step(base, real.relative_to(base).parts)
+    except OSError as error:
+        raise SourceError(f"cannot read {path}: {error.strerror}") from error
+    if stat.S_ISREG(os.fstat(descriptor).st_mode):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    raise SourceError(f"{path} is not a regular file")
 
 
 def _open_step_by_step(base: Path, parts: Sequence[str]) -> int:
@@ -191,11 +210,15 @@ def _not_shown() -> OriginalError:
     )
 
 
-def _read_object(original: Original, roots: Sequence[str], access: Access) -> bytes:
-    address = objects.Address.parse(original.file)
+def _check_object(original: Original, address: objects.Address, roots: Sequence[str]) -> None:
     known = original.place is not None and original.place.depth > 0
     if not known and not any(_is_below(address, root) for root in roots):
         raise _not_shown()
+
+
+def _read_object(original: Original, roots: Sequence[str], access: Access) -> bytes:
+    address = objects.Address.parse(original.file)
+    _check_object(original, address, roots)
     if original.is_row:
         found = objects.describe(address, access)
         original.check(found.fingerprint)

@@ -11,8 +11,11 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
+from simdist.images.thumbnails import Shelf
 from simdist.index.collection import Collection
+from simdist.index.thumbnails import make_thumbnails
 from simdist.ingest.saved import ingest_saved
+from simdist.settings import THUMBNAILS
 from simdist.sources import Access, ImageRef, file_uri, open_source
 from simdist.sources.saved import SavedEmbeddings
 from simdist.store import connect, layout
@@ -33,11 +36,17 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The service's data folder."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="module")
 def service(
-    tmp_path_factory: pytest.TempPathFactory, s3_url: str, named: Path
+    tmp_path_factory: pytest.TempPathFactory, s3_url: str, named: Path, data: Path
 ) -> Iterator[Service]:
     """A service of an empty collection, with credentials for an object store."""
-    environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": s3_url}
+    environment = {**CREDENTIALS, "AWS_ENDPOINT_URL": s3_url, "SIMDIST_DATA_DIR": str(data)}
     with running(valkey(), tmp_path_factory.mktemp("thumbnails")) as server:
         store = connect(server.url)
         model = "efficientnet-lite0"
@@ -128,6 +137,25 @@ def test_what_saved_embeddings_name_is_not_shown(
         record = service.get(f"/v1/images/{layout.uri_digest(uri).hex()}").json()
         assert record["uri"] == uri
     assert thumbnail(service, shown) == "a picture"
+
+
+def test_what_was_made_for_one_who_may_read_more_is_not_shown(
+    service: Service, folder: Path, tmp_path: Path, data: Path
+) -> None:
+    uri = file_uri(folder / "one.jpg")
+    save(service, tmp_path / "saved", [uri])
+    store = connect(service.redis_url)
+    made = make_thumbnails(
+        Collection.open(store, COLLECTION),
+        Shelf(data / THUMBNAILS, room=1 << 30),
+        roots=[file_uri(folder)],
+        access=Access(),
+        threads=1,
+        on_progress=lambda *_: None,
+    )
+    store.close()
+    assert made.made >= 1
+    assert "in no folder or bucket" in thumbnail(service, uri)
 
 
 @pytest.mark.parametrize(

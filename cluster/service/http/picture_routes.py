@@ -16,6 +16,7 @@ from cluster.service.http.models import ImageId as Id
 from cluster.service.http.models import Model
 from cluster.service.http.openapi import BINARY, problems
 from cluster.service.http.problems import ProblemError
+from cluster.service.originals import Originals
 from cluster.service.pictures import Pictures
 from cluster.service.worker import QueryWorker
 from simdist.errors import ImageError, SourceError, UsageError
@@ -54,7 +55,8 @@ def picture_routes(worker: QueryWorker) -> APIRouter:
     routes = APIRouter(
         prefix="/v1/images", tags=["images"], responses=problems(400, 404, 409, 414, 422, 503)
     )
-    pictures = Pictures(worker)
+    originals = Originals(worker)
+    pictures = Pictures(worker, originals)
 
     async def picture(
         request: Request, image_id: str, collection: str | None, v: str | None, size: int
@@ -92,7 +94,7 @@ def picture_routes(worker: QueryWorker) -> APIRouter:
         stored = await worker.image(bytes.fromhex(image_id), options.collection)
         charge(request, IMAGE_COST - 1)
         with _readable():
-            data = await worker.original(bytes.fromhex(image_id), options.collection)
+            data = await originals.read(bytes.fromhex(image_id), options.collection)
             await worker.decoded(lambda: _check(data))
         name = quote(unquote(stored.uri.rpartition("/")[2])[-_MAX_NAME:], safe="")
         headers = {
