@@ -6,9 +6,9 @@ import { element } from "./groups.js";
 import { claimDrops } from "./intake.js";
 import { addressOf, readable } from "./question.js";
 import { add } from "./service.js";
-import { adding as said } from "./tending-texts.js";
 import { texts } from "./texts.js";
 
+const said = texts.adding;
 const at = (id) => document.getElementById(`add-${id}`);
 
 // Images under way; how often one is sent again that the service was too busy for, and how long it

@@ -3,10 +3,10 @@
 import { element } from "./groups.js";
 import { attempt, forget, remark, review, say, show } from "./review.js";
 import * as service from "./service.js";
-import { duplicates as said } from "./tending-texts.js";
 import { texts } from "./texts.js";
 import { again } from "./views.js";
 
+const said = texts.duplicates;
 const at = (id) => document.getElementById(`duplicates-${id}`);
 
 /** Ask whether what a rule does not keep is to be marked, in all groups. */

@@ -17,18 +17,18 @@ let running = new AbortController();
  * Show an image.
  *
  * @param {object} list the list that it is in: `total()`, `index()`, `here()`, `move(by)`, `close()`
- * @param {object} image its `id` and its `collection`
+ * @param {object} image its `id` and its `collection`, and its `score` where it was searched for
  */
-export async function showDetails(list, { id, collection, signal }) {
+export async function showDetails(list, { collection, signal, ...image }) {
   around = list;
   if (!at("details").open) {
     at("details").showModal();
   }
-  await show(id, collection, signal);
+  await show(image, collection, signal);
   const here = await list.here();
   if (!signal.aborted) {
     // An address may be older than the list.
-    showPlace(here?.id === id);
+    showPlace(here?.id === image.id);
   }
 }
 
@@ -41,7 +41,7 @@ export function closeDetails() {
   }
 }
 
-async function show(id, collection, outer) {
+async function show({ id, score }, collection, outer) {
   running.abort();
   running = new AbortController();
   const { signal } = running;
@@ -55,7 +55,7 @@ async function show(id, collection, outer) {
   try {
     const found = await fetchImage(id, collection, { signal });
     if (!signal.aborted && !outer?.aborted) {
-      showFacts(found);
+      showFacts(found, score);
     }
   } catch (error) {
     if (!signal.aborted) {
@@ -81,7 +81,7 @@ function showPlace(known) {
   at("details-next").disabled = !known || index + 1 >= total;
 }
 
-function showFacts({ uri, label, metadata }) {
+function showFacts({ uri, label, metadata }, score) {
   const { name, place } = readable(uri);
   document.title = texts.title(name);
   at("details-name").textContent = name;
@@ -89,6 +89,7 @@ function showFacts({ uri, label, metadata }) {
   at("details-picture").alt = name;
   const { width, height, bytes, format, date, camera, ...rest } = metadata;
   const facts = [
+    [say.score, score?.toFixed(3)],
     [say.folder, place],
     [say.label, label],
     [say.date, date],
@@ -111,7 +112,7 @@ async function move(by) {
   const found = await list?.move(by);
   if (found && around === list) {
     const collection = new URLSearchParams(at("details-download").dataset.path.split("?")[1]).get("collection");
-    await show(found.id, collection ?? undefined);
+    await show(found, collection ?? undefined);
     showPlace(true);
   }
 }

@@ -6,10 +6,10 @@ import { Marking } from "./marking.js";
 import * as go from "./review.js";
 import { beginReview, choose, decide, endReview, notSaved, remark, review } from "./review.js";
 import * as service from "./service.js";
-import { duplicates as said } from "./tending-texts.js";
 import { texts } from "./texts.js";
 import { again, current, viewAddress } from "./views.js";
 
+const said = texts.duplicates;
 const at = (id) => document.getElementById(`duplicates-${id}`);
 
 const PAUSE = 700;

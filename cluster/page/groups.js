@@ -2,10 +2,10 @@
 
 import { readable } from "./question.js";
 import { thumbnailPath } from "./service.js";
-import { duplicates as said } from "./tending-texts.js";
 import { texts } from "./texts.js";
 import { showPreview } from "./thumbnails.js";
 
+const said = texts.duplicates;
 
 /** What is decided of an image: "keep", "remove", "apart", or what else there is to say. */
 export function stateOf(image) {

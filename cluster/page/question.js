@@ -3,9 +3,10 @@
 
 /** What can be asked by; an upload's key leads to a file that this tab was given. */
 const KINDS = ["upload", "id", "uri", "url", "text"];
-// `like` and `unlike` are ids with dots between them, `crop` is x,y,width,height in fractions.
+// `like` and `unlike` are ids with dots between them, `crop` is x,y,width,height in fractions. `open`
+// is the hit whose details are shown.
 const NARROWER = ["like", "unlike", "crop"];
-const FIELDS = [...KINDS, ...NARROWER, "collection", "n", "label", "where", "recall"];
+const FIELDS = [...KINDS, ...NARROWER, "collection", "n", "label", "where", "recall", "open"];
 
 export const DEFAULT_RESULTS = 24;
 

@@ -8,9 +8,9 @@ import { showThumbnail } from "./thumbnails.js";
 
 const said = texts.refining;
 const at = (id) => document.getElementById(id);
-// The other side of each, with its sign, and the key that puts the chosen hit there.
+// The other side of each, with its sign; and the keys by which something is done with a hit.
 const SIDES = { like: { sign: "+", other: "unlike" }, unlike: { sign: "−", other: "like" } };
-const KEYS = { "+": "like", "=": "like", "-": "unlike", "−": "unlike" };
+const KEYS = { i: "details", "+": "like", "=": "like", "-": "unlike", "−": "unlike" };
 // A picture that is sent among others: it is embedded at a quarter of that, and a request is small.
 const MAX_SIDE = 1024;
 
@@ -70,34 +70,38 @@ function chip(question, side, id, number, go) {
   return item;
 }
 
-/** Let hits be said to be what others are to be like, or not: with buttons, and with + and -. */
-export function offerExamples(hits, question, go) {
+/** Let hits be shown at large, and be said to be what others are to be like, or not. */
+export function offerActs(hits, question, go) {
   [...at("gallery").children].forEach((item, place) => {
     const { id, uri } = hits[place];
-    if (id === question.id || uri === question.uri) {
-      return;
+    const acts = { details: () => go(addressOf({ ...question, open: id })) };
+    if (id !== question.id && uri !== question.uri) {
+      for (const side of Object.keys(SIDES)) {
+        acts[side] = () => go(addressOf(toggled(question, side, id)));
+      }
     }
-    const choose = (side) => go(addressOf(toggled(question, side, id)));
-    const acts = document.createElement("span");
-    acts.className = "sides";
-    for (const [side, { sign }] of Object.entries(SIDES)) {
-      const button = document.createElement("button");
-      button.textContent = sign;
-      button.title = said[side](readable(uri).name);
-      button.setAttribute("aria-label", button.title);
-      // Two more stops at each hit would be many: its link has keys for them.
-      button.tabIndex = -1;
-      button.addEventListener("click", () => choose(side));
-      acts.append(button);
-    }
-    item.append(acts);
-    item.firstElementChild.setAttribute("aria-keyshortcuts", "+ -");
+    const buttons = document.createElement("span");
+    buttons.className = "sides";
+    buttons.append(...Object.entries(acts).map(([name, act]) => actOn(readable(uri).name, name, act)));
+    item.append(buttons);
+    item.firstElementChild.setAttribute("aria-keyshortcuts", acts.like ? "i + -" : "i");
     item.addEventListener("keydown", ({ key, ctrlKey, metaKey }) => {
       if (key in KEYS && !ctrlKey && !metaKey) {
-        choose(KEYS[key]);
+        acts[KEYS[key]]?.();
       }
     });
   });
+}
+
+function actOn(hit, name, act) {
+  const button = document.createElement("button");
+  button.textContent = SIDES[name]?.sign ?? "i";
+  button.title = said[name](hit);
+  button.setAttribute("aria-label", button.title);
+  // Three more stops at each hit would be many: its link has keys for them.
+  button.tabIndex = -1;
+  button.addEventListener("click", act);
+  return button;
 }
 
 /** A question with an image on one side; without it, if it is there already. */

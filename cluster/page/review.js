@@ -2,10 +2,10 @@
 
 import { activeOf, cardsOf, element, isSettled, nameOf, showState, suggested } from "./groups.js";
 import * as service from "./service.js";
-import { duplicates as said } from "./tending-texts.js";
 import { texts } from "./texts.js";
 import { again, current, viewAddress } from "./views.js";
 
+const said = texts.duplicates;
 const at = (id) => document.getElementById(`duplicates-${id}`);
 
 // Groups that are asked for at once, and whose pictures are loaded ahead of time.

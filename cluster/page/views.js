@@ -2,6 +2,7 @@
 // "browse" with a parameter; an address without a slash belongs to the view "search".
 
 import { chooseCollection, chosen } from "./controls.js";
+import { reached } from "./service.js";
 
 const at = (id) => document.getElementById(id);
 
@@ -26,13 +27,14 @@ export function register(name, view) {
   at("views-nav").hidden = views.size < 2;
 }
 
-/** A view of a module, which is fetched when it is first shown. */
+/** A view of a module, which is fetched when it is first shown, or about to be. */
 export function lazily(load) {
   let view = null;
   return {
+    load,
     async enter(parameters, how) {
       if (!view) {
-        const module = await load();
+        const module = await reached(load);
         view = module.view ?? module;
       }
       if (!how.signal.aborted) {
@@ -43,14 +45,20 @@ export function lazily(load) {
   };
 }
 
+/** Fetch the view that the address names: it will be shown. `trouble` is told what goes wrong. */
+export function prepare(trouble) {
+  onTrouble = trouble;
+  // What goes wrong is said when it is shown.
+  views.get(current().name).load().catch(() => {});
+}
+
 /** Say what went wrong in the view that is shown, after it was entered. */
 export function report(error) {
   onTrouble(error);
 }
 
-/** Show what the address says, now and whenever it changes; `trouble` is told what went wrong. */
-export function beginViews(trouble) {
-  onTrouble = trouble;
+/** Show what the address says, now and whenever it changes. */
+export function beginViews() {
   window.addEventListener("hashchange", () => dispatch());
   // What was said while the page began stays.
   return dispatch({ keep: true });

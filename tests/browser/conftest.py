@@ -35,8 +35,10 @@ _QUIET = (
     "--no-first-run",
     "--no-sandbox",
 )
+# What the page keeps of who has seen how it is used.
+SEEN = "localStorage.setItem('simdist-tour', 'seen')"
 # Milliseconds: ample on the slowest machine.
-_TIMEOUT = 60_000
+TIMEOUT = 60_000
 
 
 @pytest.fixture(scope="session")
@@ -78,10 +80,11 @@ def browser(chromium: str) -> Iterator[Browser]:
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    """A browser that was never used before."""
+    """A browser with nothing of another test, in which the tour was seen."""
     context = browser.new_context()
-    context.set_default_timeout(_TIMEOUT)
-    expect.set_options(timeout=_TIMEOUT)
+    context.add_init_script(SEEN)
+    context.set_default_timeout(TIMEOUT)
+    expect.set_options(timeout=TIMEOUT)
     yield context
     context.close()
 

@@ -142,3 +142,42 @@ def test_a_part_of_an_indexed_image(visitor: Visitor, service: Service) -> None:
         visitor.page.keyboard.press("Enter")
     found = seen(visitor)
     assert all("/fish/" in uri for uri in found[:3])
+
+
+def test_a_hit_is_shown_at_large(visitor: Visitor, service: Service) -> None:
+    page = visitor.page
+    own = search_by_the_first_hit(visitor, service)
+    hits = visitor.sees(SHOWN)
+    names = [uri.rpartition("/")[2] for uri, _ in hits]
+    hit = page.locator("#gallery li").nth(3)
+    hit.hover()
+    hit.get_by_role("button", name="Details of").click()
+    expect(page.get_by_role("heading", name=names[3])).to_be_visible()
+    expect(page.locator("#details-place")).to_have_text(f"4 of {SHOWN}")
+    expect(page.locator("#details-facts dd").first).to_have_text(hits[3][1])
+    page.wait_for_function("() => document.getElementById('details-picture').naturalWidth > 0")
+    visitor.meets_no_barrier()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("heading", name=names[4])).to_be_visible()
+    expect(page.locator("#details-facts dd").first).to_have_text(hits[4][1])
+
+    # It is in the address, and goes away as it came.
+    page.reload()
+    expect(page.get_by_role("heading", name=names[4])).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    assert asked(page) == {"id": own}
+    assert visitor.sees(SHOWN) == hits
+    page.go_back()
+    expect(page.get_by_role("heading", name=names[4])).to_be_visible()
+    page.get_by_role("link", name="Similar images").click()
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    visitor.asked_by(names[4])
+
+    # By keys: the page asks for its own image, too.
+    page.locator("#gallery a").first.focus()
+    page.keyboard.press("i")
+    expect(page.get_by_role("heading", name=names[4])).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.locator("#gallery a").first).to_be_focused()

@@ -26,7 +26,7 @@ Collection = Annotated[
     str | None,
     Field(max_length=64, description="By default the first that is served.", examples=["images"]),
 ]
-Label = Annotated[str | None, Field(max_length=256)]
+Label = Annotated[str | None, Field(max_length=MAX_NAME)]
 
 
 class Model(BaseModel):
