@@ -12,6 +12,7 @@ const TOUR = "simdist-tour";
 
 // Whether the service has said what it serves.
 let started = false;
+let searching = null;
 
 function showTrouble(error) {
   if (error.status === 401) {
@@ -38,14 +39,16 @@ async function tryAgain() {
   }
 }
 
-function loadSearching() {
-  return import("./searching.js");
+async function loadSearching() {
+  searching = await import("./searching.js");
+  return searching;
 }
 
 /** Let the view that searches do something, wherever one is. */
 async function inSearch(act) {
   try {
-    await act(await service.reached(loadSearching));
+    // At once, where it is here: what is busy is to be seen to be.
+    await act(searching ?? (await service.reached(loadSearching)));
   } catch (error) {
     showTrouble(error);
   }

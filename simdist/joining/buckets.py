@@ -119,8 +119,12 @@ class Buckets:
         """
         near = self.near_of(bucket)
         near = near[near > bucket] if once else near
-        parts = [self.members[:0], *(self.within(other) for other in near.tolist())]
-        return np.concatenate(parts)
+        firsts = self.starts[near]
+        counts = self.starts[near + 1] - firsts
+        before = np.cumsum(counts) - counts
+        # All of them at once: a bucket has few, and there are many.
+        places = np.repeat(firsts - before, counts) + np.arange(counts.sum())
+        return np.take(self.members, places)
 
     def blocks(
         self, images: NDArray[np.int32], candidates: NDArray[np.int32]

@@ -44,6 +44,26 @@ def test_an_image_that_is_dropped_finds_its_neighbours(visitor: Visitor, service
     expect(first).to_contain_text(unquote(seen[0][0]).rpartition("/")[2])
 
 
+def test_the_question_is_beside_its_answers(visitor: Visitor, service: Service) -> None:
+    page = visitor.page
+    page.goto(service.url)
+    visitor.drop(WINDMILL)
+    visitor.sees(SHOWN)
+    page.evaluate("scrollTo(0, 0)")
+    question, answers = (
+        page.locator("#query").bounding_box(),
+        page.locator("#results").bounding_box(),
+    )
+    assert question
+    assert answers
+    assert question["x"] + question["width"] < answers["x"]
+    assert answers["y"] < question["y"] + question["height"]
+    # It belongs to its view: in another one it is not to be seen.
+    page.get_by_role("link", name="Browse").click()
+    expect(page.locator(".tile").first).to_be_visible()
+    expect(page.locator("#results")).to_be_hidden()
+
+
 def test_an_image_is_chosen_with_the_button(visitor: Visitor, service: Service) -> None:
     visitor.page.goto(service.url)
     visitor.pick(FISH)
