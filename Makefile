@@ -15,7 +15,7 @@ PYTEST = $(BIN)/python -m pytest --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo check test test-fast test-rest test-long test-containers lint docs lock audit format bench-ingest bench-memory \
-	bench-network bench-scaling bench-decoding bench-pixels bench-transfer bench-index bench-filter bench-offload bench-serve bench-duplicates clean
+	bench-network bench-scaling bench-decoding bench-pixels bench-transfer bench-index bench-filter bench-offload bench-serve bench-duplicates bench-gallery clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -107,6 +107,9 @@ bench-offload: $(VENV)/.installed-bench ## Measure a collection whose vectors ar
 
 bench-serve: $(VENV)/.installed-test ## Measure the service beside an empty one
 	@$(BIN)/python -m bench.serve $(ARGS)
+
+bench-gallery: $(VENV)/.installed-test ## Measure the page: first screens, scrolling
+	@$(BIN)/python -m bench.gallery $(ARGS)
 
 bench-duplicates: $(VENV)/.installed-bench ## Measure duplicates and neighbours
 	@$(BIN)/python -m bench.duplicates $(ARGS)
