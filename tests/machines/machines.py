@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ hostname {name}
 sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
 ip link set lo up
 touch {folder}/up
-while sleep 1; do :; done
+while :; do sleep 1 || :; done
 """
 
 
@@ -110,7 +110,8 @@ class Machine:
 
     def remove(self) -> None:
         """Let there be nothing left of it."""
-        self._init.kill()
+        with suppress(psutil.NoSuchProcess):
+            self._init.kill()
         self._first.wait()
 
     def command(self, *command: str) -> list[str]:

@@ -95,6 +95,8 @@ class Rig:
         eventually(lambda: "Ray runtime started" in log.read_text(), seconds=120)
 
     def _start(self, machine: Machine, name: str, *command: str) -> None:
+        if before := self.started.pop(name, None):
+            before.wait()
         with (self.folder / f"{name}.log").open("w") as log:
             self.started[name] = machine.start(*command, stdout=log, stderr=subprocess.STDOUT)
 
@@ -112,8 +114,13 @@ def rig(
     folder: Path, *, cpus: int = 1, environment: Mapping[str, str] = ENVIRONMENT
 ) -> Iterator[Rig]:
     """Three machines with Redis and Ray, with delay and loss between them."""
-    with network(3) as wires, machines(folder, environment=environment) as made:
-        built = Rig(wires, made, folder)
-        built.start_redis()
-        built.start_ray(cpus=cpus)
-        yield built
+    started: dict[str, subprocess.Popen[str]] = {}
+    try:
+        with network(3) as wires, machines(folder, environment=environment) as made:
+            built = Rig(wires, made, folder, started)
+            built.start_redis()
+            built.start_ray(cpus=cpus)
+            yield built
+    finally:
+        for process in started.values():
+            process.wait()

@@ -73,6 +73,8 @@ def clock(rig: Rig, number: int, offset: str) -> Iterator[None]:
     rig.stop_ray()
     machine.ahead = offset
     rig.start_ray()
+    off = int(machine.run("date", "+%s")) - time.time()
+    assert abs(off) > 3000, "faketime does nothing"
     try:
         yield
     finally:
@@ -104,6 +106,7 @@ ROUNDS = {
     "node-cut": Round(cut(2, 30)),
     "node-and-redis-cut-briefly": Round(cut(3, 5)),
     "node-and-redis-cut": Round(cut(3, 30), survives=False),
+    "node-and-redis-cut-for-long": Round(cut(3, 75), survives=False),
     "head-and-driver-cut": Round(cut(1, 30), survives=False),
     "bad-wire": Round(bad_wire, survives=False),
     "node-killed": Round(kill_node),

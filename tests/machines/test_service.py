@@ -41,7 +41,14 @@ def machines(tmp_path_factory: pytest.TempPathFactory, embedder: Embedder) -> It
     )
     program.chmod(0o700)
     # As the image has it.
-    serve = {"RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_HAPROXY_BINARY_PATH": str(program)}
+    serve = {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(program),
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": "524288",
+        "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
+        "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
+    }
     with rig(folder, cpus=2, environment=ENVIRONMENT | serve) as built:
         index_photos(built.redis_url, embedder)
         yield built
