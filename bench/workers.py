@@ -106,8 +106,11 @@ def _index(store: Store, images: int) -> bytes:
         vectors = generator.standard_normal((len(numbers), model.dim), dtype=np.float32)
         vectors += centres[generator.integers(CENTRES, size=len(numbers))]
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        collection.add(vectors, [ImageRef(f"file:///{one}.jpg", str(one), 1) for one in numbers])
-    return (centres[0] / np.linalg.norm(centres[0])).astype("<f4").tobytes()
+        collection.add(
+            vectors, [ImageRef(f"file:///{one}.jpg", str(one), 1, None) for one in numbers]
+        )
+    body: bytes = (centres[0] / np.linalg.norm(centres[0])).astype("<f4").tobytes()
+    return body
 
 
 @contextmanager
@@ -122,7 +125,7 @@ def _served(config: ServiceConfig) -> Iterator[int]:
     try:
         yield port
     finally:
-        serve.shutdown()
+        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
