@@ -5,7 +5,7 @@ that eight of them fit on two cores beside HAProxy, Redis and the clients, which
 a worker does for an answer is all real: HTTP, the search, JSON. By vector, over a collection of
 vectors around random centres.
 
-    python -m bench.workers [--share .05] [--seconds 20] [--images 50000]
+    python -m bench.workers [--share .05] [--seconds 20] [--images 20000]
 
 Needs root. Writes bench/out/workers.json: for each number of workers the answers a second, how many
 of them there are to one worker's times their number, latencies, how much of their quotas the
@@ -49,6 +49,7 @@ CLIENTS = 8
 PERIOD_US = 20_000
 # Version 1 of control groups, and version 2.
 GROUPS = (Path("/sys/fs/cgroup/cpu"), Path("/sys/fs/cgroup"))
+MODEL = "efficientnet-lite0"
 CENTRES, BATCH = 2_000, 10_000
 
 
@@ -73,7 +74,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure one to eight query workers.")
     parser.add_argument("--share", type=float, default=0.05, help="of a core, for each worker")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
-    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--images", type=int, default=20_000)
     options = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name, embedded_server(Path(name) / "data") as url:
@@ -81,7 +82,7 @@ def main() -> None:
         body = _index(store, options.images)
         with haproxy_for_serve(seconds=10), ray_session(Settings.resolve(redis_url=url), cpus=16):
             for workers in WORKERS:
-                config = ServiceConfig(url, workers=(workers, workers), cpus=0.3, loopback=True)
+                config = ServiceConfig(url, model=MODEL, workers=(workers, workers), loopback=True)
                 with _served(config) as port, _small_machines(options.share):
                     # The first answers are of cold workers.
                     _load(port, body, CLIENTS * workers, 5.0)
@@ -97,7 +98,7 @@ def main() -> None:
 
 def _index(store: Store, images: int) -> bytes:
     """Index so many vectors; returns one to search by."""
-    model = load_model("efficientnet-lite0")
+    model = load_model(MODEL)
     collection = Collection.ensure(store, "images", model=model)
     generator = np.random.default_rng(0)
     centres = generator.standard_normal((CENTRES, model.dim), dtype=np.float32)
