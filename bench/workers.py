@@ -6,9 +6,10 @@ a worker does for an answer is all real: HTTP, the search, JSON. By vector, over
 vectors around random centres.
 
     python -m bench.workers [--share .05] [--seconds 20] [--images 20000]
+        [--workers 1 8]
 
 Needs root. Writes bench/out/workers.json: for each number of workers the answers a second, how many
-of them there are to one worker's times their number, latencies, how much of their quotas the
+there are to those of the first number, in proportion, latencies, how much of their quotas the
 workers used, and what an answer took of the workers, HAProxy and the load generator, in µs of a
 core; and what Redis was asked, and its share of a core.
 """
@@ -75,18 +76,22 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.05, help="of a core, for each worker")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each measurement")
     parser.add_argument("--images", type=int, default=20_000)
+    parser.add_argument("--workers", type=int, nargs="+", default=WORKERS)
     options = parser.parse_args()
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name, embedded_server(Path(name) / "data") as url:
         store = connect(url)
         body = _index(store, options.images)
         with haproxy_for_serve(seconds=10), ray_session(Settings.resolve(redis_url=url), cpus=16):
-            for workers in WORKERS:
-                config = ServiceConfig(url, model=MODEL, workers=(workers, workers), loopback=True)
-                with _served(config) as port, _small_machines(options.share):
+            port = free_port()
+            for workers in options.workers:
+                _serve(
+                    ServiceConfig(url, model=MODEL, workers=(workers, workers), loopback=True), port
+                )
+                with _small_machines(options.share):
                     # The first answers are of cold workers.
                     _load(port, body, CLIENTS * workers, 5.0)
-                    one = rows[0].per_s if rows else 0.0
+                    one = rows[0].per_s / rows[0].workers if rows else 0.0
                     rows.append(
                         _measured(store, port, body, workers=workers, options=options, one=one)
                     )
@@ -114,43 +119,50 @@ def _index(store: Store, images: int) -> bytes:
     return body
 
 
-@contextmanager
-def _served(config: ServiceConfig) -> Iterator[int]:
+def _serve(config: ServiceConfig, port: int) -> None:
+    """Start the service, or let it have other workers."""
     from ray import serve
 
     from cluster.service.app import application
 
-    port = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     serve.run(application(config), name=APPLICATION, route_prefix="/")
-    try:
-        yield port
-    finally:
-        serve.shutdown()  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def _small_machines(share: float) -> Iterator[None]:
-    """Each query worker has such a share of a core, and no more."""
+    """Each query worker has such a share of a core, and no more; whatever else runs, it has that.
+
+    So have HAProxy, and the clients, which this process starts, what they need.
+    """
     root = next(group for group in GROUPS if (group / "cgroup.procs").exists())
-    made = []
+    made = [_group(root, "clients", [psutil.Process(), *_haproxy()])]
     for number, worker in enumerate(_workers()):
-        group = root / f"simdist-worker-{number}"
-        group.mkdir()
-        made.append((group, worker))
+        made.append(_group(root, f"worker-{number}", [worker]))
         quota = round(share * PERIOD_US)
         if root == GROUPS[0]:
-            (group / "cpu.cfs_period_us").write_text(str(PERIOD_US))
-            (group / "cpu.cfs_quota_us").write_text(str(quota))
+            (made[-1] / "cpu.cfs_period_us").write_text(str(PERIOD_US))
+            (made[-1] / "cpu.cfs_quota_us").write_text(str(quota))
         else:
-            (group / "cpu.max").write_text(f"{quota} {PERIOD_US}")
-        (group / "cgroup.procs").write_text(str(worker.pid))
+            (made[-1] / "cpu.max").write_text(f"{quota} {PERIOD_US}")
     try:
         yield
     finally:
-        for group, worker in made:
-            (root / "cgroup.procs").write_text(str(worker.pid))
+        for group in made:
+            for pid in (group / "cgroup.procs").read_text().split():
+                (root / "cgroup.procs").write_text(pid)
             group.rmdir()
+
+
+def _group(root: Path, name: str, processes: Sequence[psutil.Process]) -> Path:
+    """A control group of processes that come before those which are in none."""
+    group = root / f"simdist-{name}"
+    group.mkdir()
+    first, weight = ("cpu.shares", 16_384) if root == GROUPS[0] else ("cpu.weight", 1_600)
+    (group / first).write_text(str(weight))
+    for process in processes:
+        (group / "cgroup.procs").write_text(str(process.pid))
+    return group
 
 
 def _measured(
@@ -172,7 +184,7 @@ def _measured(
     return Row(
         workers,
         round(found["per_s"], 1),
-        round(found["per_s"] / (one or found["per_s"]) / workers, 3),
+        round(found["per_s"] / (one or found["per_s"] / workers) / workers, 3),
         p50,
         p99,
         quota_used=round(worker / seconds / workers / options.share, 2),
