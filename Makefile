@@ -14,8 +14,8 @@ INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -c
 PYTEST = $(BIN)/python -m pytest --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-fast test-rest test-long test-containers lint docs lock audit format bench-ingest bench-memory \
-	bench-network bench-scaling bench-decoding bench-pixels bench-transfer bench-index bench-filter bench-offload bench-serve bench-duplicates bench-gallery clean
+.PHONY: help demo check test test-fast test-rest test-long test-containers test-machines lint docs lock audit format bench-ingest bench-memory \
+	bench-network bench-scaling bench-decoding bench-pixels bench-transfer bench-index bench-filter bench-offload bench-serve bench-workers bench-duplicates bench-gallery clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-14s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ test-long: ## Run all tests, in longer series: before a release
 
 test-containers: $(VENV)/.installed-test ## Run what deploy/compose.md says, in containers (SIMDIST_CONTAINERS=docker)
 	@$(PYTEST) -s tests/containers/test_compose.py $(ARGS)
+
+test-machines: $(VENV)/.installed-test ## Cut the wires between three machines made of namespaces (as root; needs faketime)
+	@$(PYTEST) -s tests/machines/test_machines.py tests/machines/test_service.py $(ARGS)
 
 lint: $(VENV)/.installed-test ## Check style, types, and what imports what
 	@$(BIN)/ruff check .
@@ -107,6 +110,9 @@ bench-offload: $(VENV)/.installed-bench ## Measure a collection whose vectors ar
 
 bench-serve: $(VENV)/.installed-test ## Measure the service beside an empty one
 	@$(BIN)/python -m bench.serve $(ARGS)
+
+bench-workers: $(VENV)/.installed-test ## Measure one to eight query workers on small machines (as root)
+	@$(BIN)/python -m bench.workers $(ARGS)
 
 bench-gallery: $(VENV)/.installed-test ## Measure the page: first screens, scrolling
 	@$(BIN)/python -m bench.gallery $(ARGS)

@@ -49,6 +49,9 @@ CACHED_BYTES = 24
 DECODE_CORE_MS, DECODE_CORE_MS_A_MEGAPIXEL, FETCH_CORE_MS = 0.22, 2.66, 0.6
 # `make bench-network`, EfficientNet-Lite0 in bfloat16.
 EMBED_CORE_MS = 12.0
+# `make bench-serve ARGS=--pin`: an answer by image takes a worker 2.9 ms, of which some .1 ms are
+# its search; the rest is HTTP, decoding and the way to the embedder.
+ANSWER_CORE_MS = 2.8
 # Of a core, so that a queue stays short.
 BUSY = 0.6
 
@@ -97,7 +100,8 @@ class Plan:
         fetch_decode_hours, write_hours: of a core.
         rows_a_query: vectors that a query scores for recall .95.
         query_ms: processor time of a query on a warm worker.
-        query_workers: of each part, one core each; with several parts as many again speak HTTP.
+        query_workers: of each part, one core each, which answer HTTP and search; with several
+            parts as many again do the first.
         embed_cores: that embed the queries' images.
         parts: among which query workers divide the partitions, so that a machine as large as a
             Redis server holds one; 1: each worker has all.
@@ -154,6 +158,8 @@ def plan(workload: Workload) -> Plan:
     busy_cores = workload.queries_per_s / BUSY / 1e3
     cache_bytes = workload.images * (width + CACHED_BYTES)
     parts = min(partitions, math.ceil(cache_bytes / (USABLE * workload.node_bytes)))
+    # Their number is one: of those that answer HTTP, and of those of each part.
+    worker_ms = ANSWER_CORE_MS + query_ms if parts == 1 else max(ANSWER_CORE_MS, query_ms / parts)
     return Plan(
         bytes_an_image=each,
         redis_bytes=redis_bytes,
@@ -170,7 +176,7 @@ def plan(workload: Workload) -> Plan:
         write_hours=workload.images * WRITE_CORE_US / 3.6e9,
         rows_a_query=rows,
         query_ms=query_ms,
-        query_workers=math.ceil(busy_cores * query_ms / parts),
+        query_workers=math.ceil(busy_cores * worker_ms),
         embed_cores=math.ceil(busy_cores * EMBED_CORE_MS),
         parts=parts,
         cache_bytes=cache_bytes / parts,

@@ -40,6 +40,7 @@ class Load:
 
     url: str
     asks: Sequence[Ask]
+    token: str = ""
     answers: list[Answer] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -91,8 +92,9 @@ class Load:
         """Ask once; whether the connection can be used again."""
         head = (
             f"POST {ask.path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {ask.content_type}\r\n"
-            f"Content-Length: {len(ask.body)}\r\n\r\n"
+            f"Content-Length: {len(ask.body)}\r\n"
         )
+        head += f"Authorization: Bearer {self.token}\r\n\r\n" if self.token else "\r\n"
         started = time.monotonic()
         status, fault, again = 0, "", False
         try:

@@ -21,6 +21,10 @@ for:
 - The server in a worker would watch, for each request, whether its caller has gone, which takes a
   fifth of what an answer takes: of bytes that are a vector by their length it does not, since they
   are answered at once.
+- A worker whose machine is gone, or cut off, neither answers nor closes its connections, and what
+  it was asked would wait for a minute, or for ever: a connection on which nothing is confirmed for
+  a few seconds is given up, and another worker is asked; such a worker is missed within seconds;
+  and what a worker does not answer in a request's time is answered 503.
 - A request is passed on once it has all arrived (or fills a buffer), so that it can be sent to
   another worker when one dies, and a slow one occupies no worker.
 """
@@ -51,6 +55,13 @@ _MAX_VECTOR = 32 * 1024
 _IDLE_SECONDS = 10
 # One address gets this part of all connections; this machine, where a reverse proxy may be, all.
 _SHARE_OF_ADDRESS = 4
+# How long a worker's machine may be silent: TCP sends what is lost again every .2 s at first, and
+# on a connection on which an answer is waited for asks every second whether there is anybody.
+_SILENT_SECONDS = 3
+_ASKING = ["option srvtcpka", "srvtcpka-idle 1s", "srvtcpka-intvl 1s", "srvtcpka-cnt 3"]
+_CHECK_SECONDS = 1
+# A worker answers in a request's time, if only that there was too little: later, none will.
+_LATE_SECONDS = 5
 # How long a request may take to arrive where nothing is said, as on a cluster.
 _USUAL_SECONDS = 10
 # What Ray Serve calls it.
@@ -76,6 +87,10 @@ _FRONTEND = re.compile(r"^frontend http_frontend\n", re.MULTILINE)
 _FALLBACK = re.compile(r"^[ \t]+server .* backup\n", re.MULTILINE)
 _SOCKET_MODE = re.compile(r"^([ \t]+stats socket .*) mode 666 ", re.MULTILINE)
 _KEEP_ALIVE = re.compile(r"^([ \t]+timeout http-keep-alive) \d+s$", re.MULTILINE)
+# Of each server: as a default of theirs, `tcp-ut` is taken and does nothing.
+_SERVER = re.compile(r"^([ \t]+server \S+ \S+ check)\b", re.MULTILINE)
+_CHECKS = re.compile(r"^([ \t]+default-server .*) inter \S+ check$", re.MULTILINE)
+_SERVER_TIMEOUT = re.compile(r"^[ \t]*timeout server .*\n", re.MULTILINE)
 _DEFAULTS = re.compile(r"^defaults\n", re.MULTILINE)
 _LOG = re.compile(r"^[ \t]+log \S+ local0 .*\n", re.MULTILINE)
 _MAX_CONNECTIONS = re.compile(r"^[ \t]+maxconn (\d+)$", re.MULTILINE)
@@ -98,14 +113,18 @@ def amended(configuration: str, *, folder: Path, seconds: int) -> str:
         seconds: how long a request may take to arrive.
     """
     text = _OPEN_TO_ALL.sub("", configuration)
-    for unwanted in (_ERROR_FILES, _FALLBACK, _LOG):
+    for unwanted in (_ERROR_FILES, _FALLBACK, _LOG, _SERVER_TIMEOUT):
         text = unwanted.sub("", text)
     # Not passed on either: the server in a worker would show it.
     text = _ROUTES.sub(lambda _: _refuse(404, "routes"), text)
     text = _NOT_FOUND.sub(lambda _: _refuse(404), text)
     text = _KEEP_ALIVE.sub(rf"\1 {_IDLE_SECONDS}s", text)
     text = _SOCKET_MODE.sub(r"\1 mode 600 ", text)
+    text = _CHECKS.sub(rf"\1 inter {_CHECK_SECONDS}s check", text)
+    text = _SERVER.sub(rf"\1 tcp-ut {_SILENT_SECONDS}s", text)
     waits = f"    option http-buffer-request\n    timeout http-request {seconds}s\n"
+    waits += f"    timeout server {seconds + _LATE_SECONDS}s\n"
+    waits += "".join(f"    {line}\n" for line in _ASKING)
     answers = [
         f"    errorfile {own} {folder / f'problem-{n}.http'}\n" for own, n in _OWN_ANSWERS.items()
     ]

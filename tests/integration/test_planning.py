@@ -106,6 +106,17 @@ def test_more_of_everything_asks_for_more() -> None:
     assert plan(Workload(10**11)).partitions == 1024
 
 
+def test_who_answers_http_is_counted_too() -> None:
+    """Of an answer by image the search is the smaller part: three cores and a half of these."""
+    few = plan(Workload(10**6, queries_per_s=700))
+    assert few.parts == 1
+    assert few.query_ms < 0.2
+    assert few.query_workers == 4
+    many = plan(Workload(10**8, queries_per_s=700))
+    assert many.parts == 2
+    assert many.query_workers == 4
+
+
 def test_buckets_grow_with_the_images() -> None:
     sizes = [centroids_for(10**power) for power in range(1, 10)]
     assert sizes == sorted(sizes)
