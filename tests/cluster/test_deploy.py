@@ -166,7 +166,7 @@ def command_of(page: str, start: str) -> str:
 def test_serve_ingest_search_and_watch(head: Head) -> None:
     # Serve, as compose.yaml has it, before there is anything to serve.
     script = read("compose.yaml")["services"]["service"]["command"]
-    [(status, deploy)] = re.findall(r"while (.*) >/dev/null && (serve deploy .*?);", script)
+    [(status, deploy)] = re.findall(r"; (simdist status) >/dev/null && (serve deploy .*?);", script)
     head.run(status)
     deploy = deploy.replace("http://head:8265", head.dashboard).replace("/etc/simdist/", "")
     # As Compose does: on a machine that is too busy, Serve gives its proxy up, and starts another.
