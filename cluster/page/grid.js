@@ -112,13 +112,13 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
         tiles.delete(index);
       }
     }
-    const more = document.createDocumentFragment();
+    const more = [];
     for (let index = start; index < end; index += 1) {
       if (!tiles.has(index)) {
-        more.append(placed(index));
+        more.push(placed(index));
       }
     }
-    canvas.append(more);
+    canvas.append(...more);
     seen(Math.max(0, first * columns), Math.min(total, last * columns));
     name();
   }
@@ -133,7 +133,9 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
     element.setAttribute("aria-selected", index === active);
     element.setAttribute("aria-posinset", index + 1);
     element.setAttribute("aria-setsize", total);
-    element.style.transform = `translate(${x}px, ${y}px)`;
+    // A transform would be a layer to keep for each.
+    element.style.left = `${x}px`;
+    element.style.top = `${y}px`;
     element.style.width = element.style.height = `${side}px`;
     tiles.set(index, element);
     return element;

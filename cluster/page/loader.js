@@ -4,16 +4,23 @@
 import { blob, hasToken } from "./service.js";
 
 const AT_ONCE = 8;
+// Milliseconds: while more come into sight more often than that, none is begun. What flies past is
+// not fetched, and a slow machine has its time for the frames.
+const CALM = 140;
 
 // The images that wait, the last one first in line, and those under way with what stops them.
 const waiting = new Map();
 const underWay = new Map();
 
+let last = 0;
+let frame = 0;
+
 /** Show what is at a path in an <img>, when its turn comes. */
 export function show(img, path) {
   stop(img);
   waiting.set(img, path);
-  next();
+  last = performance.now();
+  soon();
 }
 
 /** Load an image no further. */
@@ -22,7 +29,16 @@ export function stop(img) {
   underWay.get(img)?.();
 }
 
+function soon() {
+  frame ||= waiting.size && requestAnimationFrame(next);
+}
+
 function next() {
+  frame = 0;
+  if (performance.now() - last < CALM) {
+    soon();
+    return;
+  }
   while (underWay.size < AT_ONCE && waiting.size) {
     const [img, path] = [...waiting].at(-1);
     waiting.delete(img);
@@ -41,7 +57,7 @@ function begin(img, path) {
       URL.revokeObjectURL(url);
     }
     img.parentElement?.classList.toggle("missing", missing);
-    next();
+    soon();
   };
   underWay.set(img, () => {
     img.removeAttribute("src");
