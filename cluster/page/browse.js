@@ -312,7 +312,7 @@ function showDates(months) {
 function showMonth() {
   const first = list?.pages.at(grid.first());
   const value = first?.date?.slice(0, 7);
-  if (!list || value === list.shown) {
+  if (!list || value === list.shown || at("dates").hidden) {
     return;
   }
   list.shown = value;
