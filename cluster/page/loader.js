@@ -4,22 +4,27 @@
 import { blob, hasToken } from "./service.js";
 
 const AT_ONCE = 8;
-// Milliseconds: while more come into sight more often than that, none is begun. What flies past is
-// not fetched, and a slow machine has its time for the frames.
+// Milliseconds: while more keep coming into sight for longer than a moment, and more often than that,
+// none is begun. What flies past is not fetched, and a slow machine has its time for the frames.
+const MOMENT = 50;
 const CALM = 140;
 
 // The images that wait, the last one first in line, and those under way with what stops them.
 const waiting = new Map();
 const underWay = new Map();
 
-let last = 0;
+// When they began to come, and the last one came.
+let first = -CALM;
+let last = -CALM;
 let frame = 0;
 
 /** Show what is at a path in an <img>, when its turn comes. */
 export function show(img, path) {
   stop(img);
   waiting.set(img, path);
-  last = performance.now();
+  const now = performance.now();
+  first = now - last > CALM ? now : first;
+  last = now;
   soon();
 }
 
@@ -35,7 +40,7 @@ function soon() {
 
 function next() {
   frame = 0;
-  if (performance.now() - last < CALM) {
+  if (last - first > MOMENT && performance.now() - last < CALM) {
     soon();
     return;
   }

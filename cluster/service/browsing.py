@@ -6,12 +6,13 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import TypeVar
 
 from cluster.service.worker import QueryWorker
-from simdist.errors import CollectionError
+from simdist.errors import CollectionError, SimdistError
 from simdist.index.collection import Collection
-from simdist.index.scrolling import Choice
+from simdist.index.scrolling import EVERYTHING, Choice
 from simdist.search.browsing import Browser, Facets, Found
 from simdist.search.listing import Order
 
@@ -19,6 +20,8 @@ from simdist.search.listing import Order
 MEMORY = 512 * 1024 * 1024
 # What waits for a listing waits here: searches do not.
 _THREADS = 2
+# Listings of at most so many images, which take a second, are there when somebody looks first.
+_AT_START = 200_000
 
 T = TypeVar("T")
 
@@ -34,6 +37,9 @@ class Browsing:
         self._worker = worker
         self._browsers: OrderedDict[str, Browser] = OrderedDict()
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="simdist-browse")
+        for name in worker.config.collections:
+            with suppress(SimdistError):
+                self._pool.submit(_prepare, self._browser(worker.opened.open(name)))
 
     async def images(self, collection: str | None, order: Order, choice: Choice) -> Found:
         """The images that are meant, in an order.
@@ -73,6 +79,13 @@ class Browsing:
         while len(self._browsers) > 1 and sum(map(_size, self._browsers.values())) > MEMORY:
             self._browsers.popitem(last=False)
         return browser
+
+
+def _prepare(browser: Browser) -> None:
+    # Whoever asks is told what is wrong.
+    with suppress(SimdistError):
+        if browser.collection.count() <= _AT_START:
+            browser.images("newest", EVERYTHING)
 
 
 def _size(browser: Browser) -> int:
