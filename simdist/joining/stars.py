@@ -43,11 +43,11 @@ def stars(
     Returns:
         The stars, by their centres.
     """
-    both = np.concatenate([numbers, numbers[:, ::-1]])
-    which = np.tile(np.arange(len(numbers)), 2)
-    order = np.lexsort((both[:, 1], both[:, 0]))
-    neighbours, pair_of = both[order, 1].tolist(), which[order].tolist()
-    starts = np.searchsorted(both[order, 0], np.arange(count + 1)).tolist()
+    ones, others = numbers.T.ravel(), numbers[:, ::-1].T.ravel()
+    order = np.lexsort((others, ones))
+    neighbours, pair_of = others[order], (order % max(len(numbers), 1)).astype(np.int32)
+    starts = np.searchsorted(ones[order], np.arange(count + 1)).tolist()
+    del ones, others, order
     degrees = np.diff(starts)
     taken = np.zeros(count, np.bool_)
     found = []
@@ -58,16 +58,18 @@ def stars(
             break
         if taken[centre]:
             continue
-        its = range(starts[centre], starts[centre + 1])
-        free: list[int] = []
+        its = slice(starts[centre], starts[centre + 1])
+        free = np.flatnonzero(~taken[neighbours[its]])
+        left = neighbours[its][free].tolist(), pair_of[its][free].tolist()
         members: list[int] = []
-        for at in its:
-            if not taken[neighbours[at]] and _fits(neighbours[at], members, apart):
-                free.append(at)
-                members.append(neighbours[at])
-        if free:
+        pairs: list[int] = []
+        for member, pair in zip(*left, strict=True):
+            if _fits(member, members, apart):
+                members.append(member)
+                pairs.append(pair)
+        if members:
             taken[[centre, *members]] = True
-            found.append(Star(centre, tuple(members), tuple(pair_of[at] for at in free)))
+            found.append(Star(centre, tuple(members), tuple(pairs)))
     return sorted(found, key=lambda star: star.centre)
 
 
