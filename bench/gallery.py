@@ -27,6 +27,7 @@ from simdist.embedding import Embedder
 from simdist.index.collection import Collection
 from simdist.sources import ImageRef, list_folder
 from simdist.store import connect
+from tests.browser.visitor import COUNT_FRAMES
 from tests.servers import running, valkey
 from tests.service import Service, running_service
 
@@ -40,24 +41,6 @@ _SHOWN = """() => {
         tile => tile.getBoundingClientRect().top < frame.bottom);
     return tiles.length > 8 && tiles.every(tile => tile.firstChild.naturalWidth > 0)
         && performance.now();
-}"""
-# Counts frames, and tasks that last, until it is asked.
-_COUNT = """() => {
-    const began = performance.now();
-    const tasks = [];
-    let [frames, last, counting] = [0, began, true];
-    new PerformanceObserver(list => tasks.push(...list.getEntries().map(one => one.duration)))
-        .observe({type: 'longtask'});
-    const count = () => {
-        frames += 1;
-        last = performance.now();
-        counting && requestAnimationFrame(count);
-    };
-    requestAnimationFrame(count);
-    window.counted = () => {
-        counting = false;
-        return [frames / (last - began) * 1000, tasks];
-    };
 }"""
 # Pixels a second, by the wheel.
 _SPEEDS = (600, 1200, 2400, 6000)
@@ -171,7 +154,7 @@ def _scroll(browser: Browser, service: Service, *, minutes: float) -> None:
         for rate in (1, 4):
             session.send("Emulation.setCPUThrottlingRate", {"rate": rate})
             for speed in _SPEEDS:
-                page.evaluate(_COUNT)
+                page.evaluate(COUNT_FRAMES)
                 wheel = {"x": 700, "y": 400, "yDistance": -5 * speed, "speed": speed}
                 mouse = wheel | {"gestureSourceType": "mouse"}
                 session.send("Input.synthesizeScrollGesture", mouse)

@@ -16,7 +16,7 @@ from simdist.embedding import Embedder
 from simdist.index.collection import Collection
 from simdist.sources import ImageRef
 from simdist.store import connect
-from tests.browser.visitor import Visitor
+from tests.browser.visitor import COUNT_FRAMES, Visitor
 from tests.conftest import LONG, PHOTOS
 from tests.servers import Server
 from tests.service import Service, running_service
@@ -24,21 +24,6 @@ from tests.service import Service, running_service
 IMAGES = 154
 MANY = 10_000
 HOSTILE = "<img src=x onerror=document.title='hacked'>"
-# In the page: count frames a second, until it is asked.
-COUNT_FRAMES = """() => {
-    const began = performance.now();
-    let [frames, last, counting] = [0, began, true];
-    const count = () => {
-        frames += 1;
-        last = performance.now();
-        counting && requestAnimationFrame(count);
-    };
-    requestAnimationFrame(count);
-    window.counted = () => {
-        counting = false;
-        return frames / (last - began) * 1000;
-    };
-}"""
 # Seconds.
 LONG_SCROLLING = 20 * 60
 # A page's scripts, as they are: none is fetched from elsewhere, or made smaller.
@@ -298,7 +283,7 @@ def test_scrolling_keeps_up_with_the_screen(page: Page, large: Service) -> None:
         page.evaluate(COUNT_FRAMES)
         wheel = {"x": 700, "y": 400, "yDistance": -4 * speed, "speed": speed}
         session.send("Input.synthesizeScrollGesture", wheel | {"gestureSourceType": "mouse"})
-        rate = page.evaluate("() => counted()")
+        rate, _ = page.evaluate("() => counted()")
         print(f"{speed} pixels a second: {rate:.1f} frames a second")
         assert not LONG or rate >= 55
     assert page.evaluate("document.getElementById('grid').scrollTop") == 4 * (

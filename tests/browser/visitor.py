@@ -9,6 +9,24 @@ from typing import Any
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+# In the browser: counts frames a second, and tasks that last, until `counted()` is asked.
+COUNT_FRAMES = """() => {
+    const began = performance.now();
+    const tasks = [];
+    let [frames, last, counting] = [0, began, true];
+    new PerformanceObserver(list => tasks.push(...list.getEntries().map(one => one.duration)))
+        .observe({type: 'longtask'});
+    const count = () => {
+        frames += 1;
+        last = performance.now();
+        counting && requestAnimationFrame(count);
+    };
+    requestAnimationFrame(count);
+    window.counted = () => {
+        counting = false;
+        return [frames / (last - began) * 1000, tasks];
+    };
+}"""
 # In the browser: every thumbnail was asked for, answered, and decoded.
 _ALL_SEEN = "all => all.length > 0 && all.every(img => img.complete && img.naturalWidth > 0)"
 _COPY = """async path => {
