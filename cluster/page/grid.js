@@ -125,20 +125,24 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
 
   function placed(index) {
     const element = tile(index);
-    const x = (index % columns) * step();
-    const y = Math.floor(index / columns) * step() - offset;
     element.id = `tile-${index}`;
     element.dataset.index = index;
     element.setAttribute("role", "option");
     element.setAttribute("aria-selected", index === active);
     element.setAttribute("aria-posinset", index + 1);
     element.setAttribute("aria-setsize", total);
+    place(element, index);
+    tiles.set(index, element);
+    return element;
+  }
+
+  function place(element, index) {
+    const x = (index % columns) * step();
+    const y = Math.floor(index / columns) * step() - offset;
     // A transform would be a layer to keep for each.
     element.style.left = `${x}px`;
     element.style.top = `${y}px`;
     element.style.width = element.style.height = `${side}px`;
-    tiles.set(index, element);
-    return element;
   }
 
   function point(index) {
@@ -206,7 +210,11 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
   frame.addEventListener("scroll", scrolled, { passive: true });
   new ResizeObserver(() => {
     if (frame.clientWidth) {
-      refill(first());
+      // Of the same list: what is there stays, with the pictures that it has.
+      const index = first();
+      measure();
+      begin(index);
+      tiles.forEach(place);
     }
   }).observe(frame);
 
@@ -215,10 +223,8 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
     return Math.min(Math.max(0, total - 1), Math.ceil(top() / step()) * columns);
   }
 
-  /** Lay everything out anew, with this tile in the first row. */
-  function refill(index) {
-    clear();
-    measure();
+  /** Have this tile in the first row. */
+  function begin(index) {
     scrollTo(Math.floor(index / columns) * step());
   }
 
@@ -228,12 +234,14 @@ export function makeGrid(frame, { tile, leave, seen, open }) {
     resize(count, { index = first() } = {}) {
       total = count;
       active = Math.min(active, Math.max(0, total - 1));
-      refill(Math.min(index, Math.max(0, total - 1)));
+      clear();
+      measure();
+      begin(Math.min(index, Math.max(0, total - 1)));
     },
     /** Begin with this tile. */
     go(index) {
       point(index);
-      scrollTo(Math.floor(index / columns) * step());
+      begin(index);
     },
     choose,
     /** The elements that are there, by their numbers. */

@@ -241,6 +241,21 @@ def test_on_a_phone(browser: Browser, service: Service) -> None:
     context.close()
 
 
+def test_what_is_in_sight_stays_when_the_room_changes(page: Page, service: Service) -> None:
+    browse(page, service, "?order=name")
+    page.evaluate("for (const one of document.querySelectorAll('.tile')) one.kept = true")
+    for width in (1100, 700, 420):
+        page.set_viewport_size({"width": width, "height": 700})
+        # The rows are as wide as the room, but for what is lost by whole pixels.
+        page.wait_for_function("""() => {
+            const tiles = [...document.querySelectorAll('.tile')];
+            const edge = Math.max(...tiles.map(one => one.offsetLeft + one.offsetWidth));
+            const free = document.querySelector('#grid').clientWidth - edge;
+            return free >= 0 && free < 10;
+        }""")
+        assert page.evaluate("document.querySelector('#tile-0').kept")
+
+
 def test_what_is_fetched_is_small(page: Page, service: Service) -> None:
     sizes: dict[str, int] = {}
 
