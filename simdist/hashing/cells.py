@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +81,28 @@ class Cells:
         described = self._described[1]
         rank_many(np.ascontiguousarray(vectors), described, self.cells_for(count), best)
         return best.astype(np.uint32)
+
+    def around(self, count: int) -> NDArray[np.int32]:
+        """(K, count) for each centroid itself, then others by distance, at most K in all.
+
+        They are ranked among several times as many, those of the cells near its own.
+        """
+        halves, starts = half_norms(self.centroids), self.starts.tolist()
+        to_cells = half_norms(self.centres) - self.centres @ self.centres.T
+        # Twice as many cells as for a query: a cell's are those near its centre, not its border.
+        near = np.argsort(to_cells, axis=1, kind="stable")[:, : 2 * self.cells_for(count)]
+        ranked = np.empty((len(self.centroids), count), np.int32)
+        for cell, (first, last) in enumerate(pairwise(starts)):
+            some = [np.arange(starts[one], starts[one + 1]) for one in near[cell].tolist()]
+            others = np.sort(np.concatenate(some))
+            distances = halves[others] - self.centroids[first:last] @ self.centroids[others].T
+            own = np.arange(last - first)
+            distances[own, np.searchsorted(others, first) + own] = -np.inf
+            nearest = np.argpartition(distances, count - 1, axis=1)[:, :count]
+            close = np.take_along_axis(distances, nearest, axis=1)
+            order = np.argsort(close, axis=1, kind="stable")
+            ranked[first:last] = others[np.take_along_axis(nearest, order, axis=1)]
+        return ranked
 
     def ranking(self, projection: Projection) -> Ranking:
         """What `rank_centroids` ranks centroids by."""

@@ -94,6 +94,10 @@ class KMeansFamily:
     def probes(self, vectors: Vectors, count: int) -> Buckets:
         return self._grouped.ranked(vectors, self.projection, min(count, self.size))[:, None]
 
+    def around(self, count: int) -> NDArray[np.int32]:
+        """(K, count) the buckets around each, the nearest first, itself before all; count <= K."""
+        return self._grouped.around(count)
+
     def ranking(self, count: int) -> tuple[Ranking, int]:
         return self._grouped.ranking(self.projection), self._grouped.cells_for(count)
 

@@ -21,7 +21,6 @@ _SAMPLED_EACH = 6
 _IMAGES, _CANDIDATES = 256, 4096
 LARGEST = _IMAGES * _CANDIDATES
 _ROWS = 65_536
-_CENTROIDS = 2048
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ class Buckets:
             ]
         members = np.argsort(buckets, kind="stable").astype(np.int32)
         starts = np.searchsorted(buckets[members], np.arange(family.size + 1))
-        ranked = _ranked(family.centroids, _MOST_NEAR)
+        ranked = family.around(min(_MOST_NEAR, family.size))
         return cls(packed, slots, members, starts, *_mutual(ranked[:, :near]), ranked)
 
     @classmethod
@@ -207,22 +206,6 @@ def fit_buckets(
 def _taken(packed: NDArray[np.uint8], slots: NDArray[np.int64]) -> NDArray[np.uint8]:
     chosen = wholes(packed)[slots]
     return chosen.view(np.uint8).reshape(len(slots), packed.shape[1])
-
-
-def _ranked(centroids: NDArray[np.float32], count: int) -> NDArray[np.int32]:
-    """(K, count) the nearest of each centroid, the nearest first; itself before all."""
-    size = len(centroids)
-    count = min(count, size)
-    halves = np.square(centroids).sum(axis=1) / 2
-    ranked = np.empty((size, count), np.int32)
-    for start in range(0, size, _CENTROIDS):
-        some = centroids[start : start + _CENTROIDS]
-        distances = halves - some @ centroids.T
-        distances[np.arange(len(some)), start + np.arange(len(some))] = -np.inf
-        nearest = np.argpartition(distances, count - 1, axis=1)[:, :count]
-        order = np.argsort(np.take_along_axis(distances, nearest, axis=1), axis=1, kind="stable")
-        ranked[start : start + len(some)] = np.take_along_axis(nearest, order, axis=1)
-    return ranked
 
 
 def _mutual(nearest: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:

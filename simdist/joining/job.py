@@ -18,8 +18,9 @@ from simdist.joining.whole import OnProgress, Whole
 # So few are all compared with each other.
 _ALL = 16_384
 # How many buckets each is compared with: the fewest of these with which a sample of so many images
-# finds what is asked for.
-_NEAR, _SAMPLE = (8, 16, 24, 32, 48, 64, 96, 128, 192, 256, 512), 512
+# finds what is asked for, surely enough.
+_NEAR = (6, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 256, 512)
+_SAMPLE = 512
 # Ranges of buckets that are worked on, and written, one by one.
 _RANGES = 64
 
@@ -155,7 +156,9 @@ def _near_for(buckets: Buckets, wanted: Wanted) -> tuple[int, float]:
     needed = np.minimum(buckets.ranks(own, others), buckets.ranks(others, own))
     near, recall = len(buckets), 1.0
     for near in (*(near for near in _NEAR if near < len(buckets)), len(buckets)):
-        recall = float((needed < near).mean())
-        if recall >= wanted.recall:
+        met = (needed < near).mean(axis=1)
+        recall = float(met.mean())
+        # The sample may have been lucky: by the standard error of its mean.
+        if recall - met.std() / len(met) ** 0.5 >= wanted.recall:
             break
     return near, round(recall, 4)

@@ -198,6 +198,21 @@ class TestKMeansInCells:
         home = in_cells.buckets(vectors)[:, 0]
         assert (home == everywhere(in_cells).buckets(vectors)[:, 0]).mean() > 0.97
 
+    @pytest.mark.parametrize("count", [1, 9, 256, 800])
+    def test_around_a_bucket_are_itself_and_nearly_all_of_the_nearest(
+        self, in_cells: KMeansFamily, count: int
+    ) -> None:
+        around, exact = in_cells.around(count), everywhere(in_cells).around(count)
+        assert around.shape == (SIZE, count)
+        assert (around[:, 0] == np.arange(SIZE)).all()
+        shared = [len(np.intersect1d(*both)) for both in zip(around, exact, strict=True)]
+        assert np.mean(shared) > 0.97 * count
+        centroids = in_cells.centroids.astype(np.float64)
+        distances = np.linalg.norm(centroids[:, None] - centroids[exact], axis=2)
+        assert (np.diff(distances) > -1e-3).all()
+        farther = np.linalg.norm(centroids[:, None] - centroids[None], axis=2)
+        assert (np.sort(farther, axis=1)[:, count - 1] > distances[:, -1] - 1e-3).all()
+
     def test_finds_as_much_as_one_level(
         self, in_cells: KMeansFamily, stored: NDArray[np.float32], monkeypatch: pytest.MonkeyPatch
     ) -> None:
