@@ -158,7 +158,7 @@ def _near_for(buckets: Buckets, wanted: Wanted) -> tuple[int, float]:
     for near in (*(near for near in _NEAR if near < len(buckets)), len(buckets)):
         met = (needed < near).mean(axis=1)
         recall = float(met.mean())
-        # The sample may have been lucky: by the standard error of its mean.
-        if recall - met.std() / len(met) ** 0.5 >= wanted.recall:
+        # The sample may have been lucky: by two standard errors of its mean.
+        if recall - 2 * met.std() / len(met) ** 0.5 >= wanted.recall:
             break
     return near, round(recall, 4)

@@ -88,7 +88,7 @@ def _vectors(collection: Collection, examples: Sequence[Example]) -> tuple[list[
             if stored is None:
                 name = examples[number].uri or "no image of that id"
                 raise UnknownImageError(f"{name} is not indexed in {collection.name!r}")
-            named.add(layout.unpack_record(stored[1]).uri)
+            named.add(layout.unpack_uri(stored[1]))
             packed.append(stored[0])
         restored = partition.codec.turned_back(partition.codec.restore(np.array(packed)))
         vectors |= zip(digests, restored, strict=True)

@@ -19,8 +19,14 @@ if TYPE_CHECKING:
 
 # Of what a searcher may keep, the share for copies of rows that pass, beside the buckets.
 _COPIES_SHARE = 8
-# What it takes to score a row; to look into a bucket; and to see that a row does not pass. In ns.
-_ROW_NS, _BUCKET_NS, _BIT_NS = 30.0, 100.0, 3.0
+# What it takes to score a row; to rank a bucket and look into it; and to see that a row does not
+# pass. In ns.
+_ROW_NS, _BUCKET_NS, _BIT_NS = 30.0, 300.0, 3.0
+# In the same buckets, the rows that hold as large a share of the nearest grow so with the images
+# (docs/decisions.md).
+_GROWTH = 0.5
+# So many are scored in little more than the time of a search, and none is missed.
+_FEW = 4096
 # Filters whose rows are kept, those that were used last.
 _KEPT = 16
 # Rows that one round trip reads.
@@ -76,18 +82,27 @@ class Passing:
             self._barren, self._barren_at = np.zeros(cache.count, np.uint8), cache.epoch
         return self._barren
 
-    def are_few(self, probes: int, size: int) -> bool:
-        """Whether to score all is the quickest: by what it takes to look for so many in buckets.
+    def wanted(self, probes: int, size: int) -> float:
+        """How many rows that pass are to be scored.
 
         Args:
             probes: buckets that a query would look into if all rows passed.
             size: buckets that there are.
         """
+        share = self.count / max(1, self.known)
+        return float(share**_GROWTH * probes * self.known / size)
+
+    def are_few(self, rows: float, buckets: float, size: int) -> bool:
+        """Whether to score all is quicker than to look for so many of the rows.
+
+        Args:
+            buckets: how many of them the rows lie in.
+            size: buckets that there are.
+        """
         if self.count > self._room // self._width:
             return False
-        more, each = self.known / max(1, self.count), self.known / size
-        looked_into = min(size, probes * more) * (_BUCKET_NS + each * _BIT_NS)
-        return self.count * _ROW_NS <= looked_into + probes * each * _ROW_NS
+        looking = min(buckets, size) * (_BUCKET_NS + self.known / size * _BIT_NS)
+        return self.count <= _FEW or self.count * _ROW_NS <= looking + rows * _ROW_NS
 
     def pages(self, partition: Partition, moment: bytes) -> tuple[Pages, int]:
         """All rows that pass, with their vectors, as one chain of pages; and how many."""

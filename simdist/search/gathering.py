@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,10 @@ from simdist.search.cache import BucketCache
 from simdist.search.filtering import Passing
 
 if TYPE_CHECKING:
+    from simdist.search.page_loops import Pages
     from simdist.search.query_loops import Batch
+
+    Chained = Callable[[], tuple[Pages, int]]
 
 # Where so many times as many buckets were needed as would be if rows passed anywhere, they pass
 # far from the query, and the nearest of them are anywhere: until so many times as many rows
@@ -29,26 +33,28 @@ _NONE = np.zeros(0, np.uint8)
 def rank_passing(
     cache: BucketCache,
     queries: NDArray[np.float32],
-    passing: Passing,
     *,
+    passing: Passing,
     n: int,
     probes: int,
     least: int = 0,
     floor: float | None = None,
+    chained: Chained,
 ) -> tuple[Batch, int]:
-    """Score rows that pass until as many were scored as a search without a filter scores.
+    """Score rows that pass until as many were scored as find the nearest of them.
 
     Args:
         n: how many are to be found.
         probes: buckets that a query would look into if all rows passed.
         least: rows that are scored at least, where there are so many.
         floor: with it, fewer may be found if no better ones are to be expected.
+        chained: gives all rows that pass as one chain of pages, and how many they are.
 
     Returns:
         What is found, and how many rows of the buckets that were looked into pass.
     """
     batch = cache.begin(queries, n)
-    gatherings = [_Gathering(cache, batch, i, passing) for i in range(len(queries))]
+    gatherings = [_Gathering(cache, batch, i, passing, chained) for i in range(len(queries))]
     for one in gatherings:
         one.run(probes, least=least, floor=floor)
     return batch, sum(one.seen for one in gatherings)
@@ -67,8 +73,11 @@ class _Gathering:
         seen: how many rows that pass were scored.
     """
 
-    def __init__(self, cache: BucketCache, batch: Batch, i: int, passing: Passing) -> None:
+    def __init__(
+        self, cache: BucketCache, batch: Batch, i: int, passing: Passing, chained: Chained
+    ) -> None:
         self.seen = 0
+        self._chained = chained
         self._cache = cache
         self._batch = batch
         self._i = i
@@ -81,9 +90,9 @@ class _Gathering:
     def run(self, probes: int, *, least: int, floor: float | None) -> None:
         """Go on until enough was seen, and what comes next is not expected to be better."""
         cache, passing = self._cache, self._passing
-        # As many as so many buckets have of all rows.
-        usual = math.ceil(probes * cache.tables * passing.known / cache.size)
-        expected = probes * cache.tables * passing.known / max(1, passing.count)
+        usual = max(1, math.ceil(passing.wanted(probes * cache.tables, cache.size)))
+        # Buckets that have so many, if rows pass anywhere.
+        expected = usual * cache.size / max(1, passing.count)
         self._rank_places(min(cache.size, math.ceil(_AHEAD * expected / cache.tables)))
         wanted = max(usual, least)
         if floor is not None:
@@ -100,6 +109,17 @@ class _Gathering:
             if before is not None and np.array_equal(best, before):
                 return
             before, wanted = best, (_ON if is_far else 2) * self.seen
+            if is_far and passing.are_few(wanted, _ON * self._looked_into, cache.size):
+                self._score_all()
+                return
+
+    def _score_all(self) -> None:
+        """Score all rows that pass, in place of what was."""
+        pages, count = self._chained()
+        chain = np.zeros(1, np.int32), np.array([count], np.int32)
+        self._batch.found[self._i] = 0
+        self._cache.score(pages, chain, self._batch, self._i, self._passing.excluded)
+        self.seen += count
 
     def _best(self, floor: float | None) -> NDArray[np.float32] | None:
         """The scores that matter; None if there are not enough."""

@@ -16,7 +16,7 @@ from simdist.index.partition import Partition
 from simdist.index.tuning import ProbeChooser
 from simdist.index.where import Where
 from simdist.search.cache import BucketCache
-from simdist.search.filtering import Filters, Passing
+from simdist.search.filtering import Filters
 from simdist.search.gathering import counts_above, rank_passing
 from simdist.search.pages import Hits
 from simdist.search.question import Hit
@@ -161,11 +161,15 @@ class PartitionSearcher:
             passing = self._filters.passing(where, cache)
             moment = cache.moment
             probes = self._probes(cache, wish)
-            if passing.are_few(probes, cache.size):
-                pages, count = passing.pages(self._partition, moment)
+            chained = partial(passing.pages, self._partition, moment)
+            wanted = passing.wanted(probes, cache.size)
+            buckets = wanted * cache.size / max(1, passing.count)
+            if passing.are_few(wanted, buckets, cache.size):
+                pages, count = chained()
                 rank: _Rank = partial(self._rank_all, cache, n=wish.n, pages=pages, count=count)
             else:
-                rank = partial(self._rank_passing, cache, wish=wish, passing=passing, probes=probes)
+                look = partial(rank_passing, cache, passing=passing, probes=probes, chained=chained)
+                rank = partial(self._rank_passing, cache, wish=wish, look=look)
             best = rank(queries)
             hits = [self._hits(cache, queries, rank, best, i) for i in range(len(queries))]
             # Rows that came, or died, while buckets were read have not been looked at.
@@ -242,23 +246,15 @@ class PartitionSearcher:
         queries: NDArray[np.float32],
         *,
         wish: Wish,
-        passing: Passing,
-        probes: int,
+        look: Callable[..., tuple[Batch, int]],
     ) -> Batch | Found:
-        def look(taken: int) -> Batch:
-            best, scored = rank_passing(
-                cache,
-                queries,
-                passing,
-                n=taken,
-                probes=probes,
-                least=_SCORED_EACH * wish.n,
-                floor=wish.floor,
-            )
+        def find(taken: int) -> Batch:
+            least = _SCORED_EACH * wish.n
+            best, scored = look(queries, n=taken, least=least, floor=wish.floor)
             self.rows_read += scored
             return best
 
-        return self._sure(cache, wish.n, look)
+        return self._sure(cache, wish.n, find)
 
     def _rank_all(
         self,
