@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -115,8 +116,12 @@ def rig(
 ) -> Iterator[Rig]:
     """Three machines with Redis and Ray, with delay and loss between them."""
     started: dict[str, subprocess.Popen[str]] = {}
+    # A head would ask for one by itself where the home directory has one, and nodes bring none.
+    token = folder / "ray-token"
+    token.write_text(secrets.token_hex(32))
+    asks = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     try:
-        with network(3) as wires, machines(folder, environment=environment) as made:
+        with network(3) as wires, machines(folder, environment={**environment, **asks}) as made:
             built = Rig(wires, made, folder, started)
             built.start_redis()
             built.start_ray(cpus=cpus)
