@@ -14,7 +14,7 @@ INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -c
 PYTEST = $(BIN)/python -m pytest --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-fast test-rest test-long test-containers test-machines lint docs lock audit format bench-ingest bench-memory \
+.PHONY: help demo check test test-fast test-rest test-long test-containers test-kubernetes test-machines lint docs lock audit format bench-ingest bench-memory \
 	bench-network bench-scaling bench-decoding bench-pixels bench-transfer bench-index bench-filter bench-offload bench-serve bench-workers bench-duplicates bench-gallery clean
 
 help: ## Show this list
@@ -51,6 +51,9 @@ test-long: ## Run all tests, in longer series: before a release
 
 test-containers: $(VENV)/.installed-test ## Run what deploy/compose.md says, in containers (SIMDIST_CONTAINERS=docker)
 	@$(PYTEST) -s tests/containers/test_compose.py $(ARGS)
+
+test-kubernetes: $(VENV)/.installed-test ## Have an API server of Kubernetes take the manifests (deploy/kubernetes.md has what it needs)
+	@$(PYTEST) -s tests/kubernetes/test_manifests.py $(ARGS)
 
 test-machines: $(VENV)/.installed-test ## Cut the wires between three machines made of namespaces (as root; needs faketime)
 	@$(PYTEST) -s tests/machines/test_machines.py tests/machines/test_service.py $(ARGS)

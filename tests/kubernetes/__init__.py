@@ -1,0 +1,1 @@
+"""The manifests before an API server of Kubernetes: `make test-kubernetes`."""
