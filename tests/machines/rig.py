@@ -32,13 +32,16 @@ RAY = str(Path(sys.executable).with_name("ray"))
 class Rig:
     """The machines, and what runs on them.
 
-    The first is the head of the Ray cluster, and the commands run there; the last has Redis. Each
-    has room for one actor.
+    The first is the head of the Ray cluster, and the commands run there.
+
+    Attributes:
+        redis: the machine that has Redis.
     """
 
     wires: Network
     machines: Sequence[Machine]
     folder: Path
+    redis: Machine
     started: dict[str, subprocess.Popen[str]] = field(default_factory=dict)
 
     @property
@@ -47,7 +50,7 @@ class Rig:
 
     @property
     def redis_url(self) -> str:
-        return f"redis://{self.machines[-1].address}:{REDIS_PORT}"
+        return f"redis://{self.redis.address}:{REDIS_PORT}"
 
     @property
     def places(self) -> list[str]:
@@ -56,17 +59,17 @@ class Rig:
 
     def start_redis(self) -> None:
         """Start it, with what it had."""
-        data = self.machines[-1].folder / "redis"
+        data = self.redis.folder / "redis"
         data.mkdir(exist_ok=True)
         options = ["--port", str(REDIS_PORT), "--bind", "0.0.0.0", "--protected-mode", "no"]
         options += ["--dir", str(data), "--save", "", "--appendonly", "yes"]
-        self._start(self.machines[-1], "redis", "redis-server", *options)
+        self._start(self.redis, "redis", "redis-server", *options)
 
-    def start_ray(self, *, cpus: int = 1) -> None:
+    def start_ray(self, *, cpus: int = 1, head_cpus: int = 1) -> None:
         """Start the head, then the other nodes, with Ray's own defaults."""
         head, *others = self.machines
         places = ["--head", "--port", str(RAY_PORT), "--include-dashboard", "false"]
-        self._join(head, *places, cpus=cpus)
+        self._join(head, *places, cpus=head_cpus)
         self._wait(head)
         for node in others:
             self.join_ray(node, cpus=cpus, wait=False)
@@ -112,9 +115,14 @@ class Rig:
 
 @contextmanager
 def rig(
-    folder: Path, *, cpus: int = 1, environment: Mapping[str, str] = ENVIRONMENT
+    folder: Path,
+    *,
+    redis: int = -1,
+    cpus: int = 1,
+    head_cpus: int = 1,
+    environment: Mapping[str, str] = ENVIRONMENT,
 ) -> Iterator[Rig]:
-    """Three machines with Redis and Ray, with delay and loss between them."""
+    """Three machines with Ray, and Redis on one; with delay and loss between them."""
     started: dict[str, subprocess.Popen[str]] = {}
     # A head would ask for one by itself where the home directory has one, and nodes bring none.
     token = folder / "ray-token"
@@ -122,9 +130,9 @@ def rig(
     asks = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     try:
         with network(3) as wires, machines(folder, environment={**environment, **asks}) as made:
-            built = Rig(wires, made, folder, started)
+            built = Rig(wires, made, folder, made[redis], started)
             built.start_redis()
-            built.start_ray(cpus=cpus)
+            built.start_ray(cpus=cpus, head_cpus=head_cpus)
             yield built
     finally:
         for process in started.values():
