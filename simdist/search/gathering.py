@@ -109,9 +109,6 @@ class _Gathering:
             if before is not None and np.array_equal(best, before):
                 return
             before, wanted = best, (_ON if is_far else 2) * self.seen
-            if is_far and passing.are_few(wanted, _ON * self._looked_into, cache.size):
-                self._score_all()
-                return
 
     def _score_all(self) -> None:
         """Score all rows that pass, in place of what was."""
@@ -139,15 +136,20 @@ class _Gathering:
     def _gather(self, wanted: int) -> bool:
         """Score further rows until so many were seen; False if there are no more."""
         while self.seen < wanted:
-            if self._at == len(self._places) and not self._rank_more():
+            if self._at == len(self._places) and not self._rank_more(wanted):
                 return False
             self._step(wanted)
         return True
 
-    def _rank_more(self) -> bool:
-        """Have further places; False if there are none."""
-        cache = self._cache
+    def _rank_more(self, wanted: int) -> bool:
+        """Have further places; False if there are none, or all that pass were scored instead."""
+        cache, further = self._cache, wanted - self.seen
         if self._ranked == cache.size:
+            return False
+        # As many for a further row as for those so far.
+        buckets = max(_MORE * self._ranked, self._looked_into * further / max(1, self.seen))
+        if self._passing.are_few(further, buckets, cache.size):
+            self._score_all()
             return False
         self._note(self._places)
         self._rank_places(min(cache.size, _MORE * self._ranked))
