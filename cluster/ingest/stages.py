@@ -184,7 +184,7 @@ class EmbedActor:
         from simdist.embedding import Embedder
 
         tune_process()
-        self._embedder = Embedder(model)
+        self._embedder = Embedder(model, for_many=True)
         self._turn = Lock()
         self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
 

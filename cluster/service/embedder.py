@@ -51,11 +51,12 @@ class EmbedWorker:
     """
 
     def __init__(self, model: str, weights: str | None) -> None:
-        from simdist.embedding import Embedder
+        from simdist.embedding import Embedder, load_model
 
         keep_replica_private()
         tune_process(threads=embedding_threads())
-        first = Embedder.load(model, weights=Path(weights) if weights else None)
+        loaded = load_model(model, weights=Path(weights) if weights else None)
+        first = Embedder(loaded, for_many=True)
         _try(first)
         self._embedders = {first.model.id: first}
         self._first = first.model
@@ -147,7 +148,7 @@ def _loaded(name: str) -> Embedder:
     from simdist.embedding import Embedder, load_model
 
     # Its licence was accepted when the collection was made.
-    embedder = Embedder(load_model(name, accept_licence=True))
+    embedder = Embedder(load_model(name, accept_licence=True), for_many=True)
     _try(embedder)
     return embedder
 

@@ -356,7 +356,7 @@ def test_a_device_whose_memory_is_too_small_gets_fewer_images_at_a_time(
     """The first two sizes are refused as a full GPU refuses them; the rest is the real network."""
     pixels = np.random.default_rng(0).integers(0, 256, (11, 224, 224, 3), np.uint8)
     expected = embedder.embed(pixels)
-    forward, sizes = embedder._forward, list[int]()
+    forward, sizes = embedder._run, list[int]()
 
     def full(batch: Tensor) -> tuple[Tensor, Tensor]:
         sizes.append(len(batch))
@@ -364,7 +364,7 @@ def test_a_device_whose_memory_is_too_small_gets_fewer_images_at_a_time(
             raise torch.OutOfMemoryError
         return forward(batch)
 
-    monkeypatch.setattr(embedder, "_forward", full)
+    monkeypatch.setattr(embedder, "_run", full)
     monkeypatch.setattr(embedder, "batch", 8)
     assert (embedder.embed(pixels) == expected).all()
     assert sizes == [8, 4, 2, 2, 2, 2, 2, 1]
