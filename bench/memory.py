@@ -27,6 +27,7 @@ from cluster.ingest.driver import ingest_images
 from cluster.ingest.stages import EmbedActor
 from cluster.runtime import ray_session
 from simdist.embedding import Model, load_model
+from simdist.embedding.staging import Staged
 from simdist.images.limits import Pixels
 from simdist.index.collection import Collection
 from simdist.ingest.progress import Progress
@@ -47,7 +48,7 @@ class CheapActor(EmbedActor):
         super().load(model)
         generator = np.random.default_rng()
 
-        def embed(pixels: Pixels) -> NDArray[np.float32]:
+        def embed(pixels: Pixels | Staged) -> NDArray[np.float32]:
             vectors = generator.random((len(pixels), model.dim), dtype=np.float32)
             norms: NDArray[np.float32] = np.linalg.norm(vectors, axis=1, keepdims=True)
             return vectors / norms

@@ -36,7 +36,7 @@ def actor_class(placement: Placement, actor: type[EmbedActor]) -> Any:
         num_cpus=placement.actor_cpus,
         num_gpus=placement.actor_gpus,
         max_restarts=0,
-        max_concurrency=ACTOR_SHARDS if placement.actors_decode else 1,
+        max_concurrency=ACTOR_SHARDS,
     )(actor)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import chain, islice
-from threading import Lock
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -169,8 +169,9 @@ def _decode(
 class EmbedActor:
     """Pixels -> embeddings: a Ray actor that keeps the model on its device.
 
-    Where it decodes for itself it has a thread for each of its shards, so that it fetches the next
-    one while it embeds; they decode and embed in turn.
+    It has a thread for each of its shards. Where it decodes for itself, it fetches the next one
+    while it embeds, and they decode and embed in turn; else it brings the next one's pixels to the
+    device meanwhile.
     """
 
     def load(self, model: Model) -> None:
@@ -185,7 +186,7 @@ class EmbedActor:
 
         tune_process()
         self._embedder = Embedder(model, for_many=True)
-        self._turn = Lock()
+        self._turn = RLock()
         self._known: OrderedDict[bytes, NDArray[np.float32]] = OrderedDict()
 
     def embed(self, shard: Shard, pixels: Pixels | None) -> tuple[Shard, NDArray[np.float32]]:
@@ -195,28 +196,26 @@ class EmbedActor:
             The shard as it is now, and the (n, dim) float32 embeddings of its `refs`.
         """
         if pixels is not None:
-            with self._turn:
-                return self._embed_decoded(shard, pixels)
+            return self._embed_decoded(shard, pixels)
         fetched = _begin_to_fetch(shard)
         with self._turn:
             preprocessing = self._embedder.model.preprocessing
             return self._embed_decoded(*_decode_fetched(shard, fetched, preprocessing))
 
     def _embed_decoded(self, shard: Shard, pixels: Pixels) -> tuple[Shard, NDArray[np.float32]]:
-        start = time.monotonic()
-        vectors = self._embed(shard.digests, pixels)
-        work = replace(shard.work, embed=time.monotonic() - start)
-        return replace(shard, work=work), vectors
-
-    def _embed(self, digests: tuple[bytes, ...], pixels: Pixels) -> NDArray[np.float32]:
         """Embed, but the same bytes only once, as far back as this actor remembers."""
-        new = {digest: i for i, digest in enumerate(digests) if digest not in self._known}
+        known = {d: row for d in shard.digests if (row := self._known.get(d)) is not None}
+        new = {digest: i for i, digest in enumerate(shard.digests) if digest not in known}
         # In full batches: on some CPUs a vector's last bits depend on how many go together.
         rows = [*new.values(), *[0] * (-len(new) % self._embedder.batch)]
-        fresh = self._embedder.embed(pixels[rows])[: len(new)]
-        known = {digest: self._known[digest] for digest in digests if digest in self._known}
-        known |= dict(zip(new, fresh, strict=True))
-        self._known.update(zip(new, fresh, strict=True))
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return np.stack([known[digest] for digest in digests]) if digests else fresh
+        staged = self._embedder.stage(pixels[rows])
+        with self._turn:
+            start = time.monotonic()
+            fresh = self._embedder.embed(staged)[: len(new)]
+            known |= dict(zip(new, fresh, strict=True))
+            self._known.update(zip(new, fresh, strict=True))
+            while len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+            work = replace(shard.work, embed=time.monotonic() - start)
+        vectors = np.stack([known[digest] for digest in shard.digests]) if known else fresh
+        return replace(shard, work=work), vectors

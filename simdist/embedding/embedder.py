@@ -13,6 +13,7 @@ from simdist.embedding import engine
 from simdist.embedding.folding import fold_batch_norms
 from simdist.embedding.model import Model, load_model, misfit
 from simdist.embedding.open_clip_networks import require_words
+from simdist.embedding.staging import Stage, Staged
 from simdist.embedding.texts import TextEmbedder
 from simdist.errors import ModelError, UsageError
 from simdist.images.limits import Pixels
@@ -80,6 +81,7 @@ class Embedder:
         self.batch = CPU_BATCH if self.device == "cpu" else GPU_BATCH
         self._dtype = torch.float32
         self._network = network.to(self.device).to(memory_format=torch.channels_last)
+        self._stage = Stage(self.device)
         self._tapped: torch.Tensor | None = None
         self._texts: TextEmbedder | None = None
         if side == "input":
@@ -139,11 +141,26 @@ class Embedder:
         """
         return self.embed_images(path.read_bytes() for path in paths)
 
-    def embed(self, pixels: Pixels) -> NDArray[np.float32]:
+    def stage(self, pixels: Pixels) -> Staged:
+        """Begin to bring decoded images to the device, for `embed`; another thread may embed.
+
+        Raises:
+            UsageError: pixels of another shape or type.
+        """
+        size = self.model.preprocessing.size
+        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
+            raise UsageError(
+                f"pixels must be (n, {size}, {size}, 3) uint8, not {pixels.shape} {pixels.dtype}: "
+                "make them with the model's preprocessing.pixels"
+            )
+        return self._stage.put(pixels)
+
+    def embed(self, pixels: Pixels | Staged) -> NDArray[np.float32]:
         """Embed decoded images.
 
         Args:
-            pixels: (n, size, size, 3) uint8, as `model.preprocessing.pixels` makes them.
+            pixels: (n, size, size, 3) uint8, as `model.preprocessing.pixels` makes them; or what
+                `stage` returned.
 
         Returns:
             (n, dim) float32, each row of length 1.
@@ -187,31 +204,37 @@ class Embedder:
             scores.append(outputs.float().cpu().numpy())
         return np.concatenate(vectors), np.concatenate(scores)
 
-    def _batches(self, pixels: Pixels) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _batches(self, pixels: Pixels | Staged) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """What `_forward` returns, some images at a time."""
         import torch
 
-        size = self.model.preprocessing.size
-        if pixels.dtype != np.uint8 or pixels.shape[1:] != (size, size, 3):
-            raise UsageError(
-                f"pixels must be (n, {size}, {size}, 3) uint8, not {pixels.shape} {pixels.dtype}: "
-                "make them with the model's preprocessing.pixels"
-            )
-        done = 0
-        while done < len(pixels):
-            # Arrays from Pillow or Ray are read-only, which torch does not take.
-            batch = np.require(pixels[done : done + self.batch], requirements=["C", "W"])
-            try:
-                with torch.inference_mode():
-                    both = self._run(torch.from_numpy(batch))
-            except torch.OutOfMemoryError:
-                if self.batch == 1:
-                    raise
-                # From now on as many as this GPU's memory has room for.
-                self.batch //= 2
-                continue
-            yield both
-            done += len(batch)
+        for part in self._parts(pixels):
+            done = 0
+            while done < len(part):
+                batch = part[done : done + self.batch]
+                try:
+                    with torch.inference_mode():
+                        both = self._run(batch)
+                except torch.OutOfMemoryError:
+                    if self.batch == 1:
+                        raise
+                    # From now on as many as this GPU's memory has room for.
+                    self.batch //= 2
+                    continue
+                yield both
+                done += len(batch)
+
+    def _parts(self, pixels: Pixels | Staged) -> Iterator[torch.Tensor]:
+        """Pixels on the device; while the network has some, the next are on their way."""
+        if isinstance(pixels, Staged):
+            yield pixels.wait()
+            return
+        step = self.batch
+        ahead = self.stage(pixels[:step])
+        for done in range(step, len(pixels), step):
+            part, ahead = ahead, self.stage(pixels[done : done + step])
+            yield part.wait()
+        yield ahead.wait()
 
     def _let_openvino_run(self, precision: torch.dtype) -> None:
         import torch
@@ -233,7 +256,7 @@ class Embedder:
         from torch.nn.functional import normalize
 
         # A transposed view of channels-last pixels is already in the network's memory format.
-        inputs = batch.to(self.device).permute(0, 3, 1, 2).float()
+        inputs = batch.permute(0, 3, 1, 2).float()
         inputs = (inputs - self._mean) / self._std
         outputs = self._network(inputs.to(self._dtype))
         if self._tapped is None:
@@ -255,15 +278,17 @@ class Embedder:
 
 
 def fast_precision(device: str) -> torch.dtype:
-    """The numbers to calculate with: float16 on a GPU, bfloat16 on a CPU that multiplies them.
+    """The numbers to calculate with: bfloat16 where the device multiplies them.
 
-    That is with AMX or AVX-512's BF16: two to four times as fast, and it finds the same images
-    (docs/performance.md).
+    That is a CPU with AMX or AVX-512's BF16: two to four times as fast, and it finds the same
+    images (docs/performance.md); and a GPU since NVIDIA's Ampere. Others calculate in float16,
+    whose numbers end at 65,504, and other CPUs in float32.
     """
     import torch
 
     if device != "cpu":
-        return torch.float16
-    able = torch.cpu.get_capabilities()
-    fast = able.get("amx_bf16") or able.get("avx512_bf16")
+        able = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if able else torch.float16
+    units = torch.cpu.get_capabilities()
+    fast = units.get("amx_bf16") or units.get("avx512_bf16")
     return torch.bfloat16 if fast else torch.float32

@@ -195,8 +195,12 @@ def tokenizer(tower: TextTower) -> Any:
     """
     try:
         return _open_clip().get_tokenizer(tower.tokenizer)
-    # Whatever its libraries raise, and the want of one.
+    # Whatever its libraries raise.
     except Exception as error:
+        if isinstance(error, ModuleNotFoundError):
+            raise ModelError(
+                f"the tokenizer of {tower.tokenizer} needs {error.name}: pip install {error.name}"
+            ) from error
         raise ModelError(
             f"cannot load the tokenizer of {tower.tokenizer}: {_first_line(error)}"
         ) from error

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from simdist.embedding import Embedder, Model
 from simdist.embedding.backbones import backbone
+from simdist.embedding.embedder import fast_precision
 from simdist.embedding.folding import fold_batch_norms
 from simdist.errors import ImageError, ModelError, UsageError
 from simdist.images.decoding import decode
@@ -401,3 +402,19 @@ def test_what_comes_with_the_installation_finds_pictures_of_the_same_kind(name: 
         for file, at in zip(files, similar.argmax(axis=1), strict=True)
     ]
     assert np.mean(nearest) > 0.85
+
+
+def test_what_was_staged_is_embedded_as_what_was_given(
+    embedder: Embedder, photos: list[Path]
+) -> None:
+    pixels = np.stack([embedder.model.preprocessing.pixels(p.read_bytes()) for p in photos[:5]])
+    first, second = embedder.stage(pixels), embedder.stage(pixels[::-1])
+    assert np.array_equal(embedder.embed(second), embedder.embed(pixels[::-1]))
+    assert np.array_equal(embedder.embed(first), embedder.embed(pixels))
+    with pytest.raises(UsageError, match="pixels must be"):
+        embedder.stage(pixels[:, 1:])
+
+
+def test_a_gpu_that_cannot_multiply_bfloat16_gets_float16() -> None:
+    able = torch.cuda.is_available() and torch.cuda.get_device_capability() >= (8, 0)
+    assert fast_precision("cuda") == (torch.bfloat16 if able else torch.float16)

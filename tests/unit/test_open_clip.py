@@ -13,6 +13,7 @@ from PIL import Image
 
 from simdist.embedding import Embedder, load_model
 from simdist.embedding.backbones import backbone
+from simdist.embedding.open_clip_networks import TextTower, tokenizer
 from simdist.errors import ModelError, UsageError
 from tests.conftest import PHOTOS
 
@@ -125,3 +126,9 @@ def test_weights_of_another_pair(tmp_path: Path) -> None:
 def test_a_model_that_reads_no_words(embedder: Embedder) -> None:
     with pytest.raises(UsageError, match="reads no words"):
         embedder.embed_texts(["a fish"])
+
+
+def test_a_tokenizer_whose_package_is_missing_says_which() -> None:
+    """SigLIP 2's, which wants transformers; the tests' environment has none."""
+    with pytest.raises(ModelError, match="needs transformers: pip install transformers"):
+        tokenizer(TextTower("open_clip:ViT-B-16-SigLIP2", "ViT-B-16-SigLIP2", {}))
