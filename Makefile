@@ -14,7 +14,7 @@ INSTALL = $(UV) pip install --quiet --compile-bytecode --python $(BIN)/python -c
 PYTEST = $(BIN)/python -m pytest --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test test-fast test-rest test-long test-containers test-kubernetes test-machines lint docs lock audit format bench-ingest bench-memory \
+.PHONY: help demo check test test-fast test-rest test-long test-containers test-kubernetes test-machines lint docs lock audit format models bench-ingest bench-memory \
 	bench-network bench-scaling bench-decoding bench-pixels bench-transfer bench-index bench-filter bench-offload bench-serve bench-workers bench-duplicates bench-gallery clean
 
 help: ## Show this list
@@ -95,6 +95,9 @@ bench-decoding: $(VENV)/.installed-test ## Measure decoding, and what it does to
 
 bench-pixels: $(VENV)/.installed-test ## Measure ways from pictures to vectors, by what they find and cost
 	@$(BIN)/python -m bench.pixels $(ARGS)
+
+models: $(VENV)/.installed-test ## Measure the models, and write their table in docs/models.md
+	@$(BIN)/python -m bench.models $(ARGS)
 
 bench-network: $(VENV)/.installed-test ## Measure what each measure for the network on a CPU is worth
 	@$(BIN)/python -m bench.network $(ARGS)

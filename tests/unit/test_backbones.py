@@ -26,6 +26,7 @@ from simdist.embedding.head import (
 from simdist.errors import ModelError, Remedy, UsageError
 from tests.conftest import LONG
 
+DOCS = Path(__file__).parents[2] / "docs"
 TORCHVISION = [
     name for name in BACKBONES if name != "sscd" and not name.startswith("efficientnet-lite")
 ]
@@ -76,6 +77,17 @@ def test_weights_that_are_not_the_known_ones_are_refused(
     monkeypatch.setattr(files, "get_model_file_path", staticmethod(lambda: str(other)))
     with pytest.raises(ModelError, match=f"not the file .*: install efficientnet-lite{number}-"):
         backbone(f"efficientnet-lite{number}").published_weights()
+
+
+def test_the_documented_table_is_this_one() -> None:
+    rows = {}
+    for line in (DOCS / "models.md").read_text().splitlines():
+        cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
+        if len(cells) > 7 and cells[0] in BACKBONES:
+            rows[cells[0]] = int(cells[1].replace(",", "")), int(cells[2])
+    assert rows == {
+        name: (known.dim, known.preprocessing.size) for name, known in BACKBONES.items()
+    }
 
 
 def test_the_table_has_what_torchvision_has() -> None:

@@ -108,10 +108,10 @@ def test_the_documented_aliases_are_these_with_timms_licences() -> None:
     rows = {}
     for line in (DOCS / "models.md").read_text().splitlines():
         cells = [cell.strip(" `") for cell in line.strip("|").split("|")]
-        if len(cells) > 5 and cells[1].startswith("timm:"):
+        if len(cells) > 5 and cells[3].startswith("timm:"):
             rows[cells[0]] = cells[1:5]
     assert set(rows) == set(ALIASES)
-    for alias, (name, dim, size, licence) in rows.items():
+    for alias, (dim, size, name, licence) in rows.items():
         known = backbone(alias)
         assert [name, licence] == [known.name, known.licence], alias
         assert [int(dim.replace(",", "")), int(size)] == [known.dim, known.preprocessing.size]
