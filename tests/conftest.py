@@ -69,8 +69,12 @@ settings.load_profile("simdist")
 
 
 def pytest_configure() -> None:
-    """Let Ray's workers in tests not step back: tests that run beside them would starve them."""
-    os.environ.update(RAY_worker_niceness="0")
+    """What Ray's workers in tests inherit.
+
+    They do not step back, or tests that run beside them would starve them; and they embed with
+    torch, as the tests do that compare with them, since OpenVINO's last digits are others.
+    """
+    os.environ.update(RAY_worker_niceness="0", SIMDIST_ENGINE="torch")
 
 
 @pytest.hookimpl(tryfirst=True)

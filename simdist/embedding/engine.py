@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
 # Pixels -> embeddings, and the network's output.
 Forward = Callable[["Tensor"], tuple["Tensor", "Tensor"]]
 
+# "torch" in this variable keeps OpenVINO out.
+ENGINE_VARIABLE = "SIMDIST_ENGINE"
 # What a faithful conversion has at the least, in bfloat16, and of noise, which is the worst case.
 _COSINE = 0.98
 
@@ -20,7 +23,7 @@ _COSINE = 0.98
 def compiled(
     forward: Forward, *, example: Tensor, precision: torch.dtype, threads: int
 ) -> Forward | None:
-    """What `forward` does, by OpenVINO; None where that is not installed, or cannot do the same.
+    """What `forward` does, by OpenVINO; None where that is not wanted, not there, or not the same.
 
     Args:
         forward: in float32; takes any number of images and returns tensors of as many rows.
@@ -28,6 +31,8 @@ def compiled(
         precision: what to calculate with, float32 or bfloat16.
         threads: of this process.
     """
+    if os.environ.get(ENGINE_VARIABLE) == "torch":
+        return None
     try:
         import openvino
     except ImportError:

@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 
 from simdist.embedding import Embedder, Model
-from simdist.embedding.engine import Forward, compiled
+from simdist.embedding.engine import ENGINE_VARIABLE, Forward, compiled
 from simdist.images.decoding import decode
 
 SIDE = 96
+
+
+@pytest.fixture(autouse=True)
+def engine_of_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All other tests have torch only, so that they compare what one engine has embedded."""
+    monkeypatch.delenv(ENGINE_VARIABLE)
 
 
 @pytest.mark.parametrize("name", ["efficientnet-lite0", "resnet34"])
@@ -45,6 +51,11 @@ def test_openvinos_fast_precision_changes_no_neighbour(lite0: Model, photos: lis
     assert fast.engine == "OpenVINO"
     assert np.einsum("nd,nd->n", rows, exact).min() > 0.99
     assert ((rows @ exact.T).argmax(axis=1) == np.arange(len(photos))).all()
+
+
+def test_openvino_can_be_kept_out(lite0: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENGINE_VARIABLE, "torch")
+    assert Embedder(lite0, device="cpu", for_many=True).engine == "torch"
 
 
 def as_by_tracing(pixels: Tensor) -> tuple[Tensor, Tensor]:
