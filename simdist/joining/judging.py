@@ -62,19 +62,21 @@ def judged(whole: Whole, on_progress: OnProgress, *, turns: bool) -> Judged:
     usable, printed = np.flatnonzero(sizes != 1), np.flatnonzero(sizes == BYTES)
     slots = whole.slots[usable]
     found = similar_pairs(whole.packed, slots, on_progress)
-    pairs = Pairs(usable[found.numbers].astype(np.int32), found.cosines)
+    # There are many more pairs than images: a number of theirs takes half as much as an index.
+    pairs = Pairs(usable.astype(np.int32)[found.numbers], found.cosines)
+    del found
     prints = packed_prints(look for look in whole.looks() if len(look) == BYTES)
     ways = sorted({False, turns})
     extra = [pairs_by_prints(prints, printed, on_progress, turned=way) for way in ways]
     pairs = _with_more(whole, pairs, np.concatenate(extra))
-    place = np.full(len(whole), -1)
+    place = np.full(len(whole), -1, np.int32)
     place[printed] = np.arange(len(printed))
     agreed = _agreements(pairs, prints, place, on_progress, turns=turns)
     typical = np.zeros(len(whole), np.float32)
     if len(usable):
         typical[usable] = background(whole.packed, slots)
     scores = pairs.cosines - typical[pairs.numbers].mean(axis=1)
-    both_printed = (place[pairs.numbers] >= 0).all(axis=1)
+    both_printed = (place >= 0)[pairs.numbers].all(axis=1)
     scores = np.minimum(scores, np.where(both_printed, _UNCERTAIN, 1)).astype(np.float32)
     copies = are_copies(agreed, pairs.cosines)
     scores = np.where(copies, agreed.agreements, scores).clip(-1, 1).astype(np.float32)
@@ -162,7 +164,7 @@ def _keys(numbers: NDArray[np.int32]) -> NDArray[np.int64]:
 def _agreements(
     pairs: Pairs,
     prints: NDArray[np.uint8],
-    place: NDArray[np.int64],
+    place: NDArray[np.int32],
     on_progress: OnProgress,
     *,
     turns: bool,
@@ -173,18 +175,18 @@ def _agreements(
         place: where in `prints` that of each image is; -1 for none.
     """
     agreed = Agreed.nothing(len(pairs.numbers))
-    placed = place[pairs.numbers]
-    known = np.flatnonzero((placed >= 0).all(axis=1))
+    known = np.flatnonzero((place >= 0)[pairs.numbers].all(axis=1))
     for start in range(0, len(known), _BATCH):
         some = known[start : start + _BATCH]
-        one, other = (pictures(prints[side]) for side in placed[some].T)
+        one, other = (pictures(prints[side]) for side in place[pairs.numbers[some]].T)
         for way in turned(one) if turns else (one,):
             agreed.compare(some, way, other)
     closer = ~are_copies(agreed, pairs.cosines) & (pairs.cosines >= PART_COSINE)
     left = known[closer[known]]
     left = left[_among_nearest(pairs.numbers[left], pairs.cosines[left])]
     # Each picture with all that may be parts of it, and it may be a part of.
-    images, which = np.concatenate([placed[left], placed[left][:, ::-1]]), np.tile(left, 2)
+    placed = place[pairs.numbers[left]]
+    images, which = np.concatenate([placed, placed[:, ::-1]]), np.tile(left, 2)
     part = np.concatenate([pairs.numbers[left][:, 1], pairs.numbers[left][:, 0]])
     order = np.lexsort((which, images[:, 0]))
     images, which, part = images[order], which[order], part[order]

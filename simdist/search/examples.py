@@ -85,10 +85,11 @@ def _vectors(collection: Collection, examples: Sequence[Example]) -> tuple[list[
         found = partition.find_many(list(digests.values()))
         packed = []
         for number, stored in zip(digests, found, strict=True):
+            uri = examples[number].uri
             if stored is None:
-                name = examples[number].uri or "no image of that id"
+                name = uri or "no image of that id"
                 raise UnknownImageError(f"{name} is not indexed in {collection.name!r}")
-            named.add(layout.unpack_uri(stored[1]))
+            named.add(uri or layout.unpack_uri(stored[1]))
             packed.append(stored[0])
         restored = partition.codec.turned_back(partition.codec.restore(np.array(packed)))
         vectors |= zip(digests, restored, strict=True)
