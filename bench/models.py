@@ -107,7 +107,8 @@ def _row(name: str, known: Backbone, measured: dict[str, Any]) -> str:
         weights = "installed"
     else:
         weights = "Meta's, a file" if name == "sscd" else "torchvision's"
-    spent = f"{measured['ms']:.3g}" if "ms" in measured else ""
+    spent = measured.get("ms")
+    took = "" if spent is None else f"{spent:,.{0 if spent >= 100 else 1}f}"
     scores = [" ".join(f"{score:.3f}"[1:] for score in three) for three in measured["scores"]]
     cells = [
         f"`{name}`",
@@ -115,7 +116,7 @@ def _row(name: str, known: Backbone, measured: dict[str, Any]) -> str:
         str(known.preprocessing.size),
         weights,
         known.licence or "not said",
-        spent,
+        took,
         *(scores or ["-", "-"]),
     ]
     return f"| {' | '.join(cells)} |\n"
