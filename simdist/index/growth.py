@@ -134,7 +134,12 @@ def start(
     *,
     before_start: Callable[[], None] = lambda: None,
 ) -> None:
-    """Fit a family, and start its tables beside the old ones."""
+    """Fit a family, and start its tables beside the old ones.
+
+    Raises:
+        CollectionError: the collection is gone.
+        UsageError: it has no images, or too few for the wish.
+    """
     state = partition.state()
     live, generation = state.live, state.generation
     images = images_to_fit_for(wish.kind, live=live, expect=expect)
@@ -142,6 +147,10 @@ def start(
     if wish.kind == KMeansFamily.kind and wish.size:
         wanted = VECTORS_A_CENTROID * wish.size
     sample = _sample(partition, wanted, live)
+    if not len(sample):
+        # It may have been dropped meanwhile, which this says.
+        partition.history.generations()
+        raise UsageError(f"the collection {partition.collection!r} has no images to fit tables on")
     family = fit_family(sample, kind=wish.kind, images=images, size=wish.size, tables=wish.tables)
     if family.size > _BUCKETS_AN_IMAGE * live:
         raise UsageError(
@@ -244,7 +253,7 @@ def _is_outgrown(state: State) -> bool:
 
 
 def _sample(partition: Partition, wanted: int, live: int) -> NDArray[np.float32]:
-    """About so many stored vectors, in blocks all over; all if there are no more."""
+    """About so many stored vectors, in blocks all over; all if there are no more; maybe none."""
     rows = partition.state().rows
     blocks = -(-rows // layout.BLOCK)
     # Of deleted images nothing is left.
@@ -256,4 +265,5 @@ def _sample(partition: Partition, wanted: int, live: int) -> NDArray[np.float32]
         for start in starts
         for part in partition.blocks.vectors(start, min(start + layout.BLOCK, rows))
     ]
-    return np.concatenate([vectors for _, vectors in parts])
+    none = np.empty((0, partition.codec.dim), np.float32)
+    return np.concatenate([none, *(vectors for _, vectors in parts)])

@@ -19,7 +19,7 @@ from simdist.errors import (
     StoreError,
     UsageError,
 )
-from simdist.index import blocks, catalogue, dropping
+from simdist.index import blocks, catalogue, dropping, growth
 from simdist.index.amending import Amendment, amend
 from simdist.index.collection import Collection
 from simdist.index.copying import copy
@@ -347,6 +347,24 @@ def test_a_copy_that_is_killed_goes_on(store: Store, monkeypatch: pytest.MonkeyP
             assert survived > 20
             return
     raise AssertionError("it never ends")
+
+
+def test_tables_are_to_be_rebuilt_of_a_collection_that_is_gone_or_emptied_meanwhile(
+    valkey_url: str,
+) -> None:
+    wish = growth.Wish("kmeans", None, None)
+    with closing(connect(valkey_url)) as store:
+        empty(store)
+        made(store, "test", count=30)
+        collection = Collection.open(store, "test")
+        [partition] = collection.partitions
+        partition.hashing()
+        collection.delete(contents(collection))
+        with pytest.raises(UsageError, match="'test' has no images"):
+            growth.start(partition, wish, 0)
+        dropping.drop(store, "test")
+        with pytest.raises(CollectionError, match="'test' is gone"):
+            growth.start(partition, wish, 0)
 
 
 @pytest.mark.slow
