@@ -141,8 +141,15 @@ class Collection:
 
     @classmethod
     def of(cls, store: Store, name: str, home: str, entry: catalogue.Entry) -> Collection:
-        """The collection at a home, for which `entry` says what it is made for."""
+        """The collection at a home, for which `entry` says what it is made for; one round trip."""
         codec = Codec.of(entry.dtype, entry.dim)
+        partitions = tuple(
+            Partition(store, name, number, codec=codec, uri_bits=entry.uri_bits, home=home)
+            for number in range(entry.partitions)
+        )
+        marks = store.call_many([("HGET", one.keys.meta, "born") for one in partitions])
+        for partition, born in zip(partitions, marks, strict=True):
+            partition.history.recognise(born or b"")
         return cls(
             store=store,
             name=name,
@@ -150,10 +157,7 @@ class Collection:
             model_id=entry.model_id,
             dim=entry.dim,
             expect=entry.expect,
-            partitions=tuple(
-                Partition(store, name, number, codec=codec, uri_bits=entry.uri_bits, home=home)
-                for number in range(entry.partitions)
-            ),
+            partitions=partitions,
             version=entry.version,
             home_name=home,
             licence=entry.licence,

@@ -45,6 +45,9 @@ class Current:
                 for number, digest in zip(hashes, digests, strict=True)
             ]
         )
+        if not any(entries):
+            # Of a collection that is gone nothing is found, which this says.
+            partition.history.generations()
         known = [(digest, one) for digest, one in zip(digests, entries, strict=True) if one]
         rows = np.array([int.from_bytes(one[:4], "little") for _, one in known], layout.ROW_DTYPE)
         stored = partition.rows(rows)

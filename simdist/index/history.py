@@ -41,6 +41,10 @@ class History:
             self.generations()
         return self._born or b""
 
+    def recognise(self, born: bytes) -> None:
+        """Take a mark for the partition's: one that was made in its place is another."""
+        self._born = born
+
     @property
     def seen(self) -> Seen:
         """What is known by now."""
@@ -61,10 +65,26 @@ class History:
             CollectionError: the collection is gone, or was made anew.
             StoreError: its state is damaged.
         """
-        fields = ("generation", "next", "rows", "born")
-        generation, following, row, born = self._store.call("HMGET", self._keys.meta, *fields)
+        generation, following, row = self.fields("generation", "next", "rows")
         if generation is None:
-            raise CollectionError(f"the collection {self._collection!r} is gone: ingest it again")
+            raise self._gone()
+        meta = self._keys.meta
+        return (
+            count_of(generation, meta, "generation", most=layout.MAX_GENERATION),
+            count_of(following, meta, "next", most=layout.MAX_GENERATION),
+            count_of(row, meta, "rows", most=layout.MAX_ROWS),
+        )
+
+    def fields(self, *names: str) -> list[bytes | None]:
+        """Fields of the partition's state as they are stored, at this moment; one round trip.
+
+        Raises:
+            CollectionError: the collection is gone, or was made anew.
+        """
+        values: list[bytes | None] = self._store.call("HMGET", self._keys.meta, *names, "born")
+        born = values.pop()
+        if born is None and all(value is None for value in values):
+            raise self._gone()
         if self._born is None:
             self._born = born or b""
         if (born or b"") != self._born:
@@ -73,12 +93,7 @@ class History:
                 f"the collection {self._collection!r} was lost, and made anew meanwhile: run the "
                 "same command again"
             )
-        meta = self._keys.meta
-        return (
-            count_of(generation, meta, "generation", most=layout.MAX_GENERATION),
-            count_of(following, meta, "next", most=layout.MAX_GENERATION),
-            count_of(row, meta, "rows", most=layout.MAX_ROWS),
-        )
+        return values
 
     def note(self, answer: Answer[T] | None) -> T:
         """What a script answers to `seen`, of which the moment is noted.
@@ -117,6 +132,9 @@ class History:
         meta, bits = self._keys.meta, self._uri_bits
         answer = scripts.known(self._store, meta, self.at(moment), uri_bits=bits, digests=b"")
         return None if answer is None else answer.moment
+
+    def _gone(self) -> CollectionError:
+        return CollectionError(f"the collection {self._collection!r} is gone: ingest it again")
 
     def _known(self) -> Answer[bytes] | None:
         meta, seen = self._keys.meta, self.seen

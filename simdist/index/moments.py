@@ -91,9 +91,10 @@ class Passage:
                 self.moment = moment
                 return
             # Before the rows: whatever is read has been there.
-            fingerprints = self._fingerprints(end)
+            fingerprints, read = self._fingerprints(end), start
             for rows, packed, records in partition.blocks.packed(start, end):
-                read = int(rows[-1]) + 1 if len(rows) else start
+                # Of blocks whose images have all gone nothing is left.
+                read = int(rows[-1]) + 1 if len(rows) else read
                 yield Part(read, rows, packed, records, fingerprints[rows])
             start = end
 

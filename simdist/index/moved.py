@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.errors import SourceError
+from simdist.index.history import History
 from simdist.sources import objects
 from simdist.sources.access import Access
 from simdist.sources.background import in_background
@@ -41,11 +42,12 @@ _AT_ONCE = 64
 class MovedFiles:
     """The files of a partition."""
 
-    def __init__(self, store: Store, keys: layout.Keys, codec: Codec) -> None:
+    def __init__(self, store: Store, keys: layout.Keys, codec: Codec, history: History) -> None:
         """Nothing is asked of Redis yet."""
         self._store = store
         self._keys = keys
         self._codec = codec
+        self._history = history
         self._folder: OutputFolder | None = None
 
     def fetched(
@@ -152,6 +154,8 @@ class MovedFiles:
         meta = layout.Keys(self._keys.home).meta
         said, born = self._store.call("HMGET", meta, FOLDER, "born")
         if said is None:
+            # It goes with the collection.
+            self._history.generations()
             raise damaged(meta, "it does not say where moved blocks are")
         return _folder_of(said, born, self._keys)
 

@@ -15,7 +15,7 @@ from simdist.index.buckets import OutdatedError, Place, Reading, unpack_reading
 from simdist.index.history import History
 from simdist.index.images import Stored, unpack_stored
 from simdist.index.moved import MovedFiles
-from simdist.index.state import State
+from simdist.index.state import FIELDS, State
 from simdist.store import Store, layout, name_scripts, scripts, table_scripts
 from simdist.store.connection import Argument
 from simdist.store.damage import damaged
@@ -73,15 +73,20 @@ class Partition:
         self.codec = codec
         self.uri_bits = uri_bits
         self.keys = layout.Keys(home or collection, number)
-        self.files = MovedFiles(store, self.keys, codec)
+        self.history = History(store, collection, self.keys, uri_bits=uri_bits)
+        self.files = MovedFiles(store, self.keys, codec, self.history)
         self.blocks = Blocks(store, self.keys, codec, self.files)
         # Families by generation, each read once and kept: they never change.
         self._families: dict[int, HashFamily] = {}
-        self.history = History(store, collection, self.keys, uri_bits=uri_bits)
 
     def state(self) -> State:
-        """The state at this moment; one round trip; a StoreError if it is damaged."""
-        return State.read(self.store, self.keys.meta)
+        """The state at this moment; one round trip.
+
+        Raises:
+            CollectionError: the collection is gone, or was made anew.
+            StoreError: it is damaged.
+        """
+        return State.of(self.history.fields(*FIELDS), self.keys.meta)
 
     def is_fitted(self) -> bool:
         """Whether it has hash tables: from the first commit on."""
@@ -125,6 +130,8 @@ class Partition:
         if family is None:
             data = self.store.call("GET", self.keys.family(generation))
             if data is None:
+                # It goes with the collection.
+                self.history.generations()
                 raise StoreError(f"the collection {self.collection!r} has lost its hash family")
             family = self._families[generation] = self.loaded(generation, data)
         return family
@@ -140,16 +147,20 @@ class Partition:
         except StoreError as error:
             raise StoreError(f"{self.keys.family(generation)}: {error}") from error
 
-    def note(self, command: str, key: str, *words: Argument) -> bool:
-        """Run a command on one of its keys, unless it is gone, or was made anew.
+    def note(self, command: str, key: str, *words: Argument) -> None:
+        """Run a command on one of its keys.
 
         Args:
             key: less what all of its keys begin with.
+
+        Raises:
+            CollectionError: it is gone, or was made anew: nothing is written.
         """
         born = self.history.born
-        return name_scripts.note(
+        if not name_scripts.note(
             self.store, self.keys.meta, born=born, command=command, key=key, words=words
-        )
+        ):
+            self.history.generations()
 
     def fit(self, family: HashFamily, *, images: int = 0) -> None:
         """Give the partition its first hash family; if it has one by now, that one stays.

@@ -82,6 +82,9 @@ def _mend(collection: Collection, checkup: Checkup) -> int:
     """Mend what the rest depends on; returns how many images were taken out."""
     if checkup.corrections:
         _write(checkup.partition, checkup.epoch, _corrected(checkup))
+        for one in checkup.corrections:
+            if one.name == "born":
+                checkup.partition.history.recognise(str(one.value).encode())
         return 0
     if checkup.rows and checkup.row_damages:
         _require_most(collection, checkup, checkup.rows)

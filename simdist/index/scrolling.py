@@ -105,3 +105,5 @@ def _from(collection: Collection, first: int, row: int) -> Iterator[tuple[int, i
         for rows, records in partition.blocks.records(start, partition.state().rows):
             for one, record in zip(rows.tolist(), records, strict=True):
                 yield number, one, record
+        # It may have been dropped meanwhile, which this says.
+        partition.history.generations()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from simdist.store import Store, layout
+from simdist.store import layout
 from simdist.store.damage import count_of
 
 # What these are called in Redis, and what they can be at most; they are in the order of `State`.
@@ -47,13 +48,12 @@ class State:
     retired: int
 
     @classmethod
-    def read(cls, store: Store, key: str) -> State:
-        """The state that is stored at a key, at this moment; one round trip.
+    def of(cls, values: Sequence[bytes | None], key: str) -> State:
+        """The state that is stored as these values of `FIELDS` at a key.
 
         Raises:
             StoreError: it is damaged.
         """
-        values = store.call("HMGET", key, *FIELDS)
         return cls(
             *(
                 count_of(value or b"0", key, field, most=most)

@@ -176,6 +176,8 @@ def tune(
             drawn = Queries.of(asked, partitions[0].codec)
         if not len(drawn.rows):
             name = partitions[0].collection
+            # It may have been dropped meanwhile, which this says.
+            partitions[0].history.generations()
             raise CollectionError(
                 f"the collection {name!r} has no images to measure with: add some first",
                 remedy=Remedy.INGEST,

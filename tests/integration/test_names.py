@@ -298,12 +298,21 @@ def test_a_copy_is_another_collection(store: Store) -> None:
 
 
 @pytest.mark.slow
-def test_a_copy_of_a_collection_that_has_lost_whole_blocks(store: Store) -> None:
-    count = 3 * layout.BLOCK
+def test_a_copy_of_a_collection_that_has_lost_whole_blocks(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "_BLOCKS", 1)
+    count = 4 * layout.BLOCK
     original = create(store)
     original.add(vectors(count), [ref(i) for i in range(count)])
-    # All of the first blocks, and all that the last one has; then everything.
-    original.delete([ref(i).uri for i in range(count) if i // layout.BLOCK != 1])
+    # All of the first block, of one between others, and of the last one; then everything.
+    original.delete(
+        record.uri
+        for block in list(original.partitions[0].images())
+        for row, record in zip(block.rows, block.records, strict=True)
+        if row // layout.BLOCK != 1
+    )
+    assert len(original) == layout.BLOCK
     assert contents(copy(store, "test", "other")) == contents(original)
     original.delete(contents(original))
     assert contents(copy(store, "test", "none")) == []

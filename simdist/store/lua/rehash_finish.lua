@@ -1,9 +1,9 @@
 -- See `scripts.rehash_finish`.
-check_counts(base)
 local state = redis.call('HMGET', KEYS[1], 'next', 'filled', 'fill', 'next_fitted', 'generation')
 if state[1] ~= following or count_of(state[2]) < count_of(state[3]) then
   return 0
 end
+check_counts(base)
 redis.call('HSET', KEYS[1], 'generation', state[1], 'fitted', state[4], 'next', 0,
            'retired', state[5])
 redis.call('HDEL', KEYS[1], 'next_fitted', 'filled', 'fill')
