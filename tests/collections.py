@@ -20,6 +20,8 @@ from tests.servers import keys
 DIM = 64
 # Images with which a collection's tables are neither too small nor about to grow.
 START = 320
+# For so many they have few hashes of URIs, all of which are gone through at times.
+EXPECTED = 20_000
 # What a rebuild writes with.
 REBUILDING = {"rehash_start", "rehash_fill", "rehash_finish", "drop", "HDEL"}
 
@@ -37,7 +39,9 @@ def vectors(count: int, *, seed: int = 0) -> NDArray[np.float32]:
 
 def create(store: Store, name: str = "test", *, partitions: int = 1) -> Collection:
     """A new collection of such vectors."""
-    return Collection.create(store, name, model="m", model_id="m-1", dim=DIM, partitions=partitions)
+    return Collection.create(
+        store, name, model="m", model_id="m-1", dim=DIM, expect=EXPECTED, partitions=partitions
+    )
 
 
 def filled(store: Store, count: int = START) -> Collection:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from simdist.errors import UsageError
-from simdist.index import catalogue
 from simdist.index.batch import COMMIT_BATCH
 from simdist.index.collection import Collection
 from simdist.index.commit import commit_batch
@@ -66,10 +65,6 @@ def amend(
         StoreError: the server cannot be reached or refuses.
     """
     collection.store.keeping.require_memory()
-    if collection.version < layout.VERSION:
-        catalogue.renew(
-            collection.store, collection.home_name, collection.partitions[0].history.born
-        )
     changed, left = 0, iter(dict.fromkeys(uris))
     while some := list(islice(left, COMMIT_BATCH)):
         for partition, members in collection.spread(some):

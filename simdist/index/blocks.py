@@ -1,4 +1,4 @@
-"""The images of a partition by their rows, which lie in blocks of 64."""
+"""The images of a partition by their rows, which lie in blocks of 60."""
 
 from __future__ import annotations
 

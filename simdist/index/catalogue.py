@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from simdist.errors import CollectionError, UsageError
 from simdist.index.names import Names, checked_name, home_for, home_of, missing
 from simdist.settings import MAX_PARTITIONS
-from simdist.store import Store, layout, name_scripts, scripts, table_scripts
+from simdist.store import Store, layout, scripts, table_scripts
 from simdist.store.connection import Argument
 from simdist.store.damage import count_of, damaged
 from simdist.vectors.codec import DTYPES
@@ -29,7 +29,7 @@ class Entry:
         dtype: of stored vectors, "int8" or "float32".
         expect: images that it is to hold, roughly.
         uri_bits: see `layout.uri_bits`.
-        version: of the layout, one of `layout.READABLE`.
+        version: of the layout.
         licence: of the model's weights; empty where nobody says.
     """
 
@@ -108,14 +108,6 @@ def begin(store: Store, name: str, home: str, entry: Entry) -> Entry:
     return found
 
 
-def renew(store: Store, home: str, born: bytes) -> None:
-    """Say that a collection of an earlier layout has what only this one has, from now on."""
-    words = ("version", layout.VERSION)
-    name_scripts.note(
-        store, layout.Keys(home).meta, born=born, command="HSET", key="meta", words=words
-    )
-
-
 def keep_searchable(store: Store, home: str, partitions: int) -> None:
     """Let the servers have the scripts of a search, by running them for nothing.
 
@@ -151,10 +143,11 @@ def _entry(name: str, home: str, meta: Mapping[bytes, bytes]) -> Entry:
         return count_of(meta.get(field.encode()), key, field, least=least, most=most)
 
     version = number("version", 0, layout.MAX_ROWS)
-    if version not in layout.READABLE:
+    if version != layout.VERSION:
         raise CollectionError(
             f"the collection {name!r} has layout version {version}, this simdist reads "
-            f"{layout.VERSION}: use the simdist that made it, or ingest into another collection"
+            f"{layout.VERSION}: export it with the simdist that made it, then import it, or ingest "
+            "it anew"
         )
     dtype = _text(meta, key, "dtype")
     if dtype not in DTYPES:

@@ -49,7 +49,6 @@ class Collection:
         dim: length of an embedding.
         expect: images that it is to hold, roughly.
         partitions: its hash tables; an image belongs to the partition of its URI's digest.
-        version: of its layout in Redis.
         home_name: what its keys are called by, whatever it is called itself (`names`).
         licence: of the model's weights; empty where nobody says.
     """
@@ -61,7 +60,6 @@ class Collection:
     dim: int
     expect: int
     partitions: tuple[Partition, ...]
-    version: int = layout.VERSION
     home_name: str = ""
     licence: str = ""
 
@@ -158,7 +156,6 @@ class Collection:
             dim=entry.dim,
             expect=entry.expect,
             partitions=partitions,
-            version=entry.version,
             home_name=home,
             licence=entry.licence,
         )
@@ -262,8 +259,6 @@ class Collection:
         for ref in refs:
             if flaw := ref.flaw():
                 raise UsageError(f"{ref.uri[:100]} cannot be stored: {flaw}")
-        if self.version < layout.VERSION:
-            catalogue.renew(self.store, self.home_name, self.partitions[0].history.born)
         results = b""
         for partition, members in self.spread([ref.uri for ref in refs]):
             its_vectors, its_refs = vectors, refs

@@ -19,8 +19,11 @@ from simdist.index.buckets import OutdatedError
 from simdist.index.partition import Partition
 from simdist.store import layout
 
-# Hashes of URIs that one round trip reads, some hundred kilobytes each.
-_HASHES = 8
+# Hashes of URIs that one round trip reads, at the most, and about how many entries: some megabytes.
+_HASHES, _ENTRIES = 1 << 12, 1 << 17
+# Where so many times the rows have been read before, the others are looked up one by one: it would
+# never end beside somebody who writes faster than all of them are gone through.
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -90,12 +93,14 @@ class Passage:
             if end <= start:
                 self.moment = moment
                 return
+            read, few = start, _FEW * (end - start) < end
             # Before the rows: whatever is read has been there.
-            fingerprints, read = self._fingerprints(end), start
+            fingerprints = None if few else self._fingerprints(end)
             for rows, packed, records in partition.blocks.packed(start, end):
                 # Of blocks whose images have all gone nothing is left.
                 read = int(rows[-1]) + 1 if len(rows) else read
-                yield Part(read, rows, packed, records, fingerprints[rows])
+                of_rows = self._of(rows, records) if fingerprints is None else fingerprints[rows]
+                yield Part(read, rows, packed, records, of_rows)
             start = end
 
     def _now(self) -> tuple[Moment, int]:
@@ -116,16 +121,37 @@ class Passage:
         """(end, 8) digests of fingerprints by rows; zeros where a row is dead."""
         partition, count = self._partition, 1 << self._partition.uri_bits
         found = np.zeros((end, layout.FINGERPRINT), np.uint8)
-        for first in range(0, count, _HASHES):
-            hashes = range(first, min(first + _HASHES, count))
+        step = min(_HASHES, max(1, _ENTRIES * count // max(1, end)))
+        for first in range(0, count, step):
+            hashes = range(first, min(first + step, count))
             keys = [partition.keys.uris(number) for number in hashes]
             answers = partition.store.call_many([("HGETALL", key) for key in keys])
-            packed = b"".join(entry for answer in answers for entry in answer.values())
-            try:
-                entries = np.frombuffer(packed, np.uint8).reshape(-1, 4 + layout.FINGERPRINT)
-            except ValueError as error:
-                raise StoreError(f"{keys[0]} is damaged: an entry has an odd length") from error
-            rows = np.ascontiguousarray(entries[:, :4]).view(layout.ROW_DTYPE).ravel()
+            rows, fingerprints = _unpacked(keys[0], [e for some in answers for e in some.values()])
             there = rows < end
-            found[rows[there]] = entries[there, 4:]
+            found[rows[there]] = fingerprints[there]
         return found
+
+    def _of(self, rows: NDArray[np.int64], records: list[bytes]) -> NDArray[np.uint8]:
+        """(n, 8) digests of the fingerprints of a few images; zeros where a row is dead by now."""
+        keys, digests = self._partition.keys, layout.uri_digests(map(layout.unpack_uri, records))
+        hashes = layout.uris_hashes(digests, self._partition.uri_bits).tolist()
+        answers = self._partition.store.call_many(
+            ("HGET", keys.uris(number), digest[layout.PREFIX :].tobytes())
+            for number, digest in zip(hashes, digests, strict=True)
+        )
+        there = [i for i, entry in enumerate(answers) if entry]
+        now, fingerprints = _unpacked(keys.uris(0), [answers[i] for i in there])
+        same = now == rows[there]
+        found = np.zeros((len(rows), layout.FINGERPRINT), np.uint8)
+        found[np.array(there, np.intp)[same]] = fingerprints[same]
+        return found
+
+
+def _unpacked(key: str, entries: list[bytes]) -> tuple[NDArray[np.uint32], NDArray[np.uint8]]:
+    """Rows, and digests of fingerprints, of entries of hashes of URIs."""
+    try:
+        packed = np.frombuffer(b"".join(entries), np.uint8).reshape(-1, 4 + layout.FINGERPRINT)
+    except ValueError as error:
+        raise StoreError(f"{key} is damaged: an entry has an odd length") from error
+    rows = np.ascontiguousarray(packed[:, :4]).view(layout.ROW_DTYPE).ravel()
+    return rows, packed[:, 4:]

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from itertools import chain, compress
 
 from simdist.errors import UsageError
-from simdist.index import catalogue
 from simdist.index.collection import Collection
 from simdist.index.moved import FOLDER
 from simdist.index.partition import Partition
@@ -113,7 +112,6 @@ def _agree(collection: Collection, folder: str, bits: int) -> None:
             "bring it back first"
         )
     partitions = collection.partitions
-    catalogue.renew(collection.store, collection.home_name, partitions[0].history.born)
     partitions[0].note("HSET", "meta", FOLDER, folder)
     for partition in partitions:
         partition.note("HSET", "meta", "bits", str(bits))

@@ -15,8 +15,9 @@ from simdist.index.partition import Partition
 from simdist.store import layout
 from simdist.vectors.codes import Codes
 
-# Blocks, and hashes of URIs, that one round trip reads; entries of each hash.
-_BLOCKS, _HASHES, _ENTRIES = 32, 32, 1000
+# Blocks that one round trip reads; hashes of URIs, at the most, and about how many entries in all;
+# entries of each hash.
+_BLOCKS, _HASHES, _ENTRIES, _SCANNED = 32, 1 << 12, 1 << 17, 1000
 # Its vectors and its records are read one after the other: somebody may write in between.
 _TRIES = 3
 # How far the length of a stored vector may be from what is stored as its inverse.
@@ -90,9 +91,10 @@ def read_rows(
                 block, tries = _judged(partition, again, partitions), tries - 1
             _note_block(rows, partition, number, block)
         on_rows(min(numbers.stop * layout.BLOCK, count))
-    for first in range(0, 1 << partition.uri_bits, _HASHES):
-        hashes = range(first, min(first + _HASHES, 1 << partition.uri_bits))
-        for part in _entries(partition, hashes):
+    hashes = 1 << partition.uri_bits
+    step = min(_HASHES, max(1, _ENTRIES * hashes // max(1, count)))
+    for first in range(0, hashes, step):
+        for part in _entries(partition, range(first, min(first + step, hashes))):
             _note_entries(rows, partition, part)
     return rows
 
@@ -129,10 +131,10 @@ def _read_blocks(partition: Partition, numbers: Sequence[int]) -> list[_Stored]:
 
 @dataclass(frozen=True)
 class _Block:
-    """What the 64 rows of a block are.
+    """What the 60 rows of a block are.
 
     Attributes:
-        bad_vectors: (64,) bool: their vectors are wrong.
+        bad_vectors: (60,) bool: their vectors are wrong.
         broken: which of its two strings is wrong as a whole, "" for none.
         gone: there is nothing of it, for all of its rows were deleted.
     """
@@ -213,7 +215,7 @@ def _entries(partition: Partition, hashes: range) -> Iterator[list[tuple[int, by
     while cursors:
         answers = partition.store.call_many(
             [
-                ("HSCAN", partition.keys.uris(number), cursor, "COUNT", _ENTRIES)
+                ("HSCAN", partition.keys.uris(number), cursor, "COUNT", _SCANNED)
                 for number, cursor in cursors.items()
             ]
         )

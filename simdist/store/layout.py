@@ -27,10 +27,10 @@ are little-endian.
                           JSON), fields (types of metadata's fields by their names, JSON)
     ...family:<g>         the hash family of generation g: its kind, a zero byte, an .npz file
     ...uris:<part>        hash: the URI's digest less its prefix -> u32 row, the fingerprint's
-                          digest; 2^uri_bits of them, so that each can be moved in milliseconds
+                          digest; 2^uri_bits of them, so that each is small
     ...vectors:<block>    a block's stored vectors, end to end: each the float32 inverse of its
                           values' length, and the values; zeros where there is none yet, or the
-                          image was deleted or replaced; absent where all 64 were
+                          image was deleted or replaced; absent where all 60 were
     ...records:<block>    what else is stored of the same images: u32 lengths of the block's
                           records, 0 where there is none yet, 2^31 added where the image was
                           deleted or replaced; and the records, end to end: URI, place,
@@ -90,9 +90,7 @@ __all__ = [
     "unpack_uri",
 ]
 
-VERSION = 9
-# Layouts that are read: 8 has no blocks in files, 7 no names but homes, and 6 no prints.
-READABLE = frozenset({6, 7, 8, VERSION})
+VERSION = 10
 COLLECTIONS = "simdist:collections"
 NAMES = "simdist:{names}"
 
@@ -112,9 +110,9 @@ FILE, OFFSET = 8, 8
 # Bytes that tell a change from any other, and of how many changes they are kept.
 TIP, TIPS = 8, 1 << 16
 
-# Entries of a `uris` hash that are aimed at: so many that a batch puts several into each. As small
-# ones, which servers keep compact, they would take 30 bytes less an image, and 2 us more to write.
-_URI_ENTRIES = 16384
+# Entries of a `uris` hash that are aimed at. Up to 512 a server keeps them compact, in 28 bytes
+# each in place of 55 (76 in Redis); and goes through them all for each that is looked up.
+_URI_ENTRIES = 64
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Records: what is stored of an image beside its vector, as bytes; those of 64 rows end to end."""
+"""Records: what is stored of an image beside its vector, as bytes; those of 60 rows end to end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from simdist.errors import StoreError
 from simdist.store.metadata import unpack_metadata
 
 # Rows in a block.
-BLOCK = 64
+BLOCK = 60
 
 # length of the URI, length of the label + 1 (0: no label), length of the place
 _HEADER = struct.Struct("<HHB")

@@ -12,7 +12,6 @@ from threadpoolctl import threadpool_limits
 
 from simdist.errors import CollectionError, SourceError, StoreError
 from simdist.hashing import load_family
-from simdist.index import catalogue
 from simdist.index.batch import Batch
 from simdist.index.collection import Collection
 from simdist.index.commit import Hashed, commit_hashed
@@ -92,9 +91,6 @@ def write(
     collection: Collection, batches: Iterator[Batch], *, on_progress: Callable[[int], None]
 ) -> Added:
     """Store batches as they are; an image that is there with all of that stays as it is."""
-    if collection.version < layout.VERSION:
-        born = collection.partitions[0].history.born
-        catalogue.renew(collection.store, collection.home_name, born)
     was_there = collection.count() > 0
     for partition in collection.partitions:
         if partition.is_fitted():

@@ -215,15 +215,15 @@ DAMAGE: dict[str, Damaging] = {
     "vectors are cut to whole ones": cut(lambda keys: keys.vectors(2), by=60),
     "vectors are lost": on(lambda keys: keys.vectors(2), "DEL"),
     "vectors are overwritten": on(lambda keys: keys.vectors(2), "SETRANGE", 100, b"\x55" * 50),
-    "vectors are zeros": on(lambda keys: keys.vectors(2), "SETRANGE", 0, bytes(100)),
+    "vectors are zeros": on(lambda keys: keys.vectors(3), "SETRANGE", 0, bytes(100)),
     "records are lost": on(lambda keys: keys.records(3), "DEL"),
     "the last records are lost": on(lambda keys: keys.records(4), "DEL"),
     "records are cut": cut(lambda keys: keys.records(3), by=9),
     "records are cut within the lengths": on(lambda keys: keys.records(3), "SET", b"short"),
-    "records are no text": on(lambda keys: keys.records(2), "SETRANGE", 270, b"\xff" * 9),
+    "records are no text": on(lambda keys: keys.records(3), "SETRANGE", 250, b"\xff" * 9),
     "a length is another": on(lambda keys: keys.records(2), "SETRANGE", 0, b"\x05"),
     "a length is huge": on(lambda keys: keys.records(2), "SETRANGE", 0, b"\xff\xff\xff\x7f"),
-    "a row is marked as dead": on(lambda keys: keys.records(2), "SETRANGE", 3, b"\x80"),
+    "a row is marked as dead": on(lambda keys: keys.records(3), "SETRANGE", 3, b"\x80"),
     "dead rows are cut": cut(lambda keys: keys.dead, by=2),
     "dead rows are lost": on(lambda keys: keys.dead, "DEL"),
     "a dead row is none": on(lambda keys: keys.dead, "APPEND", b"\xff" * 4),
@@ -304,7 +304,7 @@ def test_an_image_beside_damaged_ones_is_not_lost(valkey_store: Store) -> None:
     """A record that cannot be read is taken out alone; a block that is cut, as a whole."""
     collection = made(valkey_store)
     [partition] = collection.partitions
-    valkey_store.call("SETRANGE", partition.keys.records(2), 4 * layout.BLOCK + 5, b"\xff")
+    valkey_store.call("SETRANGE", partition.keys.records(4), 4 * layout.BLOCK + 5, b"\xff")
     assert repaired(collection).lost == 1
     [block] = partition.images(3 * layout.BLOCK, 4 * layout.BLOCK)
     cut(lambda keys: keys.vectors(3), by=1)(valkey_store, collection)

@@ -16,10 +16,9 @@ from simdist.hashing import FAMILIES, HashFamily, dump_family, fit_family, load_
 from simdist.index.collection import Collection
 from simdist.index.rehash import rehash
 from simdist.search.searcher import Searcher
-from simdist.settings import DEFAULT_EXPECT
 from simdist.sources import ImageRef
 from simdist.store import Store, layout
-from tests.collections import create, family_key, filled, ref, vectors
+from tests.collections import EXPECTED, create, family_key, filled, ref, vectors
 from tests.servers import keys as all_keys
 from tests.servers import unrestricted
 
@@ -214,7 +213,7 @@ HALVING: dict[str, Callable[[Store, layout.Keys, bytes], object]] = {
 
 def hash_of(keys: layout.Keys, digest: bytes) -> str:
     number = int.from_bytes(digest[: layout.PREFIX], "big")
-    return keys.uris(number >> 8 * layout.PREFIX - layout.uri_bits(DEFAULT_EXPECT))
+    return keys.uris(number >> 8 * layout.PREFIX - layout.uri_bits(EXPECTED))
 
 
 @pytest.mark.parametrize("damage", HALVING)

@@ -118,7 +118,6 @@ def test_names_that_cannot_be(store: Store) -> None:
 def test_what_an_earlier_version_made_has_its_name(store: Store) -> None:
     made(store, "test")
     store.call("DEL", layout.NAMES)
-    store.call("HSET", layout.Keys("test").meta, "version", 7)
     assert catalogue.names(store) == ["test"]
     with pytest.raises(CollectionError, match="already"):
         rename(store, made(store, "x", count=1).name, "test")
@@ -249,7 +248,7 @@ def dying(patch: pytest.MonkeyPatch, survived: int) -> None:
 @pytest.mark.slow
 def test_a_drop_that_is_killed_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """At any command."""
-    monkeypatch.setattr(dropping, "_UNLINKED", 20)
+    monkeypatch.setattr(dropping, "_UNLINKED", 60)
     for survived in range(1000):
         empty(store)
         full(store)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
 from tests.command_line import CommandLine
-from tests.servers import eventually, running, valkey
+from tests.servers import eventually, redis7, running, valkey
 
 BATCH = 4096
 
@@ -80,6 +81,18 @@ def test_memory_is_as_planned(
     offload(collection, str(tmp_path / "files"), bits=2)
     planned = bytes_an_image(images, dim=dim, uri_bytes=uri_bytes, bits=2)
     eventually(lambda: used() == pytest.approx(planned, rel=0.2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dim", [512, 768, 1024, 1280])
+def test_redis_takes_little_more_than_is_asked_for(tmp_path: Path, dim: int) -> None:
+    """Its allocator gives out memory in steps, just above which blocks would often be."""
+    with running(redis7(), tmp_path) as server, closing(connect(server.url)) as store:
+        before = store.used_memory()
+        filled(store, 10_000, dim)
+        used = (store.used_memory() - before) / 10_000
+    planned = bytes_an_image(10_000, dim=dim, uri_bytes=60)
+    assert planned < used < 1.15 * planned
 
 
 @pytest.mark.slow

@@ -56,10 +56,10 @@ def test_script_arguments_are_in_the_order_of_the_hashes(
     monkeypatch.setattr(batch, "COMMIT_BATCH", 12)
     left = np.random.default_rng(0).permutation(50)[:30]
     buckets = np.arange(100, dtype=np.uint32).reshape(50, 2)
-    commands = list(batch_of(list(range(50))).commands(left, buckets, uri_bits=3, row=60))
+    commands = list(batch_of(list(range(50))).commands(left, buckets, uri_bits=3, row=56))
     assert len(commands) > 3
     for command in commands:
-        members, images = command.members, command.images(row=60)
+        members, images = command.members, command.images(row=56)
         numbers, sizes = np.frombuffer(images.hashes, layout.ROW_DTYPE).reshape(-1, 2).T
         uris = [f"file:///{member}" for member in members]
         encoded = [uri.encode() for uri in uris]
@@ -73,7 +73,7 @@ def test_script_arguments_are_in_the_order_of_the_hashes(
         of_all = layout.digests(encoded, [str(i) for i in members])
         assert images.fingerprints == of_all[order, layout.PREFIX + layout.FIELD :].tobytes()
         assert images.buckets == buckets[members].T.tobytes()
-        # Rows 60 to 63 are the end of a block.
+        # Rows 56 to 59 are the end of a block.
         assert [len(piece) // 8 for piece in images.vectors] == [
             4,
             *[len(members) - 4][: len(members) > 4],

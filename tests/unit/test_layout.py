@@ -44,9 +44,9 @@ def test_records_of_a_block_without_those_that_are_dead() -> None:
 
 
 @pytest.mark.parametrize(
-    ("images", "bits"), [(0, 0), (25_000, 1), (500_000, 5), (10**6, 6), (10**12, 24)]
+    ("images", "bits"), [(0, 0), (25_000, 9), (500_000, 13), (10**6, 14), (10**12, 24)]
 )
-def test_uri_hashes_are_few_and_of_a_bounded_size(images: int, bits: int) -> None:
+def test_uri_hashes_are_small_and_of_a_bounded_number(images: int, bits: int) -> None:
     assert layout.uri_bits(images) == bits
 
 
