@@ -267,7 +267,7 @@ class Collection:
             if not partition.is_fitted():
                 fit_first(partition, its_vectors, expect=self.expected_each)
             written = commit(partition, its_vectors, its_refs, replicas=replicas, force=force)
-            if b"+" in written:
+            if written.strip(b"="):
                 self._grow(partition)
             results += written
         return Added(results.count(b"+"), results.count(b"~"), results.count(b"="))

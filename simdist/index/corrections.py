@@ -16,7 +16,7 @@ from simdist.store import Store, layout
 from simdist.store.damage import count_of
 
 # Fields that are there at times only.
-_OPTIONAL = {"fitted", "filled", "fill", "retired"}
+_OPTIONAL = {"fitted", "filled", "fill", "retired", "skipped"}
 
 
 @dataclass

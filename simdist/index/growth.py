@@ -33,6 +33,8 @@ from simdist.vectors.checks import normalised
 
 # Tables are rebuilt when a collection has so many times the images that they were fitted for.
 GROWTH = 4
+# They are filled anew when more of what they hold is dead than alive, and more than so many rows.
+DEAD_ROWS = 4096
 # Rows that one call of the script puts into one table: a stall of a few milliseconds.
 FILL_BATCH = 64 * layout.BLOCK
 # A process that rebuilds says so for as long; the next may then take over.
@@ -87,7 +89,8 @@ def grow(
     before_switch: Callable[[], None] = lambda: None,
     patience: float = 0.0,
 ) -> bool:
-    """Rebuild the tables if the collection has outgrown them, or if a rebuild was interrupted.
+    """Rebuild the tables if the collection has outgrown them, or if a rebuild was interrupted; fill
+    them anew where most of what they hold is dead.
 
     Args:
         expect: images that the partition is to hold.
@@ -109,21 +112,17 @@ def grow(
 def _grow(partition: Partition, expect: int, before_switch: Callable[[], None]) -> bool | None:
     """`grow`, if no other process does; None if one does."""
     state = partition.state()
-    interrupted = bool(state.following or state.retired)
-    if not (interrupted or _is_outgrown(state)):
-        return False
-    # Families that are drawn, not fitted, suit any size.
-    if not interrupted and not isinstance(partition.hashing().family, KMeansFamily):
+    if not (state.following or state.retired or _is_worn(state) or _is_small(partition, state)):
         return False
     with lease(partition) as granted:
         if not granted:
             return None
         drop_retired(partition)
-        hashing = partition.hashing()
-        if hashing.following is None and _is_outgrown(partition.state()):
-            if not isinstance(hashing.family, KMeansFamily):
-                return False
+        state = partition.state()
+        if not state.following and _is_small(partition, state):
             start(partition, Wish(KMeansFamily.kind, None, None), expect)
+        elif not state.following and _is_worn(state):
+            start_alike(partition, partition.family(state.generation), state)
         return finish(partition, before_switch)
 
 
@@ -163,6 +162,18 @@ def start(
         generation=generation,
         following=layout.generation_after(generation),
         images=images,
+        family=dump_family(family),
+    )
+
+
+def start_alike(partition: Partition, family: HashFamily, state: State) -> None:
+    """Start tables beside those of a state, with the same family."""
+    table_scripts.rehash_start(
+        partition.store,
+        partition.keys.meta,
+        generation=state.generation,
+        following=layout.generation_after(state.generation),
+        images=state.fitted,
         family=dump_family(family),
     )
 
@@ -248,8 +259,15 @@ def renew(partition: Partition) -> None:
     partition.store.call("EXPIRE", partition.keys.lease, LEASE_SECONDS)
 
 
-def _is_outgrown(state: State) -> bool:
-    return state.live >= GROWTH * state.fitted
+def _is_small(partition: Partition, state: State) -> bool:
+    """Whether there are too many images for the tables. Families that are drawn suit any number."""
+    outgrown = state.generation > 0 and state.live >= GROWTH * state.fitted
+    return outgrown and isinstance(partition.family(state.generation), KMeansFamily)
+
+
+def _is_worn(state: State) -> bool:
+    """Whether most of what the tables hold is dead: it is read, and takes memory, for nothing."""
+    return state.dead > max(state.live, DEAD_ROWS)
 
 
 def _sample(partition: Partition, wanted: int, live: int) -> NDArray[np.float32]:

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.errors import CollectionError, StoreError, UsageError
-from simdist.hashing import KMeansFamily, dump_family
+from simdist.hashing import KMeansFamily
 from simdist.index.check import Checkup, check_partition
 from simdist.index.corrections import find_keys
-from simdist.index.growth import Wish, finish, lease, start
+from simdist.index.growth import Wish, finish, lease, start, start_alike
 from simdist.index.partition import Partition
 from simdist.index.rehash import LSHASH_MODEL
 from simdist.index.rows import Damage, Kind, Rows
@@ -220,14 +220,7 @@ def _rebuild(collection: Collection, checkup: Checkup) -> None:
         start(partition, Wish(KMeansFamily.kind, None, None), collection.expected_each)
         finish(partition)
     elif in_use and family is not None:
-        table_scripts.rehash_start(
-            partition.store,
-            partition.keys.meta,
-            generation=state.generation,
-            following=layout.generation_after(state.generation),
-            images=state.fitted,
-            family=dump_family(family),
-        )
+        start_alike(partition, family, state)
         finish(partition)
     _write(partition, _epoch(partition), _others(partition))
 
@@ -235,7 +228,7 @@ def _rebuild(collection: Collection, checkup: Checkup) -> None:
 def _only(generation: int) -> Iterator[Command]:
     """What makes these tables the only ones."""
     yield "HSET", "meta", "generation", generation, "next", 0
-    yield "HDEL", "meta", "next_fitted", "filled", "fill", "retired"
+    yield "HDEL", "meta", "next_fitted", "next_skipped", "filled", "fill", "retired"
 
 
 def _others(partition: Partition) -> Iterator[Command]:

@@ -19,6 +19,7 @@ FIELDS = {
     "filled": layout.MAX_ROWS,
     "fill": layout.MAX_ROWS,
     "retired": layout.MAX_GENERATION,
+    "skipped": layout.MAX_ROWS,
 }
 
 
@@ -35,6 +36,7 @@ class State:
         following: generation of the tables that are being filled; 0 for none.
         filled, fill: rows below the one are in these already, of those below the other.
         retired: generation whose tables are to be dropped; 0 for none.
+        skipped: rows that had died before the tables in use were filled, which do not have them.
     """
 
     rows: int
@@ -46,6 +48,12 @@ class State:
     filled: int
     fill: int
     retired: int
+    skipped: int
+
+    @property
+    def dead(self) -> int:
+        """Rows that the tables in use hold for nothing."""
+        return self.rows - self.live - self.skipped
 
     @classmethod
     def of(cls, values: Sequence[bytes | None], key: str) -> State:

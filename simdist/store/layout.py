@@ -15,7 +15,8 @@ are little-endian.
     ...meta               hash: rows (the next row's number), live (images), epoch (changes so far);
                           generation (of the tables, see `generation_after`; 0: none yet),
                           fitted (images they were fitted on),
-                          next (generation that is being filled; 0: none), next_fitted,
+                          skipped (rows that had died when they were filled), next (generation
+                          that is being filled; 0: none), next_fitted, next_skipped,
                           filled (rows below it are in the next tables), fill (rows to fill),
                           retired (generation whose tables are to be dropped), born (a random
                           mark, by which one is known that was lost and made anew),

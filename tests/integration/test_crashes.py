@@ -67,6 +67,7 @@ def test_a_connection_cut_at_any_command(
     proxy: CuttingProxy, direct: Store, monkeypatch: pytest.MonkeyPatch, moment: Moment
 ) -> None:
     monkeypatch.setattr(rehash, "GROWTH", 2)
+    monkeypatch.setattr(rehash, "DEAD_ROWS", 8)
     monkeypatch.setattr(rehash, "FILL_BATCH", 32)
     at, reached = 0, True
     while reached:

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from simdist.errors import StoreError
+from simdist.hashing import dump_family
 from simdist.index import growth as rehash
 from simdist.index.collection import Collection
 from simdist.index.growth import GROWTH, grow
+from simdist.index.rehash import rehash as rebuild
 from simdist.search.searcher import Searcher
 from simdist.store import Store, connect
 from tests.collections import (
@@ -29,6 +31,7 @@ from tests.collections import (
     vectors,
 )
 from tests.index_contents import contents
+from tests.servers import keys
 
 
 def test_tables_grow_with_the_collection(store: Store) -> None:
@@ -40,6 +43,36 @@ def test_tables_grow_with_the_collection(store: Store) -> None:
     check(collection, GROWTH * START, generation=2)
     assert collection.partitions[0].hashing().family.size == GROWTH * before
     assert not grow(collection.partitions[0])
+
+
+@pytest.mark.parametrize("kind", ["kmeans", "hyperplanes"])
+def test_tables_most_of_whose_rows_are_dead_are_filled_anew(
+    store: Store, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """By the same family, which need not be fitted again."""
+    monkeypatch.setattr(rehash, "DEAD_ROWS", START)
+    collection = filled(store)
+    if kind == "hyperplanes":
+        rebuild(collection, kind=kind, tables=2)
+    [partition] = collection.partitions
+    before = partition.hashing()
+    for version in (1, 2):
+        assert partition.hashing().generation == before.generation
+        refs = [ref(i, version) for i in range(START)]
+        collection.add(vectors(START, seed=version), refs)
+    after = partition.hashing()
+    assert after.generation != before.generation
+    assert dump_family(after.family) == dump_family(before.family)
+    assert (partition.state().rows, partition.state().dead) == (3 * START, 0)
+    assert contents(collection) == sorted(ref(i).uri for i in range(START))
+    names = keys(store, partition.keys.pattern("bucket"))
+    sizes = [store.call("STRLEN", name) for name in names]
+    assert sum(sizes) == 4 * START * after.family.tables
+    # As many again may die.
+    collection.delete([ref(i).uri for i in range(START)])
+    collection.add(vectors(1), [ref(0)])
+    assert partition.hashing().generation == after.generation
+    assert not grow(partition)
 
 
 @pytest.mark.parametrize("calls", range(1, 12))
