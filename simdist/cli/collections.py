@@ -26,31 +26,29 @@ Named = Annotated[str, typer.Argument(metavar="COLLECTION", help="A collection, 
 @collections.command("list", cls=Command)
 def list_them(*, as_json: options.AsJson = False, redis: options.RedisUrl = None) -> None:
     """List the collections, their aliases, and what is not finished with them."""
-    from simdist.index.collection import Collection
+    from simdist.index.inventory import of_each
     from simdist.index.names import Names
     from simdist.store import open_store
 
     with open_store(Settings.resolve(redis_url=redis)) as store:
+        counted = of_each(store, lambda collection: (collection, collection.count()))
         names = Names.read(store)
-        found = [Collection.open(store, name) for name in names.collections]
-        images = [collection.count() for collection in found]
-        work = list(names.work().values())
-    of = {name: [a for a, to in names.aliases.items() if to == name] for name in names.collections}
+    work = list(names.work().values())
+    found = [
+        (one.name, count, one.model_id, [by for by, to in names.aliases.items() if to == one.name])
+        for one, count in counted
+    ]
     if as_json:
-        print_json(
-            [
-                {"name": one.name, "images": count, "model": one.model_id, "aliases": of[one.name]}
-                for one, count in zip(found, images, strict=True)
-            ]
-        )
+        fields = ("name", "images", "model", "aliases")
+        print_json([dict(zip(fields, values, strict=True)) for values in found])
         return
     out = console()
     if not found:
         out.print("No collections yet. Make one with: simdist ingest FOLDER")
     else:
         rows = table("collection", "images", "aliases", "model", right=("images",))
-        for one, count in zip(found, images, strict=True):
-            rows.add_row(one.name, f"{count:,}", ", ".join(of[one.name]), one.model_id)
+        for name, count, model, aliases in found:
+            rows.add_row(name, f"{count:,}", ", ".join(aliases), model)
         show(out, rows)
     for one_work in work:
         what = " ".join(

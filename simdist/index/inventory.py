@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
-from simdist.errors import StoreError
+from simdist.errors import CollectionError, StoreError
 from simdist.index import catalogue
 from simdist.index.collection import Collection
 from simdist.index.partition import Partition
@@ -17,6 +18,8 @@ from simdist.store import Store, layout
 _SAMPLED_KEYS = 64
 # Of a hash.
 _SAMPLED_ENTRIES = 100
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,19 @@ class Description:
 
 def describe_all(store: Store) -> list[Description]:
     """Every collection of a store, by name."""
-    return [describe(Collection.open(store, name)) for name in catalogue.names(store)]
+    return of_each(store, describe)
+
+
+def of_each(store: Store, look: Callable[[Collection], T]) -> list[T]:
+    """What is found of every collection, by name; what is dropped meanwhile is left out."""
+    found = []
+    for name in catalogue.names(store):
+        try:
+            found.append(look(Collection.open(store, name)))
+        except CollectionError:
+            if name in catalogue.names(store):
+                raise
+    return found
 
 
 def describe(collection: Collection) -> Description:

@@ -19,7 +19,7 @@ from simdist.index.check import check
 from simdist.index.collection import Collection
 from simdist.index.copying import copy
 from simdist.index.deleting import delete_chosen
-from simdist.index.inventory import describe
+from simdist.index.inventory import describe, describe_all
 from simdist.index.offloading import bring_back, offload
 from simdist.index.rehash import rehash
 from simdist.index.scrolling import EVERYTHING, scroll, selected
@@ -168,6 +168,21 @@ def test_it_is_copied_whole_or_not_at_all(
             assert said == "" or not there
             assert re.fullmatch(CLEAR, said)
     assert found == {START, ANEW} if end is made_anew else {START}
+
+
+def test_what_is_left_is_listed(valkey_url: str) -> None:
+    with closing(connect(valkey_url)) as store, closing(connect(valkey_url)) as other:
+        found, at, ended = set(), 0, [0]
+        while ended:
+            empty(other)
+            filled(other)
+            create(other, "other")
+            with pytest.MonkeyPatch.context() as patch:
+                ended = before_command(patch, store, at, partial(dropped, other))
+                found.add(tuple(one.name for one in describe_all(store)))
+            at += 1
+    assert at > 10
+    assert found == {("other",), ("other", "test")}
 
 
 def every_answer(
