@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -59,13 +59,16 @@ class Catalogue:
             found: list[T] = []
             names = Names.read(self._store)
             for name in seen:
-                try:
-                    opened = self._opened.open(name)
-                except MissingCollectionError:
-                    continue
                 leads_to = names.aliases.get(name)
                 alias_of = leads_to if leads_to in seen else None
-                found.append(describe(opened, alias_of, name in changed))
+                with suppress(MissingCollectionError):
+                    try:
+                        one = describe(self._opened.open(name), alias_of, name in changed)
+                    except CollectionError:
+                        # It was dropped, or made anew, since it was opened.
+                        now = Collection.open(self._store, name)
+                        one = describe(now, alias_of, name in changed)
+                    found.append(one)
             work = [
                 Work(one["doing"], one["name"], one.get("source"))
                 for one in names.work().values()

@@ -23,6 +23,7 @@ from simdist.errors import CollectionError, ServiceError, UnknownCollectionError
 from simdist.index import catalogue, copying
 from simdist.index.amending import Amendment, amend
 from simdist.index.collection import Collection
+from simdist.index.dropping import drop
 from simdist.index.names import Names, rename, set_alias
 from simdist.store import Store, connect
 from tests.callers import Caller, application, asking, labels, serving
@@ -114,6 +115,17 @@ def test_images_are_changed_and_deleted(
         with pytest.raises(ServiceError, match="say wh"):
             choose()
     assert collection.count() == 39
+
+
+def test_what_has_just_gone_or_was_made_anew_is_listed_as_it_is(
+    client: simdist.Client, store: Store
+) -> None:
+    [listed] = client.collections()
+    drop(store, listed["name"])
+    assert client.collections() == []
+    create(store, listed["name"]).add(vectors(3), [ref(i) for i in range(3)])
+    [again] = client.collections()
+    assert (again["name"], again["images"]) == (listed["name"], 3)
 
 
 def test_what_is_none_of_these_requests(caller: Caller) -> None:
