@@ -169,7 +169,8 @@ def test_no_search_fails_where_a_part_dies(
             moment = time.monotonic()
             worker.kill()
             wait_until_answered(load, moment)
-            assert not worker.is_running()
+            # On a busy machine it takes a while to end, others having answered.
+            worker.wait(BACK_SECONDS)
     finally:
         load.stop()
     assert [answer for answer in load.answers if (answer.status, answer.fault) != (200, "")] == []
