@@ -48,19 +48,22 @@ class Entry:
         return {"partitions": self.partitions, "uri_bits": self.uri_bits, "dim": self.dim}
 
 
-def find(store: Store, name: str) -> tuple[str, Entry]:
+def find(store: Store, name: str, *, earlier: bool = False) -> tuple[str, Entry]:
     """The home and the entry of a collection.
+
+    Args:
+        earlier: also of one that has an earlier layout.
 
     Raises:
         UsageError: no collection can have that name.
-        CollectionError: there is none of that name, or a newer simdist made it.
+        CollectionError: there is none of that name, or it has another layout.
         StoreError: its entry is damaged.
     """
     home = home_of(store, name)
     meta = home and store.call("HGETALL", layout.Keys(home).meta)
     if not home or not meta:
         raise missing_now(store, name)
-    return home, _entry(name, home, meta)
+    return home, _entry(name, home, meta, earlier=earlier)
 
 
 def ensure(store: Store, name: str, entry: Entry) -> tuple[str, Entry]:
@@ -136,18 +139,18 @@ def names(store: Store) -> list[str]:
     return list(Names.read(store).collections)
 
 
-def _entry(name: str, home: str, meta: Mapping[bytes, bytes]) -> Entry:
+def _entry(name: str, home: str, meta: Mapping[bytes, bytes], *, earlier: bool = False) -> Entry:
     key = layout.Keys(home).meta
 
     def number(field: str, least: int, most: int) -> int:
         return count_of(meta.get(field.encode()), key, field, least=least, most=most)
 
     version = number("version", 0, layout.MAX_ROWS)
-    if version != layout.VERSION:
+    if version != layout.VERSION and not (earlier and version < layout.VERSION):
         raise CollectionError(
             f"the collection {name!r} has layout version {version}, this simdist reads "
-            f"{layout.VERSION}: export it with the simdist that made it, then import it, or ingest "
-            "it anew"
+            f"{layout.VERSION}: export it with the simdist that made it, then drop it here and "
+            "import that; or drop it and ingest it anew"
         )
     dtype = _text(meta, key, "dtype")
     if dtype not in DTYPES:

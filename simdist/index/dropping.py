@@ -81,7 +81,7 @@ def _begin(store: Store, name: str, names: Names) -> tuple[Change, str]:
         raise CollectionError(
             f"the alias {aliases[0]!r} leads to {name!r}: remove it, or let it lead elsewhere"
         )
-    _, entry = catalogue.find(store, name)
+    _, entry = catalogue.find(store, name, earlier=True)
     work = {"doing": "drop", "name": name} | entry.measures()
     return {**begin(home, work), name: names.left(name, home)}, home
 

@@ -24,6 +24,7 @@ from simdist.index import batch as batch_module
 from simdist.index import commit as commit_module
 from simdist.index import growth as rehash_module
 from simdist.index.collection import Collection
+from simdist.index.dropping import drop
 from simdist.index.growth import Wish
 from simdist.index.inventory import describe, describe_all
 from simdist.index.rehash import rehash
@@ -363,6 +364,15 @@ def test_another_layout_is_refused(store: Store, version: int) -> None:
     store.call("HSET", layout.Keys("test").meta, "version", version)
     with pytest.raises(CollectionError, match=f"layout version {version}, .*: export it"):
         Collection.open(store, "test")
+
+
+def test_one_of_an_earlier_layout_can_be_dropped(store: Store) -> None:
+    """It had 64 rows in a block: fewer keys than are looked for."""
+    collection = create(store)
+    collection.add(vectors(130), [ref(i) for i in range(130)])
+    store.call("HSET", layout.Keys("test").meta, "version", 9)
+    drop(store, "test")
+    assert keys(store, "simdist:*") == []
 
 
 @pytest.mark.parametrize("n", [0, 10_001])
