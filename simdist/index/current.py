@@ -15,6 +15,15 @@ from simdist.store import layout
 from simdist.store.records import Record, pack_record
 
 
+def read_entries(partition: Partition, digests: NDArray[np.uint8]) -> list[bytes | None]:
+    """The entries of images in the hashes of URIs, by (n, 14) digests; one round trip."""
+    hashes = layout.uris_hashes(digests, partition.uri_bits).tolist()
+    return partition.store.call_many(
+        ("HGET", partition.keys.uris(number), digest[layout.PREFIX :].tobytes())
+        for number, digest in zip(hashes, digests, strict=True)
+    )
+
+
 @dataclass(frozen=True)
 class Current:
     """What is stored of some images.
@@ -38,13 +47,7 @@ class Current:
     def read(cls, partition: Partition, digests: Sequence[bytes]) -> Current:
         """What there is of those with these digests now."""
         matrix = np.frombuffer(b"".join(digests), np.uint8).reshape(len(digests), -1)
-        hashes = layout.uris_hashes(matrix, partition.uri_bits).tolist()
-        entries = partition.store.call_many(
-            [
-                ("HGET", partition.keys.uris(number), digest[layout.PREFIX :])
-                for number, digest in zip(hashes, digests, strict=True)
-            ]
-        )
+        entries = read_entries(partition, matrix)
         if not any(entries):
             # Of a collection that is gone nothing is found, which this says.
             partition.history.generations()

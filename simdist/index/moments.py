@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from simdist.errors import StoreError
 from simdist.index.buckets import OutdatedError
+from simdist.index.current import read_entries
 from simdist.index.partition import Partition
 from simdist.store import layout
 
@@ -133,14 +134,11 @@ class Passage:
 
     def _of(self, rows: NDArray[np.int64], records: list[bytes]) -> NDArray[np.uint8]:
         """(n, 8) digests of the fingerprints of a few images; zeros where a row is dead by now."""
-        keys, digests = self._partition.keys, layout.uri_digests(map(layout.unpack_uri, records))
-        hashes = layout.uris_hashes(digests, self._partition.uri_bits).tolist()
-        answers = self._partition.store.call_many(
-            ("HGET", keys.uris(number), digest[layout.PREFIX :].tobytes())
-            for number, digest in zip(hashes, digests, strict=True)
-        )
-        there = [i for i, entry in enumerate(answers) if entry]
-        now, fingerprints = _unpacked(keys.uris(0), [answers[i] for i in there])
+        digests = layout.uri_digests(map(layout.unpack_uri, records))
+        entries = read_entries(self._partition, digests)
+        there = [i for i, entry in enumerate(entries) if entry]
+        packed = [entry for entry in entries if entry]
+        now, fingerprints = _unpacked(self._partition.keys.uris(0), packed)
         same = now == rows[there]
         found = np.zeros((len(rows), layout.FINGERPRINT), np.uint8)
         found[np.array(there, np.intp)[same]] = fingerprints[same]
