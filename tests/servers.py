@@ -36,9 +36,9 @@ on_every_server = pytest.mark.parametrize(
 )
 
 
-# Above those of Ray's workers, below those that a system gives to whoever asks for any: it may give
-# one away before the server that it was meant for has started.
-PORTS = range(20_000, 32_000)
+# Above those of Ray's workers, below those of Serve's and those that a system gives to whoever asks
+# for any: they may take one before the server that it was meant for has started.
+PORTS = range(20_000, 30_000)
 
 
 def free_port() -> int:

@@ -27,7 +27,7 @@ def haproxy_for_serve(*, seconds: float) -> Iterator[None]:
     from cluster.service import haproxy
 
     # A short name: sockets lie in it, below a folder of Ray's with a long one.
-    with tempfile.TemporaryDirectory(prefix="sd-", dir="/tmp") as name:
+    with tempfile.TemporaryDirectory(prefix="sd-", dir="/tmp") as name, _kept_port() as port:
         folder = Path(name)
         os.environ |= {
             # Ray's workers would let everything else on the machine go first, and answer too late.
@@ -41,7 +41,7 @@ def haproxy_for_serve(*, seconds: float) -> Iterator[None]:
             "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
             "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": name,
             "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(folder / "server-state"),
-            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(_free_port()),
+            "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(port),
             "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
             "RAY_SERVE_HAPROXY_TUNE_BUFSIZE": str(_KEPT_REQUEST),
             "RAY_SERVE_HAPROXY_MAXCONN": str(_MAX_CONNECTIONS),
@@ -69,6 +69,14 @@ def keep_replica_private() -> None:
     vars(replica)["add_port_to_grpc_server"] = lambda server, _: add_port(server, "127.0.0.1:0")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+@contextmanager
+def _kept_port() -> Iterator[int]:
+    """A port of this machine that is given to nobody who asks for any, as Ray's own servers do.
+
+    Ray Serve's proxy listens there minutes later, and again when it has died: like this socket, it
+    shares its port with others of its user, and one that does not listen gets no connection.
+    """
+    with socket.socket() as kept:
+        kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        kept.bind(("127.0.0.1", 0))
+        yield int(kept.getsockname()[1])
