@@ -4,7 +4,7 @@ import { chosen, offerCollections, whenChosen } from "./controls.js";
 import { whenGiven } from "./intake.js";
 import * as service from "./service.js";
 import { texts } from "./texts.js";
-import { again, beginViews, current, lazily, placeTrouble, pointNavigation, prepare, register, viewAddress } from "./views.js";
+import { again, beginViews, current, placeTrouble, pointNavigation, prepare, register, viewAddress } from "./views.js";
 
 const at = (id) => document.getElementById(id);
 // Whether this browser has shown how all this is used.
@@ -103,10 +103,10 @@ function kept(note) {
   }
 }
 
-register("search", lazily(loadSearching));
-register("browse", lazily(() => import("./browse.js")));
-register("duplicates", lazily(() => import("./duplicates.js")));
-register("add", lazily(() => import("./adding.js")));
+register("search", loadSearching);
+register("browse", () => import("./browse.js"));
+register("duplicates", () => import("./duplicates.js"));
+register("add", () => import("./adding.js"));
 
 at("token-form").addEventListener("submit", (event) => {
   event.preventDefault();

@@ -17,25 +17,32 @@ let onTrouble = () => {};
  * Offer a view: a section `view-NAME` of the page, and its link in the navigation.
  *
  * @param {string} name of the view
- * @param {object} view `enter(parameters, {signal})`, also when only its parameters change: a
- *   promise that fails is shown as trouble; `leave()` before another view is shown. The signal is
- *   aborted when anything else is to be shown.
+ * @param {function} load fetches its module, when it is first shown, or about to be. It has, or
+ *   has as its `view`, `enter(parameters, {signal})`, also called when only its parameters change:
+ *   a promise that fails is shown as trouble; and `leave()`, before another view is shown. The
+ *   signal is aborted when anything else is to be shown.
  */
-export function register(name, view) {
-  views.set(name, view);
+export function register(name, load) {
+  views.set(name, lazily(load, at(`view-${name}`)));
   at("views-nav").querySelector(`[data-view="${name}"]`).hidden = false;
   at("views-nav").hidden = views.size < 2;
 }
 
-/** A view of a module, which is fetched when it is first shown, or about to be. */
-export function lazily(load) {
+function lazily(load, section) {
   let view = null;
+  // What is seen of it before its module is here would do nothing; but the view that the page begins
+  // with takes what it is given from the start.
+  section.inert = section.hidden;
   return {
     load,
     async enter(parameters, how) {
       if (!view) {
-        const module = await reached(load);
-        view = module.view ?? module;
+        try {
+          const module = await reached(load);
+          view = module.view ?? module;
+        } finally {
+          section.inert = false;
+        }
       }
       if (!how.signal.aborted) {
         await view.enter(parameters, how);

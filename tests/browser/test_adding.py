@@ -62,6 +62,21 @@ def folder(tmp_path: Path) -> Path:
 def open_view(page: Page, site: str, name: str = "new") -> None:
     page.goto(f"{site}/#/add?collection={name}")
     expect(page.get_by_role("heading", name="Add images")).to_be_visible()
+    expect(page.locator("#view-add[inert]")).to_have_count(0)
+
+
+def test_what_does_nothing_yet_cannot_be_used(visitor: Visitor, site: str) -> None:
+    """A file that was chosen before the view's module is there would be forgotten."""
+    page, held = visitor.page, list[Route]()
+    page.route("**/adding.js", lambda route: held.append(route))  # noqa: PLW0108
+    page.goto(f"{site}/#/add?collection=seen")
+    expect(page.get_by_text("Choose images")).to_be_visible()
+    page.locator("#add-files").focus()
+    assert page.evaluate("document.activeElement === document.body")
+    for route in held:
+        route.continue_()
+    expect(page.locator("#view-add[inert]")).to_have_count(0)
+    failed(page)
 
 
 def finished(page: Page, text: str) -> None:
