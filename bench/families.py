@@ -189,7 +189,7 @@ class StoredTwice:
         nearest = self.family.probes(vectors, 2)[:, 0]
         points = self.family.projection.points(*rounded(vectors))
         first, second = (
-            np.square(points - self.family.centroids[nearest[:, place]]).sum(axis=1)
+            np.square(points - self.family.points[nearest[:, place]]).sum(axis=1)
             for place in (0, 1)
         )
         return nearest, second / np.maximum(first, np.float32(1e-9))

@@ -20,10 +20,10 @@ from simdist.vectors.codes import Codes
 # what an embedded server used for 10,000 and 100,000 images (tests/integration/test_planning.py).
 RECORD_BYTES, PRINT_BYTES = 9, 290
 # Of one whose vector and record are in a file.
-MOVED_BYTES = 5
+MOVED_BYTES = 3
 # Bits of a value.
 WHOLE = 8
-URI_ENTRY_BYTES = 28
+URI_ENTRY_BYTES = 24
 ROW_BYTES = 8
 OTHER_BYTES = 6
 BUCKET_BYTES = 90
@@ -197,8 +197,8 @@ def bytes_an_image(
     """Bytes that the server uses for each of so many images, in the default hash tables."""
     each = images / partitions
     buckets = centroids_for(int(each))
-    # Half precision: centroids, and the components that they are in.
-    family = 2 * COMPONENTS * (buckets + dim)
+    # A byte each: centroids, and the components that they are in.
+    family = COMPONENTS * (buckets + dim)
     record = uri_bytes + RECORD_BYTES + PRINT_BYTES if bits == WHOLE else MOVED_BYTES
     return (
         _width(dim, bits)

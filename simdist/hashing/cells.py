@@ -7,20 +7,17 @@ with the centroids of the nearest few cells.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from simdist.hashing.family import Vectors
-from simdist.hashing.projection import Projection
 
 if TYPE_CHECKING:
     from simdist.hashing.cell_loops import Groups
-    from simdist.hashing.ranking_loops import Ranking
 
 Indices = NDArray[np.intp]
 
@@ -46,10 +43,6 @@ class Cells:
 
     def __init__(self, centroids: Vectors, centres: Vectors, starts: NDArray[np.int64]) -> None:
         self.centroids, self.centres, self.starts = centroids, centres, starts
-        # How many centroids so many cells have at the least, whichever cells they are.
-        self._least = np.cumsum(np.sort(np.diff(starts))).tolist()
-        # By what they were ranked last, and where that is.
-        self._described: tuple[Projection, NDArray[np.int64]] | None = None
 
     def nearest(self, points: Vectors) -> Indices:
         """(n, c) -> (n,) the nearest centroid in the near cells."""
@@ -63,25 +56,6 @@ class Cells:
             nearest[start : start + _CELLS_BLOCK] = nearest_in_cells(block, self._groups)
         return nearest
 
-    def ranked(self, vectors: Vectors, projection: Projection, count: int) -> NDArray[np.uint32]:
-        """(n, d) -> (n, count) centroids: what `nearest` says of a vector, then others by distance.
-
-        They are ranked among several times as many, those of the nearest cells; all of them if
-        `count` is their number.
-
-        Args:
-            projection: by which vectors become points.
-        """
-        from simdist.hashing.ranking_loops import rank_many
-        from simdist.vectors.headers import headers
-
-        best = np.empty((len(vectors), count), np.int64)
-        if self._described is None or self._described[0] is not projection:
-            self._described = projection, headers(*self.ranking(projection))
-        described = self._described[1]
-        rank_many(np.ascontiguousarray(vectors), described, self.cells_for(count), best)
-        return best.astype(np.uint32)
-
     def around(self, count: int) -> NDArray[np.int32]:
         """(K, count) for each centroid itself, then others by distance, at most K in all.
 
@@ -90,7 +64,8 @@ class Cells:
         halves, starts = half_norms(self.centroids), self.starts.tolist()
         to_cells = half_norms(self.centres) - self.centres @ self.centres.T
         # Twice as many cells as for a query: a cell's are those near its centre, not its border.
-        near = np.argsort(to_cells, axis=1, kind="stable")[:, : 2 * self.cells_for(count)]
+        cells = 2 * cells_for(count, self.starts)
+        near = np.argsort(to_cells, axis=1, kind="stable")[:, :cells]
         ranked = np.empty((len(self.centroids), count), np.int32)
         for cell, (first, last) in enumerate(pairwise(starts)):
             some = [np.arange(starts[one], starts[one + 1]) for one in near[cell].tolist()]
@@ -104,22 +79,6 @@ class Cells:
             ranked[first:last] = others[np.take_along_axis(nearest, order, axis=1)]
         return ranked
 
-    def ranking(self, projection: Projection) -> Ranking:
-        """What `rank_centroids` ranks centroids by."""
-        from simdist.hashing.ranking_loops import Ranking
-
-        groups = self._groups
-        return Ranking(
-            projection.packed,
-            projection.scales,
-            groups.centroids,
-            groups.halves,
-            groups.centres,
-            groups.centre_halves,
-            groups.starts,
-            *self._rounded,
-        )
-
     @cached_property
     def _groups(self) -> Groups:
         from simdist.hashing.cell_loops import Groups
@@ -132,18 +91,15 @@ class Cells:
             starts=self.starts,
         )
 
-    @cached_property
-    def _rounded(self) -> tuple[NDArray[Any], ...]:
-        from simdist.hashing.ranking_loops import round_centroids
 
-        return round_centroids(self.centroids, self.starts)
-
-    def cells_for(self, count: int) -> int:
-        """How many cells hold several times `count` centroids on average, and `count` surely."""
-        average = len(self.centroids) / len(self.centres)
-        wanted = int(count * _CANDIDATES_EACH / average) + 1
-        share = min(len(self.centres) // _RANKED_SHARE, _RANKED_ENOUGH)
-        return max(_RANKED_CELLS, share, wanted, bisect_left(self._least, count) + 1)
+def cells_for(count: int, starts: NDArray[np.int64]) -> int:
+    """How many cells hold several times `count` centroids on average, and `count` surely."""
+    sizes = np.sort(np.diff(starts))
+    wanted = int(count * _CANDIDATES_EACH * len(sizes) / starts[-1]) + 1
+    share = min(len(sizes) // _RANKED_SHARE, _RANKED_ENOUGH)
+    # Those with the fewest, for any may be near.
+    surely = int(np.searchsorted(np.cumsum(sizes), count)) + 1
+    return max(_RANKED_CELLS, share, wanted, surely)
 
 
 def nearest_centroids(points: Vectors, centroids: Vectors) -> Indices:

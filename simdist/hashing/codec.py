@@ -15,6 +15,7 @@ from simdist.hashing.family import HashFamily
 from simdist.hashing.gaussian import GaussianFamily
 from simdist.hashing.hyperplanes import HyperplanesFamily
 from simdist.hashing.kmeans import KMeansFamily
+from simdist.hashing.projection import rounded_centroids
 from simdist.hashing.signs import MAX_BITS
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -28,7 +29,7 @@ _SHAPES: dict[str, dict[str, tuple[type[np.generic], str]]] = {
     KMeansFamily.kind: {
         "axes": (np.int8, "cd"),
         "scales": (np.float32, "c"),
-        "centroids": (np.float32, "Kc"),
+        "centroids": (np.number, "Kc"),
         "cells": (np.float32, "Cc"),
         "starts": (np.int64, "S"),
     },
@@ -62,6 +63,9 @@ def load_family(data: bytes, *, dim: int) -> HashFamily:
         sizes = _sizes(arrays, _SHAPES[kind], dim)
         if kind == KMeansFamily.kind:
             _check_starts(arrays["starts"], cells=sizes["C"], centroids=sizes["K"])
+            if arrays["centroids"].dtype != np.int8:
+                # In an export of a simdist that stored them as floats.
+                arrays["centroids"] = rounded_centroids(arrays["centroids"])
         elif not 1 <= sizes["k"] <= MAX_BITS:
             raise ValueError("its buckets have no possible number of bits")
     # Anything: zipfile and NumPy, which parses Python, raise a dozen kinds on damaged bytes.
@@ -70,7 +74,7 @@ def load_family(data: bytes, *, dim: int) -> HashFamily:
     return _FAMILIES[kind](**arrays)
 
 
-def _arrays(content: bytes) -> Arrays:
+def _arrays(content: bytes) -> dict[str, NDArray[Any]]:
     with zipfile.ZipFile(io.BytesIO(content)) as file:
         # Else some bytes could unpack to gigabytes.
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in file.infolist()):

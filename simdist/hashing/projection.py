@@ -31,6 +31,13 @@ def rounded(vectors: Vectors) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
     return values, inverse_lengths
 
 
+def rounded_centroids(points: Vectors) -> NDArray[np.int8]:
+    """(n, c) float32 -> (n, c) int8, as `rounded`; zeros for what has no length."""
+    values, there = np.zeros(points.shape, np.int8), points.any(axis=1)
+    values[there] = rounded(points[there])[0]
+    return values
+
+
 @dataclass(frozen=True)
 class Projection:
     """Axes to project vectors on.

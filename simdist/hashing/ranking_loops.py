@@ -31,40 +31,33 @@ class Ranking(NamedTuple):
 
     Attributes:
         axes, scales: of the projection, (c, d) int8 as `pack_columns` has them, and (c,).
-        centroids, halves: (K, c) and (K,), as `cell_loops.Groups` has them.
+        centroids, steps: (K, c) int8, and (K,) by what those bytes are to be multiplied.
+        halves: (K,), as `cell_loops.Groups` has them.
         centres, centre_halves: (C, c) and (C,), of their cells.
         starts: (C + 1,) int64, the first centroid of each cell.
-        rounded: the centroids in bytes, as `pack_columns` has those of each cell.
+        packed: the centroids once more, as `pack_columns` has those of each cell.
         groups: (C,) int64, the first group of each cell's.
-        steps: (K,) by what the bytes are to be multiplied.
-        limits: (2,) the greatest length of a centroid in bytes, and of what one lost by rounding.
     """
 
     axes: NDArray[np.int8]
     scales: Floats
-    centroids: Floats
+    centroids: NDArray[np.int8]
+    steps: Floats
     halves: Floats
     centres: Floats
     centre_halves: Floats
     starts: NDArray[np.int64]
-    rounded: NDArray[np.int8]
+    packed: NDArray[np.int8]
     groups: NDArray[np.int64]
-    steps: Floats
-    limits: Floats
 
 
-def round_centroids(
-    centroids: Floats, starts: NDArray[np.int64]
-) -> tuple[NDArray[np.int8], NDArray[np.int64], Floats, Floats]:
-    """What a `Ranking` has of rounded centroids: `rounded`, `groups`, `steps` and `limits`."""
-    steps = np.abs(centroids).max(axis=1) / np.float32(127)
-    values = np.rint(centroids / np.maximum(steps, np.finfo(np.float32).tiny)[:, None])
-    restored = values * steps[:, None]
-    lost = np.linalg.norm(centroids - restored, axis=1).max()
-    limits = np.array([np.linalg.norm(restored, axis=1).max(), lost], np.float32)
-    cells = [pack_columns(cell) for cell in np.split(values.astype(np.int8), starts[1:-1])]
+def pack_cells(
+    centroids: NDArray[np.int8], starts: NDArray[np.int64]
+) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
+    """What a `Ranking` has as `packed` and as `groups`."""
+    cells = [pack_columns(cell) for cell in np.split(centroids, starts[1:-1])]
     groups = np.cumsum([0] + [len(cell) for cell in cells[:-1]])
-    return np.concatenate(cells), groups.astype(np.int64), steps.astype(np.float32), limits
+    return np.concatenate(cells), groups.astype(np.int64)
 
 
 @compiled()
@@ -73,15 +66,14 @@ def ranking_at(headers: NDArray[np.int64], first: int) -> Ranking:
     return Ranking(
         cube_at(headers, first, np.int8),
         vector_at(headers, first + 1, np.float32),
-        matrix_at(headers, first + 2, np.float32),
+        matrix_at(headers, first + 2, np.int8),
         vector_at(headers, first + 3, np.float32),
-        matrix_at(headers, first + 4, np.float32),
-        vector_at(headers, first + 5, np.float32),
-        vector_at(headers, first + 6, np.int64),
-        cube_at(headers, first + 7, np.int8),
-        vector_at(headers, first + 8, np.int64),
-        vector_at(headers, first + 9, np.float32),
-        vector_at(headers, first + 10, np.float32),
+        vector_at(headers, first + 4, np.float32),
+        matrix_at(headers, first + 5, np.float32),
+        vector_at(headers, first + 6, np.float32),
+        vector_at(headers, first + 7, np.int64),
+        cube_at(headers, first + 8, np.int8),
+        vector_at(headers, first + 9, np.int64),
     )
 
 
@@ -105,7 +97,7 @@ def rank_centroids(
     cells: int,
     best: NDArray[np.int64],
 ) -> None:
-    """`Cells.ranked` for one query.
+    """`RankedCells.ranked` for one query.
 
     Args:
         whole: the query, and the inverse of its length, as `round_query` has them.
@@ -128,9 +120,8 @@ def rank_centroids(
 
     step, lost, _ = round_query(point, whole_point)
     members, far, ends = _distances(whole_point, step, ranking, nearest)
-    length = np.sqrt(np.float32(2) * half_square(point))
-    reach, slack = ranking.limits
-    margin = lost * reach + length * slack + _UNSURE * length * reach
+    # A centroid's length is 1.
+    margin = lost + _UNSURE * np.sqrt(np.float32(2) * half_square(point))
     far[_home(point, members[: ends[homes - 1]], far, ranking, margin)] = -np.inf
     _least(far, best)
     for i in range(len(best)):
@@ -152,7 +143,7 @@ def _distances(
     for slot, cell in enumerate(cells):
         first, count = starts[cell], starts[cell + 1] - starts[cell]
         groups = (count + LANES - 1) // LANES
-        dot_columns(whole, ranking.rounded, ranking.groups[cell], products[: groups * LANES])
+        dot_columns(whole, ranking.packed, ranking.groups[cell], products[: groups * LANES])
         for i in range(count):
             product = step * ranking.steps[first + i] * np.float32(products[i])
             far[at + i] = ranking.halves[first + i] - product
@@ -180,14 +171,22 @@ def _home(
         limit = min(limit, far[i])
     limit += np.float32(2) * margin
     home, least = 0, np.float32(np.inf)
-    exact = np.empty(1, np.float32)
     for i in range(len(members)):
         if far[i] <= limit:
-            one = slice(members[i], members[i] + 1)
-            distances_to(point, ranking.centroids[one], ranking.halves[one], exact)
-            if exact[0] < least:
-                home, least = i, exact[0]
+            exact = _distance(point, ranking, members[i])
+            if exact < least:
+                home, least = i, exact
     return home
+
+
+@compiled(fastmath={"reassoc", "contract", "nsz"})
+def _distance(point: Floats, ranking: Ranking, member: int) -> np.float32:
+    """As `cell_loops.distances_to` has it, to a centroid."""
+    centroid, step, total = ranking.centroids[member], ranking.steps[member], np.float32(0)
+    for j in range(len(point)):
+        total += point[j] * (np.float32(centroid[j]) * step)
+    far: np.float32 = ranking.halves[member] - total
+    return far
 
 
 @compiled()

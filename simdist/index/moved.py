@@ -34,6 +34,8 @@ _ROW = struct.Struct(f"<{layout.FILE}sQI")
 # The field of the first partition's `meta` that says in which folder the files are.
 FOLDER = "moved_to"
 _LENGTHS = layout.BLOCK * 4
+# Lengths below it can lie in 16 bits; added to those of dead rows there.
+_SHORT = 1 << 15
 _SUFFIX = ".vectors"
 # Files of an object store that are read at once.
 _AT_ONCE = 64
@@ -79,9 +81,9 @@ class MovedFiles:
         """
         ranges, all_lengths = [], []
         for number, place in places.items():
-            if len(place) != _PLACE.size + _LENGTHS:
+            if len(place) not in {_PLACE.size + _LENGTHS, _PLACE.size + _LENGTHS // 2}:
                 raise damaged(self._keys.moved(number), "it is cut")
-            lengths = np.frombuffer(place, "<u4", layout.BLOCK, _PLACE.size)
+            lengths = _lengths_in(place)
             size = int((lengths % layout.DEAD).sum()) + layout.BLOCK * self._codec.width
             ranges.append((*_PLACE.unpack_from(place), size))
             all_lengths.append(lengths)
@@ -247,6 +249,15 @@ def _folder_of(folder: bytes, born: bytes | None, keys: layout.Keys) -> OutputFo
     """Those of a partition; with the collection's mark, for other servers have others so called."""
     home = f"{keys.home}-{(born or b'').decode()}"
     return OutputFolder.of(f"{folder.decode()}/{home}/{keys.partition}", Access.resolve())
+
+
+def _lengths_in(place: bytes) -> NDArray[np.uint32]:
+    """(60,) the lengths of a block's records, as in `records`."""
+    packed = place[_PLACE.size :]
+    if len(packed) == _LENGTHS:
+        return np.frombuffer(packed, "<u4")
+    short = np.frombuffer(packed, "<u2").astype("<u4")
+    return np.where(short < _SHORT, short, short - _SHORT + layout.DEAD).astype("<u4")
 
 
 def _name(number: bytes) -> str:

@@ -18,7 +18,7 @@ from simdist.index.moved import FOLDER
 from simdist.index.partition import Partition
 from simdist.sources.access import Access
 from simdist.sources.output import OutputFolder
-from simdist.store import layout, scripts
+from simdist.store import layout, scripts, table_scripts
 from simdist.store.connection import Argument
 from simdist.vectors.codec import Int8Codec
 from simdist.vectors.codes import BITS, Codes
@@ -26,6 +26,8 @@ from simdist.vectors.codes import BITS, Codes
 # Blocks in one file: some 20 MB. And those that one call of the script moves: a stall of some
 # milliseconds.
 _IN_A_FILE, _AT_ONCE = 512, 32
+# Buckets that one call writes anew.
+_BUCKETS = 512
 # Bytes of the lengths in front of a block's records.
 _LENGTHS = 4 * layout.BLOCK
 
@@ -64,7 +66,10 @@ def offload(
     place = OutputFolder.of(folder, Access.resolve())
     place.check()
     _agree(collection, place.uri, bits)
-    return sum(_all(collection, _Move(bits, ""), on_progress))
+    moved = sum(_all(collection, _Move(bits, ""), on_progress))
+    for partition in collection.partitions:
+        _trim(partition)
+    return moved
 
 
 def bring_back(
@@ -186,6 +191,25 @@ def _call(
             "it does, then try again"
         )
     return moved
+
+
+def _trim(partition: Partition) -> None:
+    """Have buckets take no more than they need: what one has is a hundredth of its images."""
+    generation = partition.state().generation
+    if not generation:
+        return
+    family = partition.family(generation)
+    step = max(1, _BUCKETS // family.tables)
+    for first in range(0, family.size, step):
+        if not table_scripts.trim(
+            partition.store,
+            partition.keys.meta,
+            generation=generation,
+            tables=family.tables,
+            first=first,
+            end=min(first + step, family.size),
+        ):
+            return
 
 
 def _codes(partition: Partition, vectors: bytes, bits: int) -> bytes:

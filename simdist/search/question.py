@@ -97,7 +97,7 @@ class Question:
     Attributes:
         vector: (dim,) numbers: an embedding. Or one of the next five in its place.
         uri: of an indexed image.
-        id: of an indexed image: its `layout.uri_digest` as 28 hex digits.
+        id: of an indexed image: its `layout.uri_digest` as 24 hex digits.
         url: a public web address of an image, which a service fetches.
         image: the bytes of an image, which a service embeds.
         text: words, up to `MAX_TEXT` characters, where the collection's model reads them.

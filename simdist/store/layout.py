@@ -38,7 +38,8 @@ are little-endian.
                           print, label, metadata (`records.pack_records`)
     ...moved:<block>      of a block that is in a file (`simdist.index.moved`): the file's number,
                           where in it the block begins, u64, and the lengths as in records, which
-                          are gone; its vectors are codes then (`simdist.vectors.codes`)
+                          are gone: u16 where all are below 2^15, with 2^15 for 2^31; its vectors
+                          are codes then (`simdist.vectors.codes`)
     ...bucket:<g>:<t>:<b> u32 rows, append-only
     ...dead               u32 rows that were deleted or replaced, append-only
     ...tips               8 random bytes for each of the last 65,536 changes, that of change e at
@@ -91,7 +92,7 @@ __all__ = [
     "unpack_uri",
 ]
 
-VERSION = 10
+VERSION = 11
 COLLECTIONS = "simdist:collections"
 NAMES = "simdist:{names}"
 
@@ -101,9 +102,9 @@ ROW_DTYPE = np.dtype("<u4")
 MAX_ROWS, MAX_EPOCH, MAX_GENERATION = (1 << 32) - 1, 10**15 - 1, (1 << 63) - 1
 
 # Bytes of a URI's digest that choose its `uris` hash, and of the field in it.
-PREFIX, FIELD = 3, 11
+PREFIX, FIELD = 3, 9
 # Bytes of a fingerprint's digest, and what it is cut from.
-FINGERPRINT, _MURMUR = 8, 16
+FINGERPRINT, _MURMUR = 6, 16
 
 # Bytes of the number of a file that blocks lie in, and of where they begin.
 FILE, OFFSET = 8, 8
@@ -111,8 +112,8 @@ FILE, OFFSET = 8, 8
 # Bytes that tell a change from any other, and of how many changes they are kept.
 TIP, TIPS = 8, 1 << 16
 
-# Entries of a `uris` hash that are aimed at. Up to 512 a server keeps them compact, in 28 bytes
-# each in place of 55 (76 in Redis); and goes through them all for each that is looked up.
+# Entries of a `uris` hash that are aimed at. Up to 512 a server keeps them compact, in 24 bytes
+# each in place of twice as many; and goes through them all for each that is looked up.
 _URI_ENTRIES = 64
 
 
@@ -215,22 +216,23 @@ def uri_bits(images: int) -> int:
 
 
 def uri_digest(uri: str) -> bytes:
-    """14 bytes that stand for a URI; two URIs that share them are taken for one.
+    """12 bytes that stand for a URI; two URIs that share them are taken for one.
 
-    The first 3 choose the `uris` hash, the other 11 are the field in it.
+    The first 3 choose the `uris` hash, the other 9 are the field in it. Among ten billion URIs two
+    share them with a probability of 1 to 10^9.
     """
     return hashlib.blake2b(uri.encode()).digest()[: PREFIX + FIELD]
 
 
 def uri_digests(uris: Iterable[str]) -> NDArray[np.uint8]:
-    """(n, 14), `uri_digest` of each."""
+    """(n, 12), `uri_digest` of each."""
     size = PREFIX + FIELD
     joined = b"".join([hashlib.blake2b(uri.encode()).digest()[:size] for uri in uris])
     return np.frombuffer(joined, np.uint8).reshape(-1, size)
 
 
 def uris_hashes(digests: NDArray[np.uint8], bits: int) -> NDArray[np.intp]:
-    """(n, 14 or more) bytes of digests -> (n,) the `uris` hashes that they belong into."""
+    """(n, 12 or more) bytes of digests -> (n,) the `uris` hashes that they belong into."""
     first, second, third = digests[:, :PREFIX].T.astype(np.intp)
     hashes: NDArray[np.intp] = (first << 16 | second << 8 | third) >> (8 * PREFIX - bits)
     return hashes
@@ -242,7 +244,7 @@ def partition_of(digest: bytes, partitions: int) -> int:
 
 
 def digests(uris: Sequence[bytes], fingerprints: Sequence[str]) -> NDArray[np.uint8]:
-    """(n, 22) bytes, as the scripts take them: `uri_digest`, and 8 of the fingerprint's digest.
+    """(n, 18) bytes, as the scripts take them: `uri_digest`, and 6 of the fingerprint's digest.
 
     The latter are MurmurHash3's first, which takes a quarter of BLAKE2's time: whoever makes two
     fingerprints that share a digest only hides a change of an image of their own.
@@ -261,5 +263,5 @@ def digests(uris: Sequence[bytes], fingerprints: Sequence[str]) -> NDArray[np.ui
 
 
 def fingerprint_digest(fingerprint: str) -> bytes:
-    """The 8 bytes of `digests` that stand for a fingerprint."""
+    """The 6 bytes of `digests` that stand for a fingerprint."""
     return mmh3_x64_128_digest(fingerprint.encode())[:FINGERPRINT]

@@ -98,6 +98,26 @@ def drop(
     return bool(run(store, "drop", meta, arguments))
 
 
+def trim(store: Store, meta: str, *, generation: int, tables: int, first: int, end: int) -> bool:
+    """Write buckets anew: a string that has grown takes up to twice what it needs.
+
+    Args:
+        generation: of the tables; nothing is done where others are in use.
+        tables: how many these are.
+        first, end: buckets from the one on, before the other.
+
+    Returns:
+        Whether these are in use.
+    """
+    arguments: dict[str, Argument] = {
+        "generation": generation,
+        "tables": tables,
+        "first_bucket": first,
+        "end_bucket": end,
+    }
+    return bool(run(store, "trim", meta, arguments))
+
+
 def repair(
     store: Store, meta: str, *, epoch: bytes, commands: Sequence[Sequence[Argument]]
 ) -> bool:

@@ -146,7 +146,7 @@ def _batch(rows: pa.RecordBatch, uri: str, manifest: Manifest) -> Batch:
         scales = columns["scale"].to_numpy().astype("<f4")
         packed[:, :INVERSE_LENGTH] = scales[:, None].view(np.uint8)
         packed[:, INVERSE_LENGTH:] = _fixed(columns["values"], width)
-        fingerprints = _fixed(columns["fingerprint"], layout.FINGERPRINT)
+        fingerprints = _fingerprints(columns["fingerprint"])
         records, uris = as_records(columns)
         Codec.of(manifest.dtype, manifest.dim).check(packed)
     except (ValueError, SourceError, StoreError) as error:
@@ -158,6 +158,12 @@ def _batch(rows: pa.RecordBatch, uri: str, manifest: Manifest) -> Batch:
     )
     digests = np.frombuffer(names, np.uint8).reshape(len(uris), -1)
     return Batch(packed, np.hstack([digests, fingerprints]), records)
+
+
+def _fingerprints(column: pa.Array) -> NDArray[np.uint8]:
+    """(n, 6); an export of a simdist that stored eight bytes of each has them all."""
+    width = max(layout.FINGERPRINT, column.type.byte_width)
+    return _fixed(column, width)[:, : layout.FINGERPRINT]
 
 
 def _fixed(column: pa.Array, width: int) -> NDArray[np.uint8]:

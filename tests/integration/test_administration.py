@@ -333,7 +333,7 @@ def test_the_page_shows_what_works(store: Store) -> None:
     uri = next(image.uri for image in Collection.open(store, "shop-1").images())
     commands = re.findall(r"^    (curl .*)$", PAGE, re.MULTILINE)
     assert len(commands) == 11
-    [shown] = set(re.findall(r"images/([0-9a-f]{28})", PAGE))
+    [shown] = set(re.findall(r"images/([0-9a-f]{24})", PAGE))
     [code] = re.findall(r"```python\n(with simdist.Client.*?)```", PAGE, re.DOTALL)
     here = "http://127.0.0.1:8000"
     with serving(application(store, ("live", "shop-1", "shop-2", "shop-3"))) as url:

@@ -50,7 +50,7 @@ def test_questions_that_it_cannot_answer(searcher: Searcher) -> None:
     with pytest.raises(UnknownImageError, match="nowhere is not indexed in 'test'"):
         searcher.ask(Question(uri="file:///nowhere"))
     with pytest.raises(UnknownImageError, match="not indexed"):
-        searcher.ask(Question(id="00" * 14))
+        searcher.ask(Question(id="00" * 12))
     for question in (Question(), Question(image=b"..."), Question(url="http://example.org")):
         with pytest.raises(UsageError, match="by a vector"):
             searcher.ask(question)
@@ -59,7 +59,7 @@ def test_questions_that_it_cannot_answer(searcher: Searcher) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"uri": "a", "id": "00" * 14}, "one of"),
+        ({"uri": "a", "id": "00" * 12}, "one of"),
         ({"n": 0}, "between 1 and 10000"),
         ({"n": 10_001}, "between 1 and 10000"),
         ({"recall": 0.0}, "above 0"),

@@ -206,7 +206,7 @@ HALVING: dict[str, Callable[[Store, layout.Keys, bytes], object]] = {
         "HSET", hash_of(keys, digest), digest[layout.PREFIX :], b"cut"
     ),
     "an entry's row": lambda store, keys, digest: store.call(
-        "HSET", hash_of(keys, digest), digest[layout.PREFIX :], b"\xff" * 12
+        "HSET", hash_of(keys, digest), digest[layout.PREFIX :], b"\xff" * (4 + layout.FINGERPRINT)
     ),
 }
 

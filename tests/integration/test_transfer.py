@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import threading
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
@@ -121,6 +123,35 @@ def test_there_and_back(store: Store, tmp_path: Path) -> None:
     Collection.create(store, "f", model="m", model_id="m-1", dim=DIM, dtype="float32")
     with pytest.raises(CollectionError, match=f"{DIM} values of float32, the export {DIM} of int8"):
         import_embeddings(where, store=store, name="f")
+
+
+def test_an_export_of_an_earlier_layout(store: Store, tmp_path: Path) -> None:
+    """It has two bytes more of each fingerprint's digest, and centroids in half precision."""
+    collection = full(store)
+    made = export(collection, str(tmp_path))
+    for file in tmp_path.glob("images-*.parquet"):
+        table = parquet.read_table(file)
+        at = table.schema.get_field_index("fingerprint")
+        longer = [value + b"xy" for value in table["fingerprint"].to_pylist()]
+        column = pa.array(longer, pa.binary(layout.FINGERPRINT + 2))
+        parquet.write_table(table.set_column(at, "fingerprint", column), file)
+    [file] = tmp_path.glob("family-*")
+    kind, _, data = file.read_bytes().partition(b"\0")
+    arrays = dict(np.load(io.BytesIO(data)))
+    assert arrays["centroids"].dtype == np.int8
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays | {"centroids": (arrays["centroids"] / 500).astype(np.float16)})
+    file.write_bytes(kind + b"\0" + buffer.getvalue())
+    import_embeddings(str(tmp_path), store=store, name="again")
+    again = Collection.open(store, "again")
+    assert stored(again) == stored(collection)
+    for ours, theirs in zip(again.partitions, collection.partitions, strict=True):
+        of_ours, of_theirs = (one.family(one.state().generation) for one in (ours, theirs))
+        np.testing.assert_array_equal(
+            of_ours.buckets(vectors(200)), of_theirs.buckets(vectors(200))
+        )
+    found = import_embeddings(str(tmp_path), store=store, name="again").added
+    assert found.unchanged == made.images
 
 
 def test_the_files_can_be_read_by_others(store: Store, tmp_path: Path) -> None:

@@ -111,7 +111,7 @@ def test_kmeans_is_deterministic_and_puts_a_vector_at_its_nearest_centroid() -> 
     assert dump_family(family) == dump_family(again)
     assert family.size == 800 // VECTORS_A_CENTROID
     points = family.projection.points(*rounded(sample))
-    distances = np.linalg.norm(points[:, None] - family.centroids[None], axis=2)
+    distances = np.linalg.norm(points[:, None] - family.points[None], axis=2)
     own = np.take_along_axis(distances, family.buckets(sample).astype(np.intp), axis=1)
     np.testing.assert_allclose(own[:, 0], distances.min(axis=1), rtol=1e-4)
     assert dump_family(KMeansFamily.fit(sample, seed=1)) != dump_family(family)
@@ -131,8 +131,24 @@ def test_kmeans_of_equal_images(size: int, different: int) -> None:
     sample = np.repeat(clustered(different), 640 // different, axis=0)
     family = KMeansFamily.fit(sample, centroids=size)
     assert family.size == min(size, different)
-    assert np.isfinite(family.centroids).all()
+    assert np.isfinite(family.points).all()
     assert len(np.unique(family.buckets(sample))) == family.size
+
+
+def test_kmeans_of_what_no_axis_sees() -> None:
+    """A centroid without length is nobody's nearest but of what has none either."""
+    flat = KMeansFamily(
+        np.eye(3, 4, dtype=np.int8),
+        np.ones(3, np.float32),
+        np.array([[0, 0, 0], [127, 0, 0]], np.int8),
+        np.zeros((1, 3), np.float32),
+        np.array([0, 2]),
+    )
+    vectors = np.eye(4, dtype=np.float32)[[0, 3]]
+    assert flat.buckets(vectors).ravel().tolist() == [1, 0]
+    assert flat.probes(vectors, 2)[:, 0].tolist() == [[1, 0], [0, 1]]
+    sample = np.repeat(vectors[1:], 20, axis=0)
+    assert np.isfinite(KMeansFamily.fit(sample).points).all()
 
 
 def test_kmeans_gives_many_copies_of_an_image_no_more_centroids_than_one() -> None:
@@ -171,7 +187,7 @@ class TestKMeansInCells:
     ) -> None:
         """A short mean, of images that differ much, is as near as a long one in its direction."""
         for family in (in_cells, KMeansFamily.fit(stored, centroids=40)):
-            lengths = np.linalg.norm(family.centroids, axis=1)
+            lengths = np.linalg.norm(family.points, axis=1)
             np.testing.assert_allclose(lengths, 1, atol=1e-3)
 
     @pytest.mark.parametrize("count", [1, 7, 64, 799, 800])
@@ -207,7 +223,7 @@ class TestKMeansInCells:
         assert (around[:, 0] == np.arange(SIZE)).all()
         shared = [len(np.intersect1d(*both)) for both in zip(around, exact, strict=True)]
         assert np.mean(shared) > 0.97 * count
-        centroids = in_cells.centroids.astype(np.float64)
+        centroids = in_cells.points.astype(np.float64)
         distances = np.linalg.norm(centroids[:, None] - centroids[exact], axis=2)
         assert (np.diff(distances) > -1e-3).all()
         farther = np.linalg.norm(centroids[:, None] - centroids[None], axis=2)

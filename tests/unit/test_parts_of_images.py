@@ -63,7 +63,7 @@ def test_what_is_no_part(text: str) -> None:
 def test_what_has_no_parts() -> None:
     with pytest.raises(ImageError, match="less than a pixel"):
         Part.parse("0.1,0.1,0.001,0.001").cut(picture(20, 20, "PNG"))
-    for way in ({"uri": "urn:a"}, {"id": "00" * 14}, {"vector": [1.0]}):
+    for way in ({"uri": "urn:a"}, {"id": "00" * 12}, {"vector": [1.0]}):
         with pytest.raises(UsageError, match="out of image or url"):
             Question(**way, crop="0,0,1,1")
         with pytest.raises(UsageError, match="out of image or url"):

@@ -199,7 +199,7 @@ class StatusAnswer(BaseModel):
 
 @lru_cache(maxsize=16_384)  # of ten hits they would take as long as their JSON
 def image_id(uri: str) -> str:
-    """The id of the image with this URI: 28 hex digits."""
+    """The id of the image with this URI: 24 hex digits."""
     return layout.uri_digest(uri).hex()
 
 

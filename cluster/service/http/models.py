@@ -16,12 +16,12 @@ from pydantic import (
 MAX_NAME = 2048
 MAX_METADATA = 16 * 1024
 
-EXAMPLE_ID = "3b1f0c5de2a94c7788d06e0f9a12"
+EXAMPLE_ID = "3b1f0c5de2a94c7788d06e0f"
 # No user name or password: what is indexed is shown to all who may read. Not `\s`: what a space is
 # depends on who reads the pattern.
 WEB_ADDRESS = r"https?://[^/?#@\\\x00-\x20]+([/?#]{})?"
 
-ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{28}$", examples=[EXAMPLE_ID])]
+ImageId = Annotated[str, Field(pattern=r"^[0-9a-f]{24}$", examples=[EXAMPLE_ID])]
 Collection = Annotated[
     str | None,
     Field(max_length=64, description="By default the first that is served.", examples=["images"]),

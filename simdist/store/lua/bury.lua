@@ -44,10 +44,10 @@ local function bury(base, rows, blocks, width)
       alive = alive or lengths[j] < DEAD
     end
     if alive then
-      local changed = struct.pack('<' .. string.rep('I4', BLOCK), unpack(lengths, 1, BLOCK))
       if lengths.place then
-        redis.call('SETRANGE', moved, PLACE, changed)
+        redis.call('SETRANGE', moved, PLACE, pack_moved(lengths))
       else
+        local changed = struct.pack('<' .. string.rep('I4', BLOCK), unpack(lengths, 1, BLOCK))
         redis.call('SETRANGE', records, 0, changed)
       end
     else

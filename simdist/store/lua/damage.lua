@@ -32,6 +32,31 @@ local function row_of(entry, hash)
   return (struct.unpack('<I4', entry))
 end
 
+-- The lengths of a block's records as they lie in `moved`: those of short ones in half the bytes.
+local SHORT = 2 ^ 15
+local function pack_moved(lengths)
+  local short = {}
+  for i = 1, BLOCK do
+    local length = lengths[i]
+    if length % DEAD >= SHORT then
+      return struct.pack('<' .. string.rep('I4', BLOCK), unpack(lengths, 1, BLOCK))
+    end
+    short[i] = length < DEAD and length or length - DEAD + SHORT
+  end
+  return struct.pack('<' .. string.rep('I2', BLOCK), unpack(short))
+end
+
+local function unpack_moved(moved)
+  if #moved ~= PLACE + LENGTHS / 2 then
+    return {struct.unpack('<' .. string.rep('I4', BLOCK), moved, PLACE + 1)}
+  end
+  local lengths = {struct.unpack('<' .. string.rep('I2', BLOCK), moved, PLACE + 1)}
+  for i = 1, BLOCK do
+    lengths[i] = lengths[i] < SHORT and lengths[i] or lengths[i] - SHORT + DEAD
+  end
+  return lengths
+end
+
 -- The lengths of a block's records, whose sum fits to what there is; none if the block is gone. Of
 -- one that is in a file they have its `place` there, and `width`, that of the codes that are here.
 local function lengths_of(base, block, width)
@@ -42,13 +67,13 @@ local function lengths_of(base, block, width)
   end
   if size == 0 and held ~= BLOCK * width then
     local moved = redis.call('GET', base .. 'moved:' .. block) or ''
-    if #moved ~= PLACE + LENGTHS then
+    if #moved ~= PLACE + LENGTHS and #moved ~= PLACE + LENGTHS / 2 then
       damaged(base .. 'moved:' .. block)
     end
     if held % BLOCK ~= 0 then
       damaged(vectors)
     end
-    local lengths = {struct.unpack('<' .. string.rep('I4', BLOCK), moved, PLACE + 1)}
+    local lengths = unpack_moved(moved)
     lengths.place, lengths.width = string.sub(moved, 1, PLACE), held / BLOCK
     return lengths
   end

@@ -27,14 +27,13 @@ for i = REST, #ARGV, 5 do
       end
       at = at + length % DEAD
     end
-    local packed = struct.pack('<' .. rep('I4', BLOCK), unpack(lengths, 1, BLOCK))
     local key, moved = base .. 'records:' .. block, base .. 'moved:' .. block
     call('SET', base .. 'vectors:' .. block, vectors)
     if place ~= '' then
-      call('SET', moved, place .. packed)
+      call('SET', moved, place .. pack_moved(lengths))
       call('UNLINK', key)
     else
-      call('SET', key, packed .. records)
+      call('SET', key, struct.pack('<' .. rep('I4', BLOCK), unpack(lengths, 1, BLOCK)) .. records)
       call('UNLINK', moved)
     end
     -- What was deleted since it was read.
