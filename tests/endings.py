@@ -39,8 +39,8 @@ def dropped(store: Store) -> None:
 
 def closed(store: Store) -> None:
     """A drop that is killed as soon as the collection is gone, with all its keys there still."""
-    dropping.begin_drop(store, "test")
-    name_scripts.close(store, layout.Keys("test").meta)
+    [home] = dropping.begin_drop(store, "test")
+    name_scripts.close(store, layout.Keys(home).meta)
 
 
 def made_anew(store: Store, *, partitions: int = 1) -> None:

@@ -85,7 +85,7 @@ def _begin(store: Store, name: str, names: Names) -> tuple[Change, str]:
         )
     _, entry = catalogue.find(store, name, earlier=True)
     work = {"doing": "drop", "name": name} | entry.measures()
-    return {**begin(home, work), name: names.left(name, home)}, home
+    return {**names.left(name, home), **begin(home, work)}, home
 
 
 def _remove(store: Store, home: str, work: Mapping[str, int], on_progress: OnProgress) -> None:
