@@ -11,6 +11,7 @@ SimdistError
 ├── StoreError            Redis cannot be reached, started or used
 ├── CollectionError       a collection is missing or is not what was assumed
 │   ├── MissingCollectionError   there is none of that name
+│   ├── LayoutError          it is stored otherwise than this simdist reads
 │   ├── ModelMismatchError   another model made its embeddings
 │   ├── UnknownImageError    an image is not indexed in it
 │   ├── UnknownCollectionError   a service does not serve it
@@ -121,6 +122,10 @@ class StoreError(SimdistError):
 
 class CollectionError(SimdistError):
     """A collection is missing, or is not what the call assumes."""
+
+
+class LayoutError(CollectionError):
+    """The collection is stored otherwise than this simdist reads: another version made it."""
 
 
 class ModelMismatchError(CollectionError):

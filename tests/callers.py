@@ -31,12 +31,25 @@ def application(
     embedder: object = None,
     **settings: Any,
 ) -> Any:
-    """That of a worker whose embedder is in this process, or is never asked."""
+    """That of such a worker."""
+    given_worker = worker(store, names, tokens=tokens, embedder=embedder, **settings)
+    return build_app(given_worker, peers=[])
+
+
+def worker(
+    store: Store,
+    names: Sequence[str],
+    *,
+    tokens: Tokens | None = None,
+    embedder: object = None,
+    **settings: Any,
+) -> QueryWorker:
+    """A worker whose embedder is in this process, or is never asked."""
     given = {"rate": 1e9, "max_staleness": 0, "loopback": True} | settings
     config = ServiceConfig(store.url, collections=tuple(names), tokens=tokens or Tokens(), **given)
     asked: Any = Handle(embedder)
     finder: Any = Handle(Finder(store.url))
-    return build_app(QueryWorker(config, asked, finder=finder, name="one"), peers=[])
+    return QueryWorker(config, asked, finder=finder, name="one")
 
 
 class Handle:
@@ -52,8 +65,10 @@ class Handle:
 class Caller:
     """Asks an application, with a token."""
 
-    def __init__(self, store: Store, tokens: Tokens, names: Sequence[str]) -> None:
-        app = application(store, names, tokens=tokens)
+    def __init__(
+        self, store: Store, tokens: Tokens, names: Sequence[str], *, app: Any = None
+    ) -> None:
+        app = app or application(store, names, tokens=tokens)
         self._transport = httpx.ASGITransport(app, raise_app_exceptions=True)
 
     def ask(self, token: str, method: str, path: str, **options: Any) -> httpx.Response:
@@ -61,7 +76,7 @@ class Caller:
             async with httpx.AsyncClient(
                 transport=self._transport, base_url="http://127.0.0.1"
             ) as client:
-                headers = {"Authorization": f"Bearer {token}"}
+                headers = {"Authorization": f"Bearer {token}"} | options.pop("headers", {})
                 return await client.request(method, path, headers=headers, **options)
 
         return asyncio.run(work())

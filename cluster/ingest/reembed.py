@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,9 +13,10 @@ from numpy.typing import NDArray
 from cluster.ingest.driver import run_pipeline
 from cluster.runtime import ray_session
 from simdist.embedding.model import Model
-from simdist.errors import UsageError
+from simdist.errors import CollectionError, UsageError
 from simdist.index import names
 from simdist.index.batch import Batch
+from simdist.index.check import require_there
 from simdist.index.collection import Collection
 from simdist.index.commit import commit_batch, packed
 from simdist.index.declared import declare, declared
@@ -74,7 +76,8 @@ def reembed(
 
     Raises:
         UsageError: the collection is of that model already; or its new names are too long.
-        CollectionError: there is none of that name, or something else is called `NAME.next`.
+        CollectionError: there is none of that name, or something else is called `NAME.next`; or it
+            was dropped meanwhile, and then there is no `NAME.next` either.
         StoreError, ClusterError: the store or Ray was lost.
     """
     found = Names.read(store)
@@ -89,7 +92,9 @@ def reembed(
     work = _Work(store, model, access or Access.resolve(), on_progress, gpus, actors)
     with ray_session(settings or Settings.resolve()):
         summary = Summary()
-        if not switched:
+        if switched:
+            old, new = Collection.open(store, beside), old
+        else:
             new = Collection.ensure(
                 store,
                 beside,
@@ -97,26 +102,66 @@ def reembed(
                 expect=max(old.count(), DEFAULT_EXPECT),
                 partitions=len(old.partitions),
             )
-            declare(new, declared(old))
-            summary = work.go_over(old, new)
-            if summary.failed and not without_failed:
-                return summary
-            Decisions.read(old).add_to(new)
-            names.exchange(store, name, beside)
-        # What was written in the moment before.
-        late = work.go_over(Collection.open(store, beside), Collection.open(store, name), late=True)
+            with _ending_with(old, new, beside, keep=None):
+                summary = work.go_over(old, new)
+                if summary.failed and not without_failed:
+                    return summary
+                _switch(old, new, beside)
+        with _ending_with(new, old, beside, keep=keep):
+            # What was written in the moment before.
+            late = work.go_over(old, new, late=True)
     if keep is None:
         # Searchers follow the name within `max_staleness`: nobody is to find what is gone.
         time.sleep(_GRACE * MAX_STALENESS)
-        drop(store, beside)
-    else:
-        names.rename(store, beside, keep)
+    _put_away(store, beside, keep)
     return replace(
         summary,
         added=summary.added + late.added,
         failed=summary.failed + late.failed,
         failures=summary.failures + late.failures,
     )
+
+
+def _switch(old: Collection, new: Collection, beside: str) -> None:
+    """Let the name lead to the new collection, and that one's to the old."""
+    declare(new, declared(old))
+    Decisions.read(old).add_to(new)
+    names.exchange(old.store, old.name, beside)
+    try:
+        require_there(old)
+    except CollectionError:
+        # What was made anew in its place just before keeps the name.
+        names.exchange(old.store, old.name, beside)
+        raise
+
+
+@contextmanager
+def _ending_with(
+    named: Collection, other: Collection, beside: str, *, keep: str | None
+) -> Iterator[None]:
+    """If the collection that has the name is dropped meanwhile, put away what lies beside it."""
+    try:
+        yield
+    except CollectionError:
+        store = named.store
+        if not _is_there(named) and Names.read(store).home(beside) == other.home_name:
+            _put_away(store, beside, keep)
+        raise
+
+
+def _is_there(collection: Collection) -> bool:
+    try:
+        require_there(collection)
+    except CollectionError:
+        return False
+    return True
+
+
+def _put_away(store: Store, beside: str, keep: str | None) -> None:
+    if keep is None:
+        drop(store, beside)
+    else:
+        names.rename(store, beside, keep)
 
 
 @dataclass(frozen=True)

@@ -5,20 +5,30 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from cluster.service.worker import QueryWorker
-from simdist.errors import CollectionError, MissingCollectionError, SimdistError
+from simdist.errors import CollectionError, LayoutError, MissingCollectionError, SimdistError
 from simdist.index import copying, dropping, names
 from simdist.index.collection import Collection
+from simdist.index.inventory import Unreadable
 from simdist.index.names import Names
 from simdist.store import Store
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Listed(Generic[T]):
+    """What was found of collections, which cannot be read, and what is under way."""
+
+    found: list[T]
+    unreadable: list[Unreadable]
+    work: list[Work]
 
 
 @dataclass(frozen=True)
@@ -44,9 +54,7 @@ class Catalogue:
         self._store = worker.store
         self._long = ThreadPoolExecutor(2, thread_name_prefix="simdist-long")
 
-    async def described(
-        self, describe: Callable[[Collection, str | None, bool], T]
-    ) -> tuple[list[T], list[Work]]:
+    async def described(self, describe: Callable[[Collection, str | None, bool], T]) -> Listed[T]:
         """Each collection that the caller may see, if it is there, and what is under way with them.
 
         Args:
@@ -55,13 +63,14 @@ class Catalogue:
         """
         seen, changed = self._opened.seen(), self._opened.changed()
 
-        def look() -> tuple[list[T], list[Work]]:
+        def look() -> Listed[T]:
             found: list[T] = []
+            unreadable: list[Unreadable] = []
             names = Names.read(self._store)
             for name in seen:
                 leads_to = names.aliases.get(name)
                 alias_of = leads_to if leads_to in seen else None
-                with suppress(MissingCollectionError):
+                try:
                     try:
                         one = describe(self._opened.open(name), alias_of, name in changed)
                     except CollectionError:
@@ -69,12 +78,16 @@ class Catalogue:
                         now = Collection.open(self._store, name)
                         one = describe(now, alias_of, name in changed)
                     found.append(one)
+                except MissingCollectionError:
+                    continue
+                except LayoutError as error:
+                    unreadable.append(Unreadable(name, str(error)))
             work = [
                 Work(one["doing"], one["name"], one.get("source"))
                 for one in names.work().values()
                 if {one["name"], one.get("source", one["name"])} <= {*seen}
             ]
-            return found, work
+            return Listed(found, unreadable, work)
 
         return await self._worker.reading(look)
 

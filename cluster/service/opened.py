@@ -103,7 +103,7 @@ class Opened:
         following = self._following.get(name)
         if following is None:
             opened = Collection.open(self._store, name)
-            following = Following(opened, max_staleness=self._config.max_staleness)
+            following = Following(opened, max_staleness=self._config.max_staleness, anew=True)
             self._following[name] = following
         return following
 

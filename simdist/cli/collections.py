@@ -10,7 +10,7 @@ import typer
 from simdist.cli import options
 from simdist.cli.help import Command
 from simdist.cli.progress import Monitor
-from simdist.cli.render import console, print_json, show, table
+from simdist.cli.render import console, print_json, show, show_unreadable, table, with_unreadable
 from simdist.errors import UsageError
 from simdist.settings import Settings
 
@@ -31,7 +31,7 @@ def list_them(*, as_json: options.AsJson = False, redis: options.RedisUrl = None
     from simdist.store import open_store
 
     with open_store(Settings.resolve(redis_url=redis)) as store:
-        counted = of_each(store, lambda collection: (collection, collection.count()))
+        counted, unreadable = of_each(store, lambda opened: (opened, opened.count()))
         names = Names.read(store)
     work = list(names.work().values())
     found = [
@@ -40,16 +40,18 @@ def list_them(*, as_json: options.AsJson = False, redis: options.RedisUrl = None
     ]
     if as_json:
         fields = ("name", "images", "model", "aliases")
-        print_json([dict(zip(fields, values, strict=True)) for values in found])
+        listed = [dict(zip(fields, values, strict=True)) for values in found]
+        print_json(with_unreadable(listed, unreadable))
         return
     out = console()
-    if not found:
+    if not found and not unreadable:
         out.print("No collections yet. Make one with: simdist ingest FOLDER")
-    else:
+    if found:
         rows = table("collection", "images", "aliases", "model", right=("images",))
         for name, count, model, aliases in found:
             rows.add_row(name, f"{count:,}", ", ".join(aliases), model)
         show(out, rows)
+    show_unreadable(out, unreadable)
     for one_work in work:
         what = " ".join(
             str(one_work[key]) for key in ("doing", "source", "name") if key in one_work

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from simdist.errors import SimdistError
+
+if TYPE_CHECKING:
+    from simdist.index.inventory import Unreadable
 
 # Wide enough that nothing is folded where the output goes to a file or another program.
 _PIPED_WIDTH = 4096
@@ -44,6 +49,19 @@ def show(out: Console, rows: Table) -> None:
         out.print(rows)
     for line in capture.get().splitlines():
         out.out(line.rstrip(), highlight=False)
+
+
+def with_unreadable(
+    listed: Iterable[dict[str, Any]], unreadable: Iterable[Unreadable]
+) -> list[dict[str, Any]]:
+    """Collections as JSON objects, and behind them those that cannot be read."""
+    return [*listed, *map(asdict, unreadable)]
+
+
+def show_unreadable(out: Console, unreadable: Sequence[Unreadable]) -> None:
+    """Print which collections cannot be read, and what to do."""
+    for one in unreadable:
+        out.print(plain(f"Cannot be read: {one.problem}"), highlight=False)
 
 
 def short_uri(uri: str) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from simdist.cli import options
 from simdist.cli.options import size_of
-from simdist.errors import MissingCollectionError, UsageError
+from simdist.errors import LayoutError, MissingCollectionError, UsageError
 from simdist.settings import DEFAULT_COLLECTION, THUMBNAILS, Settings
 
 if TYPE_CHECKING:
@@ -131,7 +131,10 @@ def _say_ready(address: object, collections: tuple[str, ...]) -> None:
 
 
 def _opened(store: Store, names: Sequence[str]) -> list[Collection]:
-    """The collections; those behind the first need not be there yet: callers may make them."""
+    """The collections; those behind the first need not be there yet: callers may make them.
+
+    Nor need they be of this version: the others can be served all the same.
+    """
     from simdist.index.collection import Collection
 
     opened = [Collection.open(store, names[0])]
@@ -140,6 +143,8 @@ def _opened(store: Store, names: Sequence[str]) -> list[Collection]:
             opened.append(Collection.open(store, name))
         except MissingCollectionError:
             typer.echo(f"{name} is not there yet; it is served from when it is", err=True)
+        except LayoutError as error:
+            typer.echo(f"{name} cannot be served: {error}", err=True)
     return opened
 
 

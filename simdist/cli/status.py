@@ -11,7 +11,9 @@ from simdist.cli.render import (
     plain,
     print_json,
     show,
+    show_unreadable,
     table,
+    with_unreadable,
 )
 from simdist.settings import Settings
 
@@ -27,16 +29,16 @@ def status(
     from simdist.store.refusals import hide_password
 
     with open_store(Settings.resolve(redis_url=redis)) as store:
-        descriptions = describe_all(store)
+        descriptions, unreadable = describe_all(store)
         address = hide_password(store.url)
         used = store.used_memory()
     if as_json:
-        print_json([asdict(description) for description in descriptions])
+        print_json(with_unreadable([asdict(one) for one in descriptions], unreadable))
         return
     out = console()
-    if not descriptions:
+    if not descriptions and not unreadable:
         out.print("No collections yet. Make one with: simdist ingest FOLDER")
-    else:
+    if descriptions:
         numbers = ("images", "dim", "tables", "buckets", "memory")
         licence = ["licence"] if any(item.licence for item in descriptions) else []
         columns = ("collection", "images", "model", *licence, "dim", "tables", "memory")
@@ -53,4 +55,5 @@ def status(
                 memory(item.memory_bytes),
             )
         show(out, rows)
+    show_unreadable(out, unreadable)
     out.print(f"Server: {address}, {memory(used)} in use", markup=False)

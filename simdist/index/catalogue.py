@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from simdist.errors import CollectionError, UsageError
+from simdist.errors import CollectionError, LayoutError, UsageError
 from simdist.index.names import Names, checked_name, home_for, home_of, missing
 from simdist.settings import MAX_PARTITIONS
 from simdist.store import Store, layout, scripts, table_scripts
@@ -31,6 +31,7 @@ class Entry:
         uri_bits: see `layout.uri_bits`.
         version: of the layout.
         licence: of the model's weights; empty where nobody says.
+        born: the first partition's mark; each that is made has one of its own.
     """
 
     model: str
@@ -42,6 +43,7 @@ class Entry:
     uri_bits: int
     version: int = layout.VERSION
     licence: str = ""
+    born: bytes = b""
 
     def measures(self) -> dict[str, int]:
         """What must be known to find all of its keys, once it is gone itself."""
@@ -56,7 +58,8 @@ def find(store: Store, name: str, *, earlier: bool = False) -> tuple[str, Entry]
 
     Raises:
         UsageError: no collection can have that name.
-        CollectionError: there is none of that name, or it has another layout.
+        CollectionError: there is none of that name.
+        LayoutError: it has another layout.
         StoreError: its entry is damaged.
     """
     home = home_of(store, name)
@@ -103,7 +106,7 @@ def begin(store: Store, name: str, home: str, entry: Entry) -> Entry:
     # Partition 0 last: when it is there, all are.
     for partition in range(entry.partitions - 1, 0, -1):
         table_scripts.create(store, layout.Keys(home, partition).meta, born)
-    fields = born | asdict(entry)
+    fields = asdict(entry) | born
     meta = table_scripts.create(store, layout.Keys(home).meta, fields)
     store.call("SADD", layout.COLLECTIONS, home)
     found = _entry(name, home, meta)
@@ -147,10 +150,15 @@ def _entry(name: str, home: str, meta: Mapping[bytes, bytes], *, earlier: bool =
 
     version = number("version", 0, layout.MAX_ROWS)
     if version != layout.VERSION and not (earlier and version < layout.VERSION):
-        raise CollectionError(
+        remedy = (
+            "export it with the simdist that made it, then drop it here and import that; or drop "
+            "it and ingest it anew"
+            if version < layout.VERSION
+            else "a newer simdist made it, use that"
+        )
+        raise LayoutError(
             f"the collection {name!r} has layout version {version}, this simdist reads "
-            f"{layout.VERSION}: export it with the simdist that made it, then drop it here and "
-            "import that; or drop it and ingest it anew"
+            f"{layout.VERSION}: {remedy}"
         )
     dtype = _text(meta, key, "dtype")
     if dtype not in DTYPES:
@@ -166,6 +174,7 @@ def _entry(name: str, home: str, meta: Mapping[bytes, bytes], *, earlier: bool =
         version=version,
         # For people only: nobody is to be kept from a collection by it.
         licence=meta.get(b"licence", b"").decode(errors="replace"),
+        born=meta.get(b"born", b""),
     )
 
 

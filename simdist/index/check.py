@@ -31,7 +31,8 @@ class Checkup:
     """What was found in a partition.
 
     Attributes:
-        epoch: as it is stored, before anything was looked at.
+        epoch, born: as they are stored, before anything was looked at.
+        is_lost: whether all of its state is.
         corrections: what is wrong with the state; if numbers in it are, no more is looked at.
         rows: what the rows are.
         lost: images that are there no more, or cannot be found.
@@ -41,6 +42,8 @@ class Checkup:
 
     partition: Partition
     epoch: bytes
+    born: bytes
+    is_lost: bool
     corrections: Sequence[Correction]
     rows: Rows | None = None
     lost: int = 0
@@ -62,6 +65,7 @@ def check(collection: Collection, *, on_progress: OnProgress = lambda *_: None) 
 
     Raises:
         StoreError: the server cannot be reached, or has something else at a key.
+        CollectionError: it was dropped meanwhile, or made anew.
     """
     count = len(collection.partitions)
     keys = find_keys(collection.store, collection.home_name, count)
@@ -75,7 +79,22 @@ def check(collection: Collection, *, on_progress: OnProgress = lambda *_: None) 
 
         checkups.append(check_partition(partition, found, partitions=count, on_rows=on_rows))
         done += found.blocks * layout.BLOCK
+    # What a drop has taken away is no damage.
+    require_there(collection)
     return checkups
+
+
+def require_there(collection: Collection) -> None:
+    """Check that a collection was not dropped, nor made anew; one round trip.
+
+    Of all partitions the first is closed first and made last: while it is there, whatever the
+    others lack was lost.
+
+    Raises:
+        CollectionError: it was.
+    """
+    # Without its version it could not have been opened.
+    collection.partitions[0].history.fields("version")
 
 
 def check_partition(
@@ -92,9 +111,12 @@ def check_partition(
         partitions: how many the collection has.
     """
     stored = partition.store.call("HGETALL", partition.keys.meta)
-    epoch, found = stored.get(b"epoch", b""), corrections(partition, partitions, stored, keys)
+    epoch, born = stored.get(b"epoch", b""), stored.get(b"born", b"")
+    if born:
+        partition.history.require(born)
+    found = corrections(partition, partitions, stored, keys)
     if FIELDS.keys() & {one.name for one in found}:
-        return Checkup(partition, epoch, found)
+        return Checkup(partition, epoch, born, not stored, found)
     count = partition.state().rows
     before = _Dead.read(partition, count)
     rows = read_rows(partition, count, partitions=partitions, on_rows=on_rows)
@@ -116,6 +138,8 @@ def check_partition(
     return Checkup(
         partition,
         epoch,
+        born,
+        False,
         found,
         rows=rows,
         lost=int((once & ~images & ~dead.flags).sum()),

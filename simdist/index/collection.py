@@ -15,6 +15,7 @@ from simdist.errors import ModelMismatchError, Remedy, UsageError
 from simdist.index import catalogue
 from simdist.index.commit import commit
 from simdist.index.growth import LEASE_SECONDS, fit_first, grow
+from simdist.index.history import recognise_all
 from simdist.index.images import Added, IndexedImage, Version
 from simdist.index.iteration import all_images
 from simdist.index.partition import Partition
@@ -145,9 +146,7 @@ class Collection:
             Partition(store, name, number, codec=codec, uri_bits=entry.uri_bits, home=home)
             for number in range(entry.partitions)
         )
-        marks = store.call_many([("HGET", one.keys.meta, "born") for one in partitions])
-        for partition, born in zip(partitions, marks, strict=True):
-            partition.history.recognise(born or b"")
+        recognise_all(store, [partition.history for partition in partitions], entry.born)
         return cls(
             store=store,
             name=name,

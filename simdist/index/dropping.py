@@ -13,6 +13,8 @@ from simdist.index.moved import remove_files
 from simdist.index.names import Change, Names, begin, changed, ended, required
 from simdist.store import Store, layout, name_scripts
 
+# A field of a partition's `meta`: that its repair was begun, and did not end.
+MENDING = b"mending"
 # Keys that one round trip unlinks: the server frees them in the background.
 _UNLINKED = 1000
 
@@ -83,7 +85,7 @@ def _begin(store: Store, name: str, names: Names) -> tuple[Change, str]:
         )
     _, entry = catalogue.find(store, name, earlier=True)
     work = {"doing": "drop", "name": name} | entry.measures()
-    return {**begin(home, work), name: names.left(name, home)}, home
+    return {**names.left(name, home), **begin(home, work)}, home
 
 
 def _remove(store: Store, home: str, work: Mapping[str, int], on_progress: OnProgress) -> None:
@@ -92,11 +94,15 @@ def _remove(store: Store, home: str, work: Mapping[str, int], on_progress: OnPro
     states = [name_scripts.close(store, keys.meta) for keys in partitions]
     # The first last: it says where files are.
     for keys, state in zip(reversed(partitions), reversed(states), strict=True):
-        if state:
+        if _is_damaged(store, keys, state):
+            removed = _all_keys(store, keys)
+        elif state:
             removed = _keys(store, keys, state, work["uri_bits"], work["dim"])
-            _unlink(store, removed, on_progress)
-            remove_files(states[0], keys)
-            store.call("UNLINK", keys.dropped)
+        else:
+            continue
+        _unlink(store, removed, on_progress)
+        remove_files(states[0], keys)
+        store.call("UNLINK", keys.dropped, keys.tips)
     store.call("SREM", layout.COLLECTIONS, home)
     changed(store, lambda names: (ended(names, home), None))
 
@@ -110,18 +116,44 @@ def _unlink(store: Store, keys: Iterable[str], on_progress: OnProgress) -> None:
         on_progress("removing keys", done, 0)
 
 
+def _is_damaged(store: Store, keys: layout.Keys, state: Mapping[bytes, bytes]) -> bool:
+    """Whether something is lost of a closed partition by which its keys are found."""
+    if MENDING in state or not store.call("EXISTS", keys.tips):
+        # Without tips nothing was ever written, or they were removed: before the families.
+        return MENDING in state
+    try:
+        families = [keys.family(generation) for generation in _generations(state)]
+    except ValueError:
+        return True
+    return not state or not all(store.call("EXISTS", family) for family in families)
+
+
+def _generations(state: Mapping[bytes, bytes]) -> list[int]:
+    numbers = {int(state.get(name, b"0")) for name in (b"generation", b"next", b"retired")}
+    return sorted(numbers - {0})
+
+
+def _all_keys(store: Store, keys: layout.Keys) -> Iterator[str]:
+    """All keys that there are of a partition, less those by which a drop is gone on with.
+
+    The server goes through all that it has, which the users of a deployed one may not ask for.
+    """
+    for key in store.scan(keys.pattern()):
+        if (name := key.decode()) not in (keys.dropped, keys.tips):
+            yield name
+
+
 def _keys(
     store: Store, keys: layout.Keys, state: Mapping[bytes, bytes], uri_bits: int, dim: int
 ) -> Iterator[str]:
     """All keys of a closed partition, its families last: they say how many buckets there are."""
-    generations = {int(state.get(name, b"0")) for name in (b"generation", b"next", b"retired")}
     blocks = range(int(state.get(b"rows", b"0")) // layout.BLOCK + 1)
     yield from chain.from_iterable(
         (keys.vectors(n), keys.records(n), keys.moved(n)) for n in blocks
     )
     yield from map(keys.uris, range(1 << uri_bits))
     yield from (keys.dead, keys.tips, keys.lease, keys.failures, keys.decisions)
-    for generation in sorted(generations - {0}):
+    for generation in _generations(state):
         yield from _buckets(store, keys, generation, dim)
         yield keys.family(generation)
 

@@ -16,12 +16,15 @@ class Following:
     write is half in one and half in another.
     """
 
-    def __init__(self, collection: Collection, *, max_staleness: float) -> None:
+    def __init__(self, collection: Collection, *, max_staleness: float, anew: bool = False) -> None:
         """The name leads to this collection as yet.
 
         Args:
             max_staleness: seconds that are trusted; one round trip finds out anew.
+            anew: take also one that was made anew in the same place, which takes another; without
+                it, whoever uses the old one is told.
         """
+        self._anew = anew
         self._collection = collection
         self._max_staleness = max_staleness
         self._checked_at = time.monotonic()
@@ -45,7 +48,7 @@ class Following:
         home = home_of(old.store, old.name)
         if home is None:
             raise missing_now(old.store, old.name)
-        if home != old.home_name:
+        if home != old.home_name or (self._anew and not old.partitions[0].history.is_there()):
             self._collection = Collection.open(old.store, old.name)
         self._checked_at = now
         return self._collection

@@ -6,6 +6,7 @@ given out again: what was read before then belongs to images that are not there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -33,6 +34,11 @@ class History:
         # The partition's mark, once it is known.
         self._born: bytes | None = None
         self._moment = b""
+
+    @property
+    def meta(self) -> str:
+        """The key of the partition's state."""
+        return self._keys.meta
 
     @property
     def born(self) -> bytes:
@@ -85,15 +91,28 @@ class History:
         born = values.pop()
         if born is None and all(value is None for value in values):
             raise self._gone()
+        self.require(born or b"")
+        return values
+
+    def require(self, born: bytes) -> None:
+        """Check that a mark that was read is that of the partition.
+
+        Raises:
+            CollectionError: it was made anew.
+        """
         if self._born is None:
-            self._born = born or b""
-        if (born or b"") != self._born:
+            self._born = born
+        if born != self._born:
             # Rows, hash families and records that are known here are those of another.
             raise CollectionError(
                 f"the collection {self._collection!r} was lost, and made anew meanwhile: run the "
                 "same command again"
             )
-        return values
+
+    def is_there(self) -> bool:
+        """Whether the partition is there still, and is the same; one round trip."""
+        stored: bytes | None = self._store.call("HGET", self._keys.meta, "born")
+        return stored == self.born
 
     def note(self, answer: Answer[T] | None) -> T:
         """What a script answers to `seen`, of which the moment is noted.
@@ -139,3 +158,19 @@ class History:
     def _known(self) -> Answer[bytes] | None:
         meta, seen = self._keys.meta, self.seen
         return scripts.known(self._store, meta, seen, uri_bits=self._uri_bits, digests=b"")
+
+
+def recognise_all(store: Store, histories: Sequence[History], born: bytes) -> None:
+    """Take the marks that the partitions of a collection have now for theirs; one round trip.
+
+    Args:
+        born: that of the first when the collection was looked up.
+
+    Raises:
+        CollectionError: it has gone since, or was made anew: of that one nothing is known.
+    """
+    marks = store.call_many([("HGET", one.meta, "born") for one in histories])
+    for history, mark in zip(histories, [born, *marks[1:]], strict=True):
+        history.recognise(mark or b"")
+    if (marks[0] or b"") != born:
+        histories[0].fields("version")

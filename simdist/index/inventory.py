@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from simdist.errors import CollectionError, StoreError
+from simdist.errors import CollectionError, LayoutError, StoreError
 from simdist.index import catalogue
 from simdist.index.collection import Collection
 from simdist.index.partition import Partition
@@ -42,21 +42,36 @@ class Description:
     memory_bytes: int
 
 
-def describe_all(store: Store) -> list[Description]:
-    """Every collection of a store, by name."""
+@dataclass(frozen=True)
+class Unreadable:
+    """A collection that this simdist cannot read: what is wrong, and what to do."""
+
+    name: str
+    problem: str
+
+
+def describe_all(store: Store) -> tuple[list[Description], list[Unreadable]]:
+    """Every collection of a store, by name, and those that cannot be read."""
     return of_each(store, describe)
 
 
-def of_each(store: Store, look: Callable[[Collection], T]) -> list[T]:
-    """What is found of every collection, by name; what is dropped meanwhile is left out."""
-    found = []
+def of_each(store: Store, look: Callable[[Collection], T]) -> tuple[list[T], list[Unreadable]]:
+    """What is found of every collection, by name; what is dropped meanwhile is left out.
+
+    Returns:
+        That, and the collections that cannot be read: the others are not to suffer for them.
+    """
+    found: list[T] = []
+    unreadable: list[Unreadable] = []
     for name in catalogue.names(store):
         try:
             found.append(look(Collection.open(store, name)))
+        except LayoutError as error:
+            unreadable.append(Unreadable(name, str(error)))
         except CollectionError:
             if name in catalogue.names(store):
                 raise
-    return found
+    return found, unreadable
 
 
 def describe(collection: Collection) -> Description:

@@ -98,10 +98,15 @@ class Names:
         work = self.work().items()
         return [home for home, one in work if one["doing"] == "copy" and one["name"] == name]
 
-    def left(self, name: str, without: str) -> str:
-        """What a name leads to once it no longer does to the home `without`."""
-        taken = any(to == _OWN + name and other != name for other, to in self.leads.items())
-        return _NOBODY if taken or without == name or _WORK + name in self.leads else ""
+    def left(self, name: str, without: str) -> Change:
+        """What is to change so that a name no longer leads to the home `without`.
+
+        With it stands, as it is, who else has the home of that name: it must be so still then.
+        """
+        users = {one: to for one, to in self.leads.items() if to == _OWN + name and one != name}
+        if (work := _WORK + name) in self.leads:
+            users[work] = self.leads[work]
+        return users | {name: _NOBODY if users or without == name else ""}
 
 
 def checked_name(name: str) -> str:
@@ -161,7 +166,7 @@ def rename(store: Store, old: str, new: str) -> None:
         if new == old:
             return {}, None
         require_free(names, new)
-        return {old: names.left(old, home), new: _OWN + home}, None
+        return {**names.left(old, home), new: _OWN + home}, None
 
     changed(store, decide)
 
@@ -216,7 +221,7 @@ def remove_alias(store: Store, alias: str) -> None:
     def decide(names: Names) -> tuple[Change, None]:
         if not names.is_alias(alias):
             raise CollectionError(f"there is no alias {alias!r}", remedy=Remedy.COLLECTIONS)
-        return {alias: names.left(alias, "")}, None
+        return names.left(alias, ""), None
 
     changed(store, decide)
 
@@ -270,7 +275,9 @@ def ended(names: Names, home: str, name: str = "") -> Change:
     change = {_WORK + home: ""}
     if name:
         return change | {name: _OWN + home}
-    return change | ({home: ""} if names.leads.get(home) == _NOBODY else {})
+    # As it is, where it leads to another: that one may be dropped just now.
+    leads = names.leads.get(home, "")
+    return change | {home: "" if leads == _NOBODY else leads}
 
 
 def changed(store: Store, decide: Callable[[Names], tuple[Change, T]]) -> T:

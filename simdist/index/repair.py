@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,13 +12,14 @@ from numpy.typing import NDArray
 
 from simdist.errors import CollectionError, StoreError, UsageError
 from simdist.hashing import KMeansFamily
-from simdist.index.check import Checkup, check_partition
+from simdist.index.check import Checkup, check_partition, require_there
 from simdist.index.corrections import find_keys
+from simdist.index.dropping import MENDING
 from simdist.index.growth import Wish, finish, lease, start, start_alike
 from simdist.index.partition import Partition
 from simdist.index.rehash import LSHASH_MODEL
 from simdist.index.rows import Damage, Kind, Rows
-from simdist.store import layout, table_scripts
+from simdist.store import layout, name_scripts, table_scripts
 from simdist.store.connection import Argument
 
 if TYPE_CHECKING:
@@ -47,7 +49,8 @@ class Repaired:
 def repair(collection: Collection, damaged: Sequence[Checkup]) -> Repaired:
     """Mend the partitions in which damage was found (`check`).
 
-    Nobody else may write meanwhile. Images that cannot be read, or not be found, are taken out as
+    Until it has ended, `dropping.MENDING` stands in a partition's state. Nobody else may write
+    meanwhile. Images that cannot be read, or not be found, are taken out as
     if they had been deleted; hash tables are filled anew from the stored vectors. Every searcher
     drops what it has read. After an interruption, check again, and repair what is found then.
 
@@ -55,6 +58,7 @@ def repair(collection: Collection, damaged: Sequence[Checkup]) -> Repaired:
         UsageError: blocks are in files.
         StoreError: somebody else has written meanwhile; or most images of a partition would be
             lost; or the tables are an `LSHash`'s, and its hyperplanes are lost.
+        CollectionError: it was dropped meanwhile, or made anew: nothing of it is written again.
     """
     if any(found.damages and found.partition.files.bits() for found in damaged):
         raise UsageError(
@@ -69,6 +73,9 @@ def repair(collection: Collection, damaged: Sequence[Checkup]) -> Repaired:
             lost += _mend(collection, checkup)
             checkup, rounds = _again(collection, checkup.partition), rounds - 1
         left += checkup.damages
+        if found.damages and not checkup.damages:
+            _write(checkup.partition, _epoch(checkup.partition), _others(checkup.partition))
+    require_there(collection)
     return Repaired(lost, left)
 
 
@@ -80,8 +87,11 @@ def _again(collection: Collection, partition: Partition) -> Checkup:
 
 def _mend(collection: Collection, checkup: Checkup) -> int:
     """Mend what the rest depends on; returns how many images were taken out."""
+    if checkup.is_lost:
+        _restore(collection, checkup.partition)
+        return 0
     if checkup.corrections:
-        _write(checkup.partition, checkup.epoch, _corrected(checkup))
+        _write(checkup.partition, checkup.epoch, _corrected(checkup), born=checkup.born)
         for one in checkup.corrections:
             if one.name == "born":
                 checkup.partition.history.recognise(str(one.value).encode())
@@ -96,30 +106,66 @@ def _mend(collection: Collection, checkup: Checkup) -> int:
     return 0
 
 
-def _write(partition: Partition, epoch: bytes, commands: Iterator[Command]) -> bytes:
-    """Write, in batches, unless somebody else does; returns the epoch that it is then."""
+def _restore(collection: Collection, partition: Partition) -> None:
+    """Begin the state of a partition anew that has lost all of it; what else it has stays.
+
+    Raises:
+        CollectionError: it was not lost, but dropped: nothing of it is there again.
+    """
+    # Lost it was if the collection is there still, for that ends first.
+    require_there(collection)
+    store, meta, born = partition.store, partition.keys.meta, secrets.token_hex(8).encode()
+    state = table_scripts.create(store, meta, {"born": born, MENDING.decode(): 1})
+    try:
+        require_there(collection)
+    except CollectionError:
+        # A drop may have found nothing here, just before.
+        name_scripts.note(store, meta, born=born, command="UNLINK", key="meta", words=())
+        raise
+    partition.history.recognise(state.get(b"born", b""))
+
+
+def _write(
+    partition: Partition, epoch: bytes, commands: Iterator[Command], *, born: bytes | None = None
+) -> None:
+    """Write, in batches, unless somebody else does.
+
+    Args:
+        born: the partition's mark as it is stored; by default it is right.
+    """
+    mark = partition.history.born if born is None else born
     batch: list[Command] = []
     for command in commands:
         batch.append(command)
         size = sum(len(word) for words in batch for word in words if isinstance(word, bytes))
         if size >= _BATCH_BYTES:
-            epoch = _run(partition, epoch, batch)
-            batch = []
-    return _run(partition, epoch, batch) if batch else epoch
+            _run(partition, mark, epoch, batch)
+            epoch, batch = _epoch(partition), []
+    if batch:
+        _run(partition, mark, epoch, batch)
 
 
-def _run(partition: Partition, epoch: bytes, commands: Sequence[Command]) -> bytes:
+def _run(partition: Partition, born: bytes, epoch: bytes, commands: Sequence[Command]) -> None:
     store, meta = partition.store, partition.keys.meta
-    if not table_scripts.repair(store, meta, epoch=epoch, commands=commands):
-        raise StoreError(
-            f"somebody writes to the collection {partition.collection!r} while it is repaired: end "
-            "that, then repair it again"
-        )
-    changed: bytes = store.call("HGET", meta, "epoch")
-    return changed
+    if not table_scripts.repair(store, meta, born=born, epoch=epoch, commands=commands):
+        raise _changed(partition)
+
+
+def _changed(partition: Partition) -> StoreError:
+    """What is said where a partition is not any more what was found.
+
+    Raises:
+        CollectionError: it is gone, or was made anew.
+    """
+    partition.history.fields("epoch")
+    return StoreError(
+        f"somebody writes to the collection {partition.collection!r} while it is repaired: end "
+        "that, then repair it again"
+    )
 
 
 def _corrected(checkup: Checkup) -> Iterator[Command]:
+    yield "HSET", "meta", MENDING, 1
     for one in checkup.corrections:
         if one.value is None:
             yield "HDEL", "meta", one.name
@@ -177,8 +223,10 @@ def _without_lost(partition: Partition, rows: Rows) -> Iterator[Command]:
 def _buried(partition: Partition, number: int, slots: NDArray[np.intp]) -> Iterator[Command]:
     """What makes rows of a block dead."""
     store, keys, width = partition.store, partition.keys, partition.codec.width
-    vectors = bytearray(store.call("GET", keys.vectors(number)))
-    records = bytearray(store.call("GET", keys.records(number)))
+    stored = [store.call("GET", key) for key in (keys.vectors(number), keys.records(number))]
+    if None in stored:
+        raise _changed(partition)
+    vectors, records = map(bytearray, stored)
     lengths = np.frombuffer(records, "<u4", layout.BLOCK).copy()
     sizes = lengths % layout.DEAD
     ends = 4 * layout.BLOCK + np.cumsum(sizes)
@@ -205,6 +253,7 @@ def _rebuild(collection: Collection, checkup: Checkup) -> None:
         family = partition.loaded(state.generation, data or b"")
     except (StoreError, CollectionError):
         family = None
+        require_there(collection)
     if family is None and collection.model_id == LSHASH_MODEL:
         raise StoreError(
             f"the hyperplanes of {collection.name!r} are lost: open an LSHash under another name, "
@@ -222,27 +271,26 @@ def _rebuild(collection: Collection, checkup: Checkup) -> None:
     elif in_use and family is not None:
         start_alike(partition, family, state)
         finish(partition)
-    _write(partition, _epoch(partition), _others(partition))
 
 
 def _only(generation: int) -> Iterator[Command]:
     """What makes these tables the only ones."""
-    yield "HSET", "meta", "generation", generation, "next", 0
+    yield "HSET", "meta", "generation", generation, "next", 0, MENDING, 1
     yield "HDEL", "meta", "next_fitted", "next_skipped", "filled", "fill", "retired"
 
 
 def _others(partition: Partition) -> Iterator[Command]:
-    """What removes all tables but those in use."""
-    generation = partition.state().generation
-    yield "HDEL", "meta", "retired"
+    """What removes all tables but those that are used, and ends the repair."""
+    state = partition.state()
+    used = {str(state.generation), str(state.following)}
+    yield "HDEL", "meta", "retired", MENDING
     base = partition.keys.pattern().removesuffix("*")
     for kind in ("bucket", "family"):
         for key in partition.store.scan(partition.keys.pattern(kind)):
             name = key.decode().removeprefix(base)
-            if name.split(":")[1] != str(generation):
+            if name.split(":")[1] not in used:
                 yield "UNLINK", name
 
 
 def _epoch(partition: Partition) -> bytes:
-    stored: bytes = partition.store.call("HGET", partition.keys.meta, "epoch")
-    return stored
+    return partition.store.call("HGET", partition.keys.meta, "epoch") or b""

@@ -110,7 +110,7 @@ def forget(collection: Collection, uris: Iterable[str | bytes]) -> None:
         StoreError: the server cannot be reached or refuses.
     """
     for part in _batches(list(uris)):
-        collection.store.call("HDEL", _key(collection), *part)
+        collection.partitions[0].note("HDEL", "failures", *part)
 
 
 def forget_older(collection: Collection, *, source: str, than: float) -> None:

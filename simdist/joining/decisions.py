@@ -128,10 +128,14 @@ class Decisions:
 
 
 def forget_decisions(collection: Collection) -> int:
-    """Forget all decisions; returns how many there were."""
-    key = collection.partitions[0].keys.decisions
-    count = int(collection.store.call("HLEN", key))
-    collection.store.call("DEL", key)
+    """Forget all decisions; returns how many there were.
+
+    Raises:
+        StoreError: the server cannot be reached or refuses.
+        CollectionError: the collection is gone, or was made anew.
+    """
+    count = int(collection.store.call("HLEN", collection.partitions[0].keys.decisions))
+    collection.partitions[0].note("UNLINK", "decisions")
     return count
 
 

@@ -119,15 +119,17 @@ def trim(store: Store, meta: str, *, generation: int, tables: int, first: int, e
 
 
 def repair(
-    store: Store, meta: str, *, epoch: bytes, commands: Sequence[Sequence[Argument]]
+    store: Store, meta: str, *, born: bytes, epoch: bytes, commands: Sequence[Sequence[Argument]]
 ) -> bool:
-    """Run commands on keys of a partition, unless there were changes since its epoch was read.
+    """Run commands on keys of a partition, unless there were changes since its epoch was read, or
+    it is gone, or was made anew.
 
     Every reader drops what it has read, and every writer is told once that images were lost.
 
     Args:
-        epoch: the field as it is stored; empty if it is not there.
+        born, epoch: the fields as they are stored; empty if they are not there.
         commands: name, key less what all keys of the partition begin with, other words.
     """
     rest = [word for command in commands for word in (len(command), *command)]
-    return bool(run(store, "repair", meta, {"epoch": epoch, "tip": random_tip()}, rest))
+    arguments: dict[str, Argument] = {"born": born, "epoch": epoch, "tip": random_tip()}
+    return bool(run(store, "repair", meta, arguments, rest))

@@ -25,7 +25,7 @@ from simdist.index.amending import Amendment, amend
 from simdist.index.collection import Collection
 from simdist.index.dropping import drop
 from simdist.index.names import Names, rename, set_alias
-from simdist.store import Store, connect
+from simdist.store import Store, connect, layout
 from tests.callers import Caller, application, asking, labels, serving
 from tests.collections import create, ref, vectors
 from tests.conftest import ROOT
@@ -126,6 +126,23 @@ def test_what_has_just_gone_or_was_made_anew_is_listed_as_it_is(
     create(store, listed["name"]).add(vectors(3), [ref(i) for i in range(3)])
     [again] = client.collections()
     assert (again["name"], again["images"]) == (listed["name"], 3)
+
+
+def test_one_of_another_layout_does_not_hide_the_others(
+    client: simdist.Client, caller: Caller, store: Store
+) -> None:
+    create(store, "trial")
+    client.collections()
+    store.call("HSET", layout.Keys("trial").meta, "version", layout.VERSION + 1)
+    # Whoever has opened it goes by what it was.
+    assert [one["name"] for one in client.collections()] == ["shop", "trial"]
+    answer = caller.ask(READS, "GET", "/v1/collections").json()
+    assert [one["name"] for one in answer["collections"]] == ["shop"]
+    [one] = answer["unreadable"]
+    assert one["name"] == "trial"
+    assert "a newer simdist made it" in one["problem"]
+    asked = caller.ask(READS, "GET", "/v1/images", params={"collection": "trial"})
+    assert (asked.status_code, asked.json()["detail"]) == (409, one["problem"])
 
 
 def test_what_is_none_of_these_requests(caller: Caller) -> None:

@@ -19,7 +19,7 @@ from simdist.embedding import Embedder
 from simdist.index.collection import Collection
 from simdist.search.searcher import Searcher
 from simdist.sources import file_uri
-from simdist.store import connect
+from simdist.store import connect, layout
 from simdist.store.embedded import embedded_server
 from tests.command_line import CommandLine
 from tests.conftest import PHOTOS, QUERIES
@@ -211,6 +211,25 @@ class TestStatus:
         [item] = json.loads(cli.run("status", "--json").out)
         assert (item["name"], item["images"], item["tables"]) == ("photos", 154, 1)
         assert 154 * 1280 < item["memory_bytes"] < 154 * 2600
+
+    def test_one_of_another_layout_does_not_hide_the_others(
+        self, cli: CommandLine, photos: Collection
+    ) -> None:
+        Collection.create(photos.store, "old", model="m", model_id="m-1", dim=8)
+        photos.store.call("HSET", layout.Keys("old").meta, "version", 9)
+        for command in (("status",), ("collections", "list")):
+            result = cli.run(*command)
+            assert (result.code, result.err) == (0, "")
+            lines = result.out.splitlines()
+            assert [line.split()[:2] for line in lines if line.startswith("photos")] == [
+                ["photos", "154"]
+            ]
+            said = f"the collection 'old' has layout version 9, this simdist reads {layout.VERSION}"
+            assert [line for line in lines if line.startswith(f"Cannot be read: {said}")]
+            whole, other = json.loads(cli.run(*command, "--json").out)
+            assert (whole["name"], whole["images"]) == ("photos", 154)
+            assert other["problem"].startswith(said)
+            assert other == {"name": "old", "problem": other["problem"]}
 
     def test_a_licence_is_shown_where_there_is_one(
         self, cli: CommandLine, photos: Collection

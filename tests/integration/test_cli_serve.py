@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from simdist.cli.serve import _opened
+from simdist.errors import LayoutError
 from simdist.index.collection import Collection
-from simdist.store import connect
+from simdist.store import connect, layout
 from tests.command_line import CommandLine
 from tests.servers import free_port
 
@@ -36,6 +38,18 @@ def test_serving_other_machines_requires_tokens(
     said = cli.fail("serve", "-c", "photos", "--host", host, code=2)
     assert "--tokens" in said
     assert "SIMDIST_READ_TOKENS" in said
+
+
+def test_one_of_another_layout_is_not_served_and_the_others_are(
+    photos: Collection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = photos.store
+    Collection.create(store, "other", model="m", model_id="m-1", dim=8)
+    store.call("HSET", layout.Keys("other").meta, "version", layout.VERSION + 1)
+    assert [one.name for one in _opened(store, ["photos", "other"])] == ["photos"]
+    assert "other cannot be served: the collection 'other' has layout" in capsys.readouterr().err
+    with pytest.raises(LayoutError):
+        _opened(store, ["other", "photos"])
 
 
 def test_a_host_name_is_not_an_address(cli: CommandLine, photos: Collection) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from simdist.errors import (
     CollectionError,
+    LayoutError,
     MissingCollectionError,
     ModelMismatchError,
     UsageError,
@@ -26,7 +27,7 @@ from simdist.index import growth as rehash_module
 from simdist.index.collection import Collection
 from simdist.index.dropping import drop
 from simdist.index.growth import Wish
-from simdist.index.inventory import describe, describe_all
+from simdist.index.inventory import Unreadable, describe, describe_all
 from simdist.index.rehash import rehash
 from simdist.search.searcher import Searcher
 from simdist.store import Store, connect, layout, scripts
@@ -340,7 +341,7 @@ def test_open_and_names(store: Store) -> None:
     with pytest.raises(MissingCollectionError) as caught:
         Collection.open(store, "test")
     assert caught.value.others == ("one", "two")
-    assert [item.name for item in describe_all(store)] == ["one", "two"]
+    assert [item.name for item in describe_all(store)[0]] == ["one", "two"]
     for name in ("", "a/b", "{x}", "ä", "a" * 65, "-a"):
         with pytest.raises(UsageError, match="cannot name a collection"):
             Collection.open(store, name)
@@ -358,12 +359,20 @@ def test_an_empty_collection_says_so(store: Store) -> None:
         Searcher(collection).search(vectors(1)[0])
 
 
-@pytest.mark.parametrize("version", [9, layout.VERSION + 1])
-def test_another_layout_is_refused(store: Store, version: int) -> None:
+@pytest.mark.parametrize(
+    ("version", "remedy"), [(9, "export it"), (layout.VERSION + 1, "a newer simdist made it")]
+)
+def test_another_layout_is_refused_and_does_not_hide_the_others(
+    store: Store, version: int, remedy: str
+) -> None:
     create(store)
+    create(store, "zoo")
     store.call("HSET", layout.Keys("test").meta, "version", version)
-    with pytest.raises(CollectionError, match=f"layout version {version}, .*: export it"):
+    with pytest.raises(LayoutError, match=f"layout version {version}, .*: {remedy}") as caught:
         Collection.open(store, "test")
+    described, unreadable = describe_all(store)
+    assert [one.name for one in described] == ["zoo"]
+    assert unreadable == [Unreadable("test", str(caught.value))]
 
 
 def test_one_of_an_earlier_layout_can_be_dropped(store: Store) -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing, suppress
 from functools import partial
-from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from simdist.errors import CollectionError, MissingCollectionError
+from simdist.errors import CollectionError
+from simdist.images.thumbnails import Shelf
 from simdist.index import blocks, catalogue, dropping, growth
 from simdist.index.amending import Amendment, amend
 from simdist.index.check import check
@@ -22,22 +21,40 @@ from simdist.index.deleting import delete_chosen
 from simdist.index.inventory import describe, describe_all
 from simdist.index.offloading import bring_back, offload
 from simdist.index.rehash import rehash
+from simdist.index.repair import repair
 from simdist.index.scrolling import EVERYTHING, scroll, selected
+from simdist.index.thumbnails import make_thumbnails
 from simdist.index.tuning import tune
-from simdist.ingest.failures import Failure, keep
-from simdist.joining.decisions import Decisions
+from simdist.ingest.failures import Failure, forget, keep
+from simdist.joining.decisions import Decisions, forget_decisions
 from simdist.joining.duplicates import find_duplicates
+from simdist.joining.folder import Folder
+from simdist.joining.job import plan_job
+from simdist.joining.plan import Wanted
+from simdist.joining.removing import mark, remove, remove_marked
+from simdist.joining.whole import read_whole
 from simdist.search.searcher import Searcher
-from simdist.store import Store, connect, layout, name_scripts
+from simdist.sources import Access
+from simdist.store import Store, connect, layout
 from simdist.transfer.exporting import export
 from tests.collections import START, add_range, create, filled, ref, vectors
+from tests.endings import (
+    ANEW,
+    CLEAR,
+    ENDS,
+    End,
+    Use,
+    before_command,
+    closed,
+    dropped,
+    every_answer,
+    made_anew,
+    made_anew_in_parts,
+)
 from tests.index_contents import contents
 from tests.servers import empty, keys
 
 pytestmark = pytest.mark.slow
-
-Use = Callable[[Collection, Path], object]
-ANEW = 40
 
 
 def outgrow(collection: Collection, _: Path) -> None:
@@ -94,6 +111,35 @@ def join(collection: Collection, _: Path) -> None:
     find_duplicates(collection)
 
 
+def tidy(collection: Collection, _: Path) -> None:
+    found = find_duplicates(collection)
+    remove(collection, found.whole, [ref(i).uri for i in range(0, 40, 2)])
+    mark(collection, [ref(i).uri for i in range(1, 40, 2)])
+    remove_marked(collection)
+    Decisions(keep=frozenset({ref(1).uri})).add_to(collection)
+    forget_decisions(collection)
+    forget(collection, [ref(1).uri])
+
+
+def compare(collection: Collection, folder: Path) -> None:
+    """As `simdist neighbours` does it, but for Ray."""
+    written = Folder.at(str(folder))
+    whole = read_whole(collection, lambda *_: None)
+    job = plan_job(collection, whole, Wanted(5, no_duplicates=True), lambda *_: None)
+    written.begin(job.plan)
+    for number in range(len(job.bounds) - 1):
+        written.keep(number, job.run(number))
+    written.finish(job.plan, whole)
+
+
+def draw(collection: Collection, folder: Path) -> None:
+    shelf = Shelf(folder, room=10**6)
+    access = Access.resolve()
+    make_thumbnails(
+        collection, shelf, roots=[], access=access, threads=1, on_progress=lambda *_: None
+    )
+
+
 def write_out(collection: Collection, folder: Path) -> None:
     export(collection, str(folder))
 
@@ -102,40 +148,49 @@ def duplicate(collection: Collection, _: Path) -> None:
     copy(collection.store, "test", "other")
 
 
-def dropped(store: Store) -> None:
-    dropping.drop(store, "test")
+def mend(collection: Collection, _: Path) -> None:
+    """As `simdist check --repair` does it, which opens the collection itself."""
+    opened = Collection.open(collection.store, "test")
+    repair(opened, check(opened))
 
 
-def closed(store: Store) -> None:
-    """A drop that is killed as soon as the collection is gone, with all its keys there still."""
-    dropping.begin_drop(store, "test")
-    name_scripts.close(store, layout.Keys("test").meta)
+def damaged(loss: Callable[[Store, layout.Keys], object], store: Store) -> None:
+    """A collection of two partitions, one of which has lost something."""
+    collection = create(store, partitions=2)
+    add_range(collection, 0, START)
+    collection.delete(ref(i).uri for i in range(0, START, 3))
+    loss(store, collection.partitions[1].keys)
 
 
-def made_anew(store: Store) -> None:
-    dropping.drop(store, "test")
-    create(store).add(vectors(ANEW, seed=9), [ref(i, version=9) for i in range(ANEW)])
+def lose_state(store: Store, keys: layout.Keys) -> None:
+    store.call("DEL", keys.meta)
+
+
+def lose_fields(store: Store, keys: layout.Keys) -> None:
+    store.call("HDEL", keys.meta, "born", "epoch", "live")
+
+
+def lose_data(store: Store, keys: layout.Keys) -> None:
+    store.call("DEL", keys.records(0))
+    store.call("SETRANGE", keys.records(1), 4 * layout.BLOCK + 5, b"\xff")
+    for key in [*store.scan(keys.pattern("family"))]:
+        store.call("DEL", key.decode())
 
 
 USES = [outgrow, delete, change, delete_all, make_other_tables, move, look, measure, ask, note]
 # Commands that are left when all of the work is done, but for old tables, leases and names; or when
 # all is read that a drop does not take away at once.
-LEFT: dict[Use, int] = {outgrow: 6, make_other_tables: 3, join: 3}
-CLEAR = (
-    "|the collection 'test' is gone: ingest it again"
-    "|there is no collection 'test'.*"
-    "|the collection 'test' was lost, and made anew meanwhile: run the same command again"
-)
+LEFT: dict[Use, int] = {outgrow: 6, make_other_tables: 3, join: 3, compare: 4}
 
 
-@pytest.mark.parametrize("end", [dropped, closed, made_anew])
-@pytest.mark.parametrize("use", [*USES, join, write_out])
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("use", [*USES, tidy, join, compare, write_out])
 def test_a_collection_is_dropped_at_any_command(
     valkey_url: str,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
     use: Use,
-    end: Callable[[Store], None],
+    end: End,
 ) -> None:
     monkeypatch.setattr(growth, "GROWTH", 2)
     monkeypatch.setattr(growth, "FILL_BATCH", 128)
@@ -150,12 +205,60 @@ def test_a_collection_is_dropped_at_any_command(
     assert [text for text in answers if not re.fullmatch(CLEAR, text)] == []
 
 
-@pytest.mark.parametrize("end", [dropped, closed, made_anew])
+@pytest.mark.parametrize("end", [dropped, closed, made_anew_in_parts])
+@pytest.mark.parametrize("loss", [lose_state, lose_fields, lose_data])
+def test_nothing_comes_back_by_a_repair(
+    valkey_url: str,
+    tmp_path: Path,
+    loss: Callable[[Store, layout.Keys], object],
+    end: End,
+) -> None:
+    with closing(connect(valkey_url)) as store, closing(connect(valkey_url)) as other:
+        make = partial(damaged, loss)
+        answers = list(every_answer(store, other, mend, end, tmp_path, make=make))
+    # What was made anew before it was opened is whole.
+    assert len(answers) > 20
+    assert answers.count("") <= 2
+    assert [text for text in answers if not re.fullmatch(CLEAR, text)] == []
+
+
+def test_a_repair_at_any_command_of_a_drop(valkey_url: str, tmp_path: Path) -> None:
+    with closing(connect(valkey_url)) as store, closing(connect(valkey_url)) as other:
+
+        def mended() -> None:
+            with suppress(CollectionError):
+                mend(Collection.open(other, "test"), tmp_path)
+
+        at, ended = 0, [0]
+        while ended:
+            empty(other)
+            damaged(lose_state, other)
+            with pytest.MonkeyPatch.context() as patch:
+                ended = before_command(patch, store, at, mended)
+                dropped(store)
+            assert keys(other, "*") == []
+            at += 1
+    assert at > 20
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_thumbnails_of_one_that_is_dropped(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, end: End
+) -> None:
+    monkeypatch.setattr(blocks, "_BLOCKS", 2)
+    make = partial(filled, count=20)
+    with closing(connect(valkey_url)) as store, closing(connect(valkey_url)) as other:
+        answers = list(every_answer(store, other, draw, end, tmp_path, make=make))
+    assert answers.count("") == 0
+    assert [text for text in answers if not re.fullmatch(CLEAR, text)] == []
+
+
+@pytest.mark.parametrize("end", ENDS)
 def test_it_is_copied_whole_or_not_at_all(
     valkey_url: str,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    end: Callable[[Store], None],
+    end: End,
 ) -> None:
     monkeypatch.setattr(blocks, "_BLOCKS", 2)
     with closing(connect(valkey_url)) as store, closing(connect(valkey_url)) as other:
@@ -179,54 +282,7 @@ def test_what_is_left_is_listed(valkey_url: str) -> None:
             create(other, "other")
             with pytest.MonkeyPatch.context() as patch:
                 ended = before_command(patch, store, at, partial(dropped, other))
-                found.add(tuple(one.name for one in describe_all(store)))
+                found.add(tuple(one.name for one in describe_all(store)[0]))
             at += 1
     assert at > 10
     assert found == {("other",), ("other", "test")}
-
-
-def every_answer(
-    store: Store, other: Store, use: Use, end: Callable[[Store], None], folder: Path
-) -> Iterator[str]:
-    """What is said if the collection ends before the first command, the second, and so on."""
-    for at in range(1000):
-        empty(other)
-        filled(other)
-        collection, said = Collection.open(store, "test"), ""
-        with pytest.MonkeyPatch.context() as patch:
-            ended = before_command(patch, store, at, partial(end, other))
-            try:
-                use(collection, folder / str(at))
-            except CollectionError as error:
-                said = str(error)
-        if not ended:
-            return
-        if end is made_anew:
-            new = Collection.open(other, "test")
-            assert contents(new) == sorted(ref(i).uri for i in range(ANEW))
-            assert check(new)[0].damages == []
-            dropping.drop(other, "test")
-        dropping.finish(other, dropping.begun(other, "test"))
-        yield said
-        # One that was begun only.
-        with suppress(MissingCollectionError):
-            dropping.drop(other, "other")
-        assert keys(other, "*") == []
-
-
-def before_command(
-    patch: pytest.MonkeyPatch, store: Store, at: int, do: Callable[[], None]
-) -> list[int]:
-    """Do something before a command of a store; returns a list that has it as soon as it is so."""
-    sent, done = count(), list[int]()
-    for name in ("call", "call_many", "run"):
-        method = getattr(Store, name)
-
-        def call(self: Store, *rest: Any, method: Any = method, **options: Any) -> Any:
-            if self is store and next(sent) == at:
-                done.append(at)
-                do()
-            return method(self, *rest, **options)
-
-        patch.setattr(Store, name, call)
-    return done

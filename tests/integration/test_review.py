@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from cluster.service.config import Tokens, token_digest
+from simdist.errors import CollectionError
 from simdist.index.collection import Collection
 from simdist.joining import review
 from simdist.joining.decisions import Decisions, forget_decisions
@@ -358,7 +359,10 @@ def test_a_collection_that_was_made_anew_has_no_groups(caller: Caller, copies: C
     empty(copies.store)
     create(copies.store, "copies")
     assert page(caller)["state"] == "none"
-    assert forget_decisions(copies) == 0
+    assert forget_decisions(Collection.open(copies.store, "copies")) == 0
+    # Its own are not those that are meant.
+    with pytest.raises(CollectionError, match="made anew"):
+        forget_decisions(copies)
 
 
 def counts(caller: Caller, **options: Any) -> dict[str, Any]:

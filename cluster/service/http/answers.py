@@ -177,10 +177,19 @@ class WorkAnswer(BaseModel):
     source: str | None
 
 
+class UnreadableAnswer(BaseModel):
+    """A collection that another version made: what is wrong, and what to do."""
+
+    name: str
+    problem: str
+
+
 class CollectionsAnswer(BaseModel):
-    """The collections that are served, the one taken by default first; and what is under way."""
+    """The collections that are served, the one taken by default first; those of them that cannot be
+    read; and what is under way."""
 
     collections: list[CollectionAnswer]
+    unreadable: list[UnreadableAnswer]
     work: list[WorkAnswer]
 
 

@@ -12,6 +12,7 @@ from cluster.service.http.answers import (
     CollectionAnswer,
     CollectionsAnswer,
     NameAnswer,
+    UnreadableAnswer,
     WorkAnswer,
     answered,
 )
@@ -33,9 +34,16 @@ def collection_routes(catalogue: Catalogue) -> APIRouter:
 
     @routes.get("/collections", response_model=CollectionsAnswer, responses=problems(409, 503))
     async def list_collections() -> Response:
-        """The collections that are served, and what is under way with them."""
-        found, work = await catalogue.described(_describe)
-        return answered(CollectionsAnswer(collections=found, work=[_work(one) for one in work]))
+        """The collections that are served, those of them that cannot be read, and what is under way
+        with them."""
+        listed = await catalogue.described(_describe)
+        return answered(
+            CollectionsAnswer(
+                collections=listed.found,
+                unreadable=[UnreadableAnswer(**asdict(one)) for one in listed.unreadable],
+                work=[_work(one) for one in listed.work],
+            )
+        )
 
     return routes
 

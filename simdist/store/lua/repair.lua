@@ -1,6 +1,7 @@
 -- See `scripts.repair`. The rest of the arguments are commands: for each how many words it has, its
 -- name, its key less `base`, the other words.
-if (redis.call('HGET', KEYS[1], 'epoch') or '') ~= epoch then
+local state = redis.call('HMGET', KEYS[1], 'born', 'epoch')
+if redis.call('EXISTS', KEYS[1]) == 0 or (state[1] or '') ~= born or (state[2] or '') ~= epoch then
   return 0
 end
 local at = REST
