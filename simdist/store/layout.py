@@ -21,7 +21,7 @@ are little-endian.
                           retired (generation whose tables are to be dropped), born (a random
                           mark, by which one is known that was lost and made anew),
                           bits (of the codes, where blocks may be in files), returning (a mark of
-                          who brings them back); in partition 0 also moved_to (the folder of the
+                          who brings them back), mending (a repair has begun, and not ended); in partition 0 also moved_to (the folder of the
                           files), and what holds for all of them: version, model, model_id, dim,
                           dtype, expect (images), partitions, uri_bits, tuning (recall by probes,
                           JSON, see `tuning`), asked (the rebuild under way that was asked for,
