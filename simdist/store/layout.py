@@ -21,11 +21,12 @@ are little-endian.
                           retired (generation whose tables are to be dropped), born (a random
                           mark, by which one is known that was lost and made anew),
                           bits (of the codes, where blocks may be in files), returning (a mark of
-                          who brings them back), mending (a repair has begun, and not ended); in partition 0 also moved_to (the folder of the
-                          files), and what holds for all of them: version, model, model_id, dim,
-                          dtype, expect (images), partitions, uri_bits, tuning (recall by probes,
-                          JSON, see `tuning`), asked (the rebuild under way that was asked for,
-                          JSON), fields (types of metadata's fields by their names, JSON)
+                          who brings them back), mending (a repair has begun, and not ended); in
+                          partition 0 also moved_to (the folder of the files), and what holds for
+                          all of them: version, model, model_id, dim, dtype, expect (images),
+                          partitions, uri_bits, tuning (recall by probes, JSON, see `tuning`),
+                          asked (the rebuild under way that was asked for, JSON), fields (types of
+                          metadata's fields by their names, JSON)
     ...family:<g>         the hash family of generation g: its kind, a zero byte, an .npz file
     ...uris:<part>        hash: the URI's digest less its prefix -> u32 row, the fingerprint's
                           digest; 2^uri_bits of them, so that each is small
