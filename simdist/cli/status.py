@@ -55,5 +55,12 @@ def status(
                 memory(item.memory_bytes),
             )
         show(out, rows)
+        for item in descriptions:
+            if item.moved_to:
+                here = "1 bit" if item.bits == 1 else f"{item.bits} bits"
+                what = (
+                    f"{item.name}: {here} of each value in memory, the vectors in {item.moved_to}"
+                )
+                out.print(plain(what), highlight=False)
     show_unreadable(out, unreadable)
     out.print(f"Server: {address}, {memory(used)} in use", markup=False)

@@ -12,6 +12,7 @@ import numpy as np
 from simdist.errors import CollectionError, LayoutError, StoreError
 from simdist.index import catalogue
 from simdist.index.collection import Collection
+from simdist.index.offloading import offloaded
 from simdist.index.partition import Partition
 from simdist.store import Store, layout
 
@@ -29,6 +30,8 @@ class Description:
     Attributes:
         licence: of the model's weights; empty where nobody says.
         memory_bytes: an estimate from a sample of its keys.
+        moved_to: where vectors and records are that are in files, or None.
+        bits: of each value that stay in Redis then.
     """
 
     name: str
@@ -40,6 +43,8 @@ class Description:
     tables: int
     buckets: int
     memory_bytes: int
+    moved_to: str | None
+    bits: int | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ def describe(collection: Collection) -> Description:
         )
     first = collection.partitions[0]
     family = first.hashing().family if first.is_fitted() else None
+    moved_to, bits = offloaded(collection) or (None, None)
     return Description(
         name=collection.name,
         images=collection.count(),
@@ -97,6 +103,8 @@ def describe(collection: Collection) -> Description:
         memory_bytes=sum(
             _memory(partition) for partition in collection.partitions if partition.is_fitted()
         ),
+        moved_to=moved_to,
+        bits=bits,
     )
 
 

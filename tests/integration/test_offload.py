@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -422,6 +423,11 @@ def test_the_command(photos: Collection, cli: CommandLine, tmp_path: Path) -> No
     done = cli.run("offload", str(tmp_path), "--collection", "photos", "--bits", "2")
     assert done.code == 0, done
     assert f"are now in {tmp_path}; Redis holds" in " ".join(done.out.split())
+    said = f"photos: 2 bits of each value in memory, the vectors in {tmp_path.as_uri()}"
+    assert said in " ".join(cli.run("status").out.split())
+    [item] = json.loads(cli.run("status", "--json").out)
+    assert (item["moved_to"], item["bits"]) == (tmp_path.as_uri(), 2)
     done = cli.run("offload", "--back", "--collection", "photos")
     assert "are back in Redis" in done.out
+    assert "bits of each" not in cli.run("status").out
     assert "name the folder" in cli.fail("offload", "--collection", "photos", code=2)
