@@ -305,7 +305,7 @@ class TestImages:
         assert len(small.content) < 30_000
         again = service.get(path + "/thumbnail", headers={"If-None-Match": small.headers["ETag"]})
         assert (again.status_code, again.content) == (304, b"")
-        assert service.get("/v1/images/" + 28 * "0").status_code == 404
+        assert service.get("/v1/images/" + 24 * "0").status_code == 404
 
     def test_what_is_added_is_said_to_be_a_copy(
         self, service: Service, client: simdist.Client, tmp_path: Path
