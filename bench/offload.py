@@ -29,6 +29,7 @@ from bench.index_data import NEIGHBOURS, Data, prepare, row_of, uri
 from bench.scale import VECTORS
 from simdist.index.collection import Collection
 from simdist.index.offloading import bring_back, offload
+from simdist.search import partition_searcher
 from simdist.search.searcher import Searcher
 from simdist.sources import ImageRef
 from simdist.store import Store, connect
@@ -118,6 +119,9 @@ def _worker_memory(url: str, queries: Path) -> float:
 
 
 def _worker(url: str, asked: str) -> float:
+    # What it keeps of the images that it has found is bounded, and has nothing to do with how many
+    # there are.
+    partition_searcher._RECORDS_SHARE = partition_searcher._VECTORS_SHARE = 1 << 40
     with closing(connect(url)) as store:
         opened = Collection.open(store, SMALL), Collection.open(store, NAME)
         queries = np.load(asked)
