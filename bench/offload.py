@@ -40,7 +40,7 @@ COLD = 100
 NAME, SMALL = "offload", "small"
 # Images of the small one; and how a worker comes to have most: so many queries, of so many buckets.
 FEW = 1000
-FILLING, WIDE = 200, 1024
+FILLING, WIDE = 1000, 128
 
 
 def main() -> None:
@@ -64,7 +64,8 @@ def main() -> None:
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     with (
         threadpool_limits(1),
-        tempfile.TemporaryDirectory() as folder,
+        # The server may still be writing its file anew when it is ended.
+        tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         embedded_server(Path(folder) / "redis") as url,
         closing(connect(url)) as store,
     ):
