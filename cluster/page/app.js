@@ -64,12 +64,15 @@ function showToken() {
   }
   at("token-form").hidden = false;
   at("views").hidden = true;
+  at("tour").hidden = true;
   at("token").select();
 }
 
 // The beginning
 
 async function start() {
+  // At once: what has been seen must not move from under a finger.
+  at("tour").hidden = kept(TOUR);
   at("trouble").replaceChildren();
   document.body.classList.add("busy");
   try {
@@ -90,7 +93,6 @@ async function start() {
     return;
   }
   started = true;
-  at("tour").hidden = kept(TOUR);
   await beginViews();
 }
 

@@ -14,7 +14,7 @@ let shown = null;
 let onTrouble = () => {};
 
 /**
- * Offer a view: a section `view-NAME` of the page, and its link in the navigation.
+ * Offer a view: a section `view-NAME` of the page, to which a link in the navigation leads.
  *
  * @param {string} name of the view
  * @param {function} load fetches its module, when it is first shown, or about to be. It has, or
@@ -24,8 +24,6 @@ let onTrouble = () => {};
  */
 export function register(name, load) {
   views.set(name, lazily(load, at(`view-${name}`)));
-  at("views-nav").querySelector(`[data-view="${name}"]`).hidden = false;
-  at("views-nav").hidden = views.size < 2;
 }
 
 function lazily(load, section) {

@@ -8,7 +8,7 @@ from urllib.parse import unquote
 
 import pytest
 import requests
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.visitor import Visitor
 from tests.conftest import PHOTOS, QUERIES
@@ -42,6 +42,29 @@ def test_an_image_that_is_dropped_finds_its_neighbours(visitor: Visitor, service
     first = visitor.page.get_by_role("list").get_by_role("link").first
     expect(first).to_contain_text("renewable-energy")
     expect(first).to_contain_text(unquote(seen[0][0]).rpartition("/")[2])
+
+
+@pytest.mark.parametrize("first", [False, True])
+@pytest.mark.parametrize("width", [320, 600, 1280])
+def test_nothing_moves_from_under_a_finger(
+    visitor: Visitor, service: Service, browser: Browser, width: int, first: bool
+) -> None:
+    """What the service answers, late, is shown where there is room for it."""
+    # Who is here for the first time sees the tour.
+    page, held = browser.new_page() if first else visitor.page, list[Route]()
+    page.route("**/v1/collections", lambda route: held.append(route))  # noqa: PLW0108
+    page.set_viewport_size({"width": width, "height": 640})
+    page.goto(service.url)
+    button, choice = page.get_by_text("Choose an image"), page.get_by_label("Collection")
+    before = button.bounding_box()
+    while not held:
+        page.wait_for_timeout(10)
+    expect(choice).to_be_hidden()
+    held[0].continue_()
+    expect(choice).to_be_visible()
+    assert button.bounding_box() == before
+    if first:
+        page.close()
 
 
 def test_the_question_is_beside_its_answers(visitor: Visitor, service: Service) -> None:
