@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -20,8 +20,11 @@ from simdist.hashing.signs import MAX_BITS
 
 Arrays = Mapping[str, NDArray[Any]]
 
-_FAMILIES: dict[str, type[KMeansFamily | HyperplanesFamily | GaussianFamily]] = {
-    family.kind: family for family in (KMeansFamily, HyperplanesFamily, GaussianFamily)
+# How each is made of its arrays.
+_FAMILIES: dict[str, Callable[..., HashFamily]] = {
+    KMeansFamily.kind: KMeansFamily.of,
+    HyperplanesFamily.kind: HyperplanesFamily,
+    GaussianFamily.kind: GaussianFamily,
 }
 # The arrays of each: dtype, and shape, where a letter stands for the same length everywhere; d is
 # the dimension of the vectors.

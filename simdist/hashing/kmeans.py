@@ -20,7 +20,7 @@ from simdist.hashing.components import principal_components
 from simdist.hashing.family import Buckets, Vectors
 from simdist.hashing.lloyd import fit_cells
 from simdist.hashing.projection import Projection, rounded, rounded_centroids
-from simdist.hashing.ranked import RankedCells, inverse_lengths_of
+from simdist.hashing.ranked import RankedCells, inverse_lengths_of, pack_cells, unpack_cells
 
 if TYPE_CHECKING:
     from simdist.hashing.ranking_loops import Ranking
@@ -50,20 +50,36 @@ class KMeansFamily:
         axes: (c, d) int8, the principal components, stretched and rounded. Nothing is taken off
             before: distances are the same.
         scales: (c,) float32, 1 / the axes' lengths.
-        centroids: (K, c) int8, those of a cell side by side. Each stands for the point of length 1
-            in its direction: all that `fit_cells` finds are there.
+        packed: (groups, pairs, 32) int8, the K centroids, as `ranked.pack_cells` has them. A
+            worker has them once: they are a share of all that it keeps.
         cells: (C, c) float32, the centres of the cells through which centroids are found.
         starts: (C + 1,) int64: cell i has the centroids from starts[i] up to starts[i + 1].
     """
 
     axes: NDArray[np.int8]
     scales: NDArray[np.float32]
-    centroids: NDArray[np.int8]
+    packed: NDArray[np.int8]
     cells: NDArray[np.float32]
     starts: NDArray[np.int64]
 
     kind: ClassVar[str] = "kmeans"
     tables: ClassVar[int] = 1
+
+    @classmethod
+    def of(
+        cls,
+        axes: NDArray[np.int8],
+        scales: NDArray[np.float32],
+        centroids: NDArray[np.int8],
+        cells: NDArray[np.float32],
+        starts: NDArray[np.int64],
+    ) -> KMeansFamily:
+        """A family with these centroids, (K, c) int8, those of a cell side by side.
+
+        Each stands for the point of length 1 in its direction: all that `fit_cells` finds are
+        there.
+        """
+        return cls(axes, scales, pack_cells(centroids, starts), cells, starts)
 
     @classmethod
     def fit(cls, sample: Vectors, *, centroids: int | None = None, seed: int = 0) -> KMeansFamily:
@@ -81,11 +97,11 @@ class KMeansFamily:
         count = min(wanted, len(sample))
         found = fit_cells(Projection(axes, scales).points(*rounded(sample)), count, generator)
         cells = found.centres.astype(np.float16).astype(np.float32)  # as they are stored
-        return cls(axes, scales, rounded_centroids(found.centroids), cells, found.starts)
+        return cls.of(axes, scales, rounded_centroids(found.centroids), cells, found.starts)
 
     @property
     def size(self) -> int:
-        return len(self.centroids)
+        return int(self.starts[-1])
 
     def buckets(self, vectors: NDArray[Any], inverse_lengths: Vectors | None = None) -> Buckets:
         if inverse_lengths is None or vectors.dtype != np.int8:
@@ -118,9 +134,15 @@ class KMeansFamily:
         return Projection(self.axes, self.scales)
 
     @property
+    def centroids(self) -> NDArray[np.int8]:
+        """(K, c) int8, as `of` takes them."""
+        return unpack_cells(self.packed, self.starts)[:, : len(self.scales)]
+
+    @property
     def points(self) -> Vectors:
         """(K, c) the centroids, of length 1."""
-        return self.centroids * inverse_lengths_of(self.centroids)[:, None]
+        centroids = self.centroids
+        return centroids * inverse_lengths_of(centroids)[:, None]
 
     @cached_property
     def _grouped(self) -> Cells:
@@ -129,7 +151,7 @@ class KMeansFamily:
 
     @cached_property
     def _ranked(self) -> RankedCells:
-        return RankedCells(self.centroids, self.cells, self.starts, self.projection)
+        return RankedCells(self.packed, self.cells, self.starts, self.projection)
 
 
 def _different(sample: Vectors) -> Vectors:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.hashing.family import Vectors
+from simdist.vectors.packing import pack_columns
 
 if TYPE_CHECKING:
     from numkong import PackedMatrix
@@ -63,9 +64,7 @@ class Projection:
 
     @cached_property
     def packed(self) -> NDArray[np.int8]:
-        """The axes side by side, for one vector: as `products.pack_columns` has them."""
-        from simdist.vectors.products import pack_columns
-
+        """The axes side by side, for one vector: as `pack_columns` has them."""
         return pack_columns(self.axes)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What a query worker has of centroids in cells: bytes, a quarter of what `Cells` takes."""
+"""What a query worker has of centroids in cells: bytes, a quarter of what `Cells` takes, packed."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from simdist.hashing.cells import cells_for, half_norms
 from simdist.hashing.family import Vectors
 from simdist.hashing.projection import Projection
+from simdist.vectors.packing import LANES, pack_columns, unpack_columns
 
 if TYPE_CHECKING:
     from simdist.hashing.ranking_loops import Ranking
@@ -19,12 +20,31 @@ if TYPE_CHECKING:
 _BLOCK = 4096
 
 
+def pack_cells(centroids: NDArray[np.int8], starts: NDArray[np.int64]) -> NDArray[np.int8]:
+    """(K, c) centroids, those of a cell side by side -> the groups of each, as `pack_columns`."""
+    return np.concatenate([pack_columns(cell) for cell in np.split(centroids, starts[1:-1])])
+
+
+def unpack_cells(packed: NDArray[np.int8], starts: NDArray[np.int64]) -> NDArray[np.int8]:
+    """`pack_cells` undone but for zeros behind each centroid."""
+    cells = np.split(packed, groups_of(starts)[1:])
+    parts = zip(cells, np.diff(starts).tolist(), strict=True)
+    return np.concatenate([unpack_columns(cell)[:count] for cell, count in parts])
+
+
+def groups_of(starts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(C,) the first group of each cell's."""
+    groups = -(-np.diff(starts) // LANES)
+    first: NDArray[np.int64] = np.cumsum(groups) - groups
+    return first
+
+
 class RankedCells:
     """Centroids in cells, prepared to be ranked for one query after another."""
 
     def __init__(
         self,
-        centroids: NDArray[np.int8],
+        packed: NDArray[np.int8],
         centres: Vectors,
         starts: NDArray[np.int64],
         projection: Projection,
@@ -32,11 +52,11 @@ class RankedCells:
         """Nothing is computed yet.
 
         Args:
-            centroids: (K, c), each for the point of length 1 in its direction.
+            packed: the K centroids, as `pack_cells`.
             centres, starts: as `Cells` has them.
             projection: by which vectors become points.
         """
-        self._centroids, self._centres, self._starts = centroids, centres, starts
+        self._packed, self._centres, self._starts = packed, centres, starts
         self._projection = projection
 
     def ranked(self, vectors: Vectors, count: int) -> NDArray[np.uint32]:
@@ -58,22 +78,23 @@ class RankedCells:
     @cached_property
     def ranking(self) -> Ranking:
         """What `rank_centroids` ranks centroids by."""
-        from simdist.hashing.ranking_loops import Ranking, pack_cells
+        from simdist.hashing.ranking_loops import Ranking
 
-        centroids, steps = self._centroids, inverse_lengths_of(self._centroids)
+        centroids = unpack_cells(self._packed, self._starts)
+        steps = inverse_lengths_of(centroids)
         # To the bit as `Cells` has them, for a vector that all centroids are as far from.
         blocks = [slice(at, at + _BLOCK) for at in range(0, len(steps), _BLOCK)]
         halves = [half_norms(centroids[block] * steps[block, None]) for block in blocks]
         return Ranking(
             self._projection.packed,
             self._projection.scales,
-            centroids,
+            self._packed,
+            groups_of(self._starts),
             steps,
             np.concatenate(halves),
             self._centres,
             half_norms(self._centres),
             self._starts,
-            *pack_cells(centroids, self._starts),
         )
 
     @cached_property

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from simdist.hashing.cell_loops import NEAR_CELLS, distances_to, half_square, near_cells
 from simdist.vectors.compiled import compiled
 from simdist.vectors.headers import cube_at, matrix_at, vector_at
-from simdist.vectors.products import LANES, dot_columns, pack_columns, padded_width, round_query
+from simdist.vectors.packing import LANES
+from simdist.vectors.products import dot_columns, padded_width, round_query
 
 Floats = NDArray[np.float32]
 
@@ -31,33 +32,23 @@ class Ranking(NamedTuple):
 
     Attributes:
         axes, scales: of the projection, (c, d) int8 as `pack_columns` has them, and (c,).
-        centroids, steps: (K, c) int8, and (K,) by what those bytes are to be multiplied.
+        packed: the centroids, as `ranked.pack_cells` has them.
+        groups: (C,) int64, the first group of each cell's.
+        steps: (K,) by what the centroids' bytes are to be multiplied.
         halves: (K,), as `cell_loops.Groups` has them.
         centres, centre_halves: (C, c) and (C,), of their cells.
         starts: (C + 1,) int64, the first centroid of each cell.
-        packed: the centroids once more, as `pack_columns` has those of each cell.
-        groups: (C,) int64, the first group of each cell's.
     """
 
     axes: NDArray[np.int8]
     scales: Floats
-    centroids: NDArray[np.int8]
+    packed: NDArray[np.int8]
+    groups: NDArray[np.int64]
     steps: Floats
     halves: Floats
     centres: Floats
     centre_halves: Floats
     starts: NDArray[np.int64]
-    packed: NDArray[np.int8]
-    groups: NDArray[np.int64]
-
-
-def pack_cells(
-    centroids: NDArray[np.int8], starts: NDArray[np.int64]
-) -> tuple[NDArray[np.int8], NDArray[np.int64]]:
-    """What a `Ranking` has as `packed` and as `groups`."""
-    cells = [pack_columns(cell) for cell in np.split(centroids, starts[1:-1])]
-    groups = np.cumsum([0] + [len(cell) for cell in cells[:-1]])
-    return np.concatenate(cells), groups.astype(np.int64)
 
 
 @compiled()
@@ -66,14 +57,13 @@ def ranking_at(headers: NDArray[np.int64], first: int) -> Ranking:
     return Ranking(
         cube_at(headers, first, np.int8),
         vector_at(headers, first + 1, np.float32),
-        matrix_at(headers, first + 2, np.int8),
-        vector_at(headers, first + 3, np.float32),
+        cube_at(headers, first + 2, np.int8),
+        vector_at(headers, first + 3, np.int64),
         vector_at(headers, first + 4, np.float32),
-        matrix_at(headers, first + 5, np.float32),
-        vector_at(headers, first + 6, np.float32),
-        vector_at(headers, first + 7, np.int64),
-        cube_at(headers, first + 8, np.int8),
-        vector_at(headers, first + 9, np.int64),
+        vector_at(headers, first + 5, np.float32),
+        matrix_at(headers, first + 6, np.float32),
+        vector_at(headers, first + 7, np.float32),
+        vector_at(headers, first + 8, np.int64),
     )
 
 
@@ -119,10 +109,10 @@ def rank_centroids(
     _least(to_cells, nearest)
 
     step, lost, _ = round_query(point, whole_point)
-    members, far, ends = _distances(whole_point, step, ranking, nearest)
+    members, far = _distances(whole_point, step, ranking, nearest)
     # A centroid's length is 1.
     margin = lost + _UNSURE * np.sqrt(np.float32(2) * half_square(point))
-    far[_home(point, members[: ends[homes - 1]], far, ranking, margin)] = -np.inf
+    far[_home(point, nearest[:homes], far, ranking, margin)] = -np.inf
     _least(far, best)
     for i in range(len(best)):
         best[i] = members[best[i]]
@@ -132,15 +122,14 @@ def rank_centroids(
 def _distances(
     whole: NDArray[np.int16], step: np.float32, ranking: Ranking, cells: NDArray[np.int64]
 ) -> Any:
-    """Of these cells the centroids, nearly the distances to them, and where each cell's end."""
+    """Of these cells the centroids, and nearly the distances to them."""
     starts, size = ranking.starts, 0
     for cell in cells:
         size += starts[cell + 1] - starts[cell]
     members, far = np.empty(size, np.int64), np.empty(size, np.float32)
-    ends = np.empty(len(cells), np.int64)
     products = np.empty(size + LANES, np.int32)
     at = 0
-    for slot, cell in enumerate(cells):
+    for cell in cells:
         first, count = starts[cell], starts[cell + 1] - starts[cell]
         groups = (count + LANES - 1) // LANES
         dot_columns(whole, ranking.packed, ranking.groups[cell], products[: groups * LANES])
@@ -149,43 +138,50 @@ def _distances(
             far[at + i] = ranking.halves[first + i] - product
             members[at + i] = first + i
         at += count
-        ends[slot] = at
-    return members, far, ends
+    return members, far
 
 
 @compiled()
 def _home(
     point: Floats,
-    members: NDArray[np.int64],
+    cells: NDArray[np.int64],
     far: Floats,
     ranking: Ranking,
     margin: np.float32,
 ) -> int:
-    """Which of the first few has a point of its own, as it is stored.
+    """Which centroid of the first few cells has a point of its own, as it is stored.
 
     Args:
-        members, far: of those and others; a distance is wrong by `margin` at the most.
+        far: those of the cells' centroids, and others; a distance is wrong by `margin` at the most.
     """
-    limit = far[0]
-    for i in range(len(members)):
-        limit = min(limit, far[i])
-    limit += np.float32(2) * margin
-    home, least = 0, np.float32(np.inf)
-    for i in range(len(members)):
-        if far[i] <= limit:
-            exact = _distance(point, ranking, members[i])
-            if exact < least:
-                home, least = i, exact
+    count = 0
+    for cell in cells:
+        count += ranking.starts[cell + 1] - ranking.starts[cell]
+    limit = far[:count].min() + np.float32(2) * margin
+    home, least, at = 0, np.float32(np.inf), 0
+    for cell in cells:
+        for i in range(ranking.starts[cell + 1] - ranking.starts[cell]):
+            if far[at] <= limit:
+                exact = _distance(point, ranking, cell, i)
+                if exact < least:
+                    home, least = at, exact
+            at += 1
     return home
 
 
 @compiled(fastmath={"reassoc", "contract", "nsz"})
-def _distance(point: Floats, ranking: Ranking, member: int) -> np.float32:
-    """As `cell_loops.distances_to` has it, to a centroid."""
-    centroid, step, total = ranking.centroids[member], ranking.steps[member], np.float32(0)
+def _distance(point: Floats, ranking: Ranking, cell: int, member: int) -> np.float32:
+    """As `cell_loops.distances_to` has it, to a centroid of a cell."""
+    group, lane = ranking.groups[cell] + member // LANES, 2 * (member % LANES)
+    centroid = np.empty(len(point) + 1, np.int8)
+    for j in range(0, len(point), 2):
+        centroid[j] = ranking.packed[group, j // 2, lane]
+        centroid[j + 1] = ranking.packed[group, j // 2, lane + 1]
+    first = ranking.starts[cell]
+    step, total = ranking.steps[first + member], np.float32(0)
     for j in range(len(point)):
         total += point[j] * (np.float32(centroid[j]) * step)
-    far: np.float32 = ranking.halves[member] - total
+    far: np.float32 = ranking.halves[first + member] - total
     return far
 
 

@@ -19,12 +19,8 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from simdist.vectors.compiled import compiled
+from simdist.vectors.packing import LANES, STEP
 
-# Sums side by side: of as many columns, or of parts of a row.
-LANES = 16
-# Values of a query that a step over packed columns takes: four pairs, each with sums of its own,
-# for none of them is to wait for the one before.
-STEP = 8
 # Values of a query that are padded to: 32 bytes of codes have as many, at a bit each.
 CHUNK = 256
 
@@ -33,19 +29,6 @@ _BYTE, _HALF, _INT, _LONG = (ir.IntType(bits) for bits in (8, 16, 32, 64))
 _SUMS = ir.VectorType(_INT, LANES)
 _WHOLE = ir.VectorType(_HALF, 2 * LANES)
 _BYTES = ir.VectorType(_BYTE, 2 * LANES)
-
-
-def pack_columns(columns: NDArray[np.int8]) -> NDArray[np.int8]:
-    """(k, d) int8 -> (groups, pairs, 32), for `dot_columns`; zeros where there is nothing.
-
-    A group has 16 columns: of each the first two values, then of each the next two.
-    """
-    count, width = columns.shape
-    groups, steps = -(-count // LANES), -(-width // STEP)
-    padded = np.zeros((groups * LANES, steps * STEP), np.int8)
-    padded[:count, :width] = columns
-    pairs = padded.reshape(groups, LANES, steps * STEP // 2, 2)
-    return np.ascontiguousarray(pairs.transpose(0, 2, 1, 3)).reshape(groups, -1, 2 * LANES)
 
 
 @compiled()
@@ -92,7 +75,7 @@ def dot_columns(
 
     Args:
         whole: (`padded_width`,) from -127 to 127.
-        packed: `pack_columns`.
+        packed: `packing.pack_columns`.
         first: the group to begin with.
         products: (16 n,) filled in, those of n groups.
     """

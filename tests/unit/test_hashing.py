@@ -137,7 +137,7 @@ def test_kmeans_of_equal_images(size: int, different: int) -> None:
 
 def test_kmeans_of_what_no_axis_sees() -> None:
     """A centroid without length is nobody's nearest but of what has none either."""
-    flat = KMeansFamily(
+    flat = KMeansFamily.of(
         np.eye(3, 4, dtype=np.int8),
         np.ones(3, np.float32),
         np.array([[0, 0, 0], [127, 0, 0]], np.int8),
@@ -244,7 +244,7 @@ class TestKMeansInCells:
 def everywhere(family: KMeansFamily) -> KMeansFamily:
     """The same centroids in one cell, so that all are compared."""
     starts = np.array([0, family.size])
-    return replace(family, cells=family.cells[:1], starts=starts)
+    return KMeansFamily.of(family.axes, family.scales, family.centroids, family.cells[:1], starts)
 
 
 def found(family: HashFamily, stored: NDArray[np.float32], probes: int) -> tuple[float, float]:

@@ -15,11 +15,10 @@ from simdist.search.page_loops import Pages, Query, rank_pages
 from simdist.vectors.compiled import compiled
 from simdist.vectors.headers import headers
 from simdist.vectors.loops import round_rows
+from simdist.vectors.packing import LANES, pack_columns, unpack_columns
 from simdist.vectors.products import (
-    LANES,
     dot_bytes,
     dot_columns,
-    pack_columns,
     padded_width,
     round_query,
 )
@@ -143,6 +142,7 @@ def test_products_of_bytes(dim: int, count: int) -> None:
     dot_rows(whole, rows, dots)
     np.testing.assert_array_equal(dots, wanted)
     packed = pack_columns(rows)
+    np.testing.assert_array_equal(unpack_columns(packed)[:count, :dim], rows)
     products = np.empty(len(packed) * LANES, np.int32)
     dot_columns(whole, packed, 0, products)
     np.testing.assert_array_equal(products[:count], wanted)
