@@ -21,11 +21,11 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from bench.index_data import NEIGHBOURS, Data, prepare, row_of, uri
+from bench.index_measure import own_memory
 from bench.scale import VECTORS
 from simdist.index.collection import Collection
 from simdist.index.offloading import bring_back, offload
@@ -128,12 +128,12 @@ def _worker(url: str, asked: str) -> float:
         queries = np.load(asked)
         used, searchers = [], []
         for collection in opened:
-            before = psutil.Process().memory_info().rss
+            before = own_memory()
             searcher = Searcher(collection, cache_memory=16 << 30, max_staleness=3600)
             for query in queries:
                 # One: those that are found are read and kept, too.
                 searcher.search(query, n=1, probes=WIDE)
-            used.append(psutil.Process().memory_info().rss - before)
+            used.append(own_memory() - before)
             searchers.append(searcher)
         [part] = searchers[1]._partitions
         assert part._cache is not None

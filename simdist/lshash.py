@@ -135,17 +135,17 @@ class LSHash:
         if distance_func == "hamming":
             bits = np.left_shift(np.uint32(1), np.arange(self.family.planes.shape[1]))
             probes = np.hstack([probes, probes ^ bits.astype(np.uint32)])
-        places = {(table, int(b)): 0 for table, buckets in enumerate(probes) for b in buckets}
+        wanted = [(table, bucket, 0) for table, some in enumerate(probes) for bucket in set(some)]
         partition = self._collection.partitions[0]
         try:
-            tails = partition.read(self._generation, places).tails
+            reading = partition.read(self._generation, np.array(wanted))
         except OutdatedError as error:
             # These tables are not rebuilt.
             raise CollectionError(
                 f"the collection {self._collection.name!r} was lost, and made anew meanwhile: open "
                 "the LSHash again"
             ) from error
-        rows = np.unique(np.concatenate([np.empty(0, np.uint32), *(tail.rows for tail in tails)]))
+        rows = np.unique(reading.rows)
         found = [stored for stored in partition.rows(rows) if stored is not None]
         if not found:
             return []

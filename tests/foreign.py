@@ -122,34 +122,37 @@ def _reading_seeds() -> list[Parts]:
         codec = Codec.of(dtype, DIM)
         packed = codec.pack(vectors(6))
         packed[2] = 0
+        sizes, dead = (np.array(some, "<u4").tobytes() for some in ([4, 2], [2, 7]))
         for rows in ([0, 1, 2, 3, 4, 5], [9, 3, 4, 0, 1, 2]):
-            some = np.array(rows, "<u4").tobytes()
-            first, second = packed[:4].tobytes(), packed[4:].tobytes()
-            dead = np.array([2, 7], "<u4").tobytes()
-            seeds.append((dtype.encode(), b"\n", dead, some[:16], first, some[16:], second))
+            begin = (b"\n", dead, sizes, np.array(rows, "<u4").tobytes())
+            seeds.append((dtype.encode(), *begin, b"", b"", packed.tobytes()))
             if dtype == "int8":
                 coded = Codes.of(codec, 4).pack(packed)
-                for part in (coded[4:].tobytes(), second):
-                    both = (coded[:4].tobytes(), some[16:], part)
-                    seeds.append((b"codes", b"\n", dead, some[:16], *both))
+                for count in (4, 6):
+                    are_codes = b"\1" * count + b"\0" * (6 - count)
+                    both = coded[:count].tobytes(), packed[count:].tobytes()
+                    seeds.append((b"codes", *begin, are_codes, *both))
     return seeds
 
 
 def _read_reading(parts: Parts, _: Path) -> None:
-    dtype, known, dead, rows, found, more_rows, more = parts
+    dtype, known, *read = parts
     codec = Codec.of("float32" if dtype[:1] == b"f" else "int8", DIM)
     bits = 4 if dtype[:1] == b"c" else 0
     known_rows = int.from_bytes(known[:4], "little") % 20
-    reply = [bytes(16), known_rows, bits, dead, [rows, found], [more_rows, more]]
-    reading = unpack_reading(reply, {(0, 1): 0, (0, 2): 5}, codec=codec, limit=100)
+    reply = [bytes(16), known_rows, bits, *read]
+    reading = unpack_reading(reply, np.array([0, 5]), codec=codec, limit=100)
     assert reading.dead.max(initial=0) < max(known_rows, 1)
-    for tail in reading.tails:
-        assert tail.rows.max(initial=0) < max(known_rows, 1)
-        stored = Codes.of(codec, bits) if bits else codec
-        assert tail.vectors.shape == (len(tail.rows), stored.width)
-        values, lengths = stored.unpack(tail.vectors)
-        assert np.isfinite(lengths).all()
-        assert values.dtype.kind != "f" or np.isfinite(values).all()
+    assert len(reading.known) == len(reading.complete) == len(reading.ends)
+    # The compiled loops check no bounds.
+    assert (np.diff(reading.ends, prepend=0) >= 0).all()
+    assert reading.ends.max(initial=0) == len(reading.rows) == len(reading.inverse_lengths)
+    assert reading.rows.max(initial=0) < max(known_rows, 1)
+    stored = Codes.of(codec, bits) if bits else codec
+    assert reading.vectors.shape == (len(reading.rows), stored.width)
+    values = stored.unpack(reading.vectors)[0]
+    assert np.isfinite(reading.inverse_lengths).all()
+    assert values.dtype.kind != "f" or np.isfinite(values).all()
 
 
 def _family_seeds() -> list[Parts]:

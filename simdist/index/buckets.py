@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, compress, pairwise
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,8 @@ from numpy.typing import NDArray
 
 from simdist.errors import StoreError
 from simdist.store import layout
-from simdist.vectors.codec import Codec, alive
+from simdist.vectors.codec import Codec
 from simdist.vectors.codes import Codes
-
-# A table and a bucket in it.
-Place = tuple[int, int]
 
 
 class OutdatedError(Exception):
@@ -24,115 +20,109 @@ class OutdatedError(Exception):
 
 
 @dataclass(frozen=True)
-class BucketTail:
-    """What a bucket holds beyond what its reader had.
-
-    Attributes:
-        place: which bucket.
-        start, known: how much of it the reader had, and has from now on.
-        complete: whether that is all.
-        rows: (n,) uint32, without those of deleted images.
-        vectors: (n, width) uint8, stored vectors (`Codec.unpack`), or their codes (`Codes.unpack`)
-            where the reading has bits.
-    """
-
-    place: Place
-    start: int
-    known: int
-    complete: bool
-    rows: NDArray[np.uint32]
-    vectors: NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
 class Reading:
-    """An answer of `Partition.read`.
+    """An answer of `Partition.read`: what some buckets hold beyond what their reader had.
 
     Attributes:
         moment: of which it is (`scripts.Seen`).
-        rows: numbers given out until then.
+        known_rows: numbers given out until then.
         bits: of the codes that come in place of vectors; 0 for none.
-        dead: (n,) uint32, rows deleted or replaced since the reader's last reading.
+        dead: (d,) uint32, rows deleted or replaced since the reader's last reading.
+        known: (b,) int64, how much of each bucket the reader has from now on.
+        complete: (b,) bool, whether that is all.
+        ends: (b,) int64, where its rows end among those of all.
+        rows: (n,) uint32, without those of deleted images.
+        vectors: (n, width) uint8, stored vectors (`Codec.unpack`), or with bits their codes
+            (`Codes.unpack`).
+        inverse_lengths: (n,) float32, of these, or their factors.
     """
 
     moment: bytes
-    rows: int
+    known_rows: int
     bits: int
     dead: NDArray[np.uint32]
-    tails: list[BucketTail]
+    known: NDArray[np.int64]
+    complete: NDArray[np.bool_]
+    ends: NDArray[np.int64]
+    rows: NDArray[np.uint32]
+    vectors: NDArray[np.uint8]
+    inverse_lengths: NDArray[np.float32]
 
 
 def unpack_reading(
-    reply: Sequence[Any], wanted: Mapping[Place, int], *, codec: Codec, limit: int
+    reply: Sequence[Any], starts: NDArray[np.int64], *, codec: Codec, limit: int
 ) -> Reading:
     """What `scripts.read` answers.
 
     Args:
-        wanted: for each bucket, how much of it the reader has.
+        starts: (w,) how much of each wanted bucket the reader has. Fewer come where the limit was
+            reached.
         limit: rows that were read at most.
 
     Raises:
         StoreError: what is stored is damaged.
     """
-    moment, known_rows, bits, dead, *buckets = reply
-    parts = list(chain.from_iterable(vectors for _, *vectors in buckets))
-    ends = list(accumulate((len(packed) // 4 for packed, *_ in buckets), initial=0))
+    moment, known_rows, bits, dead, sizes, row_bytes, are_codes, coded, whole = reply
+    stored = Codes.of(codec, bits) if bits else codec
     try:
-        rows = np.frombuffer(b"".join(packed for packed, *_ in buckets), layout.ROW_DTYPE)
-        if bits:
-            matrix = _coded(parts, rows, ends, Codes.of(codec, bits))
-        else:
-            matrix = codec.matrix(b"".join(parts))
+        rows = np.frombuffer(row_bytes, layout.ROW_DTYPE)
+        vectors = codec.matrix(whole)
+        if isinstance(stored, Codes):
+            mask = np.frombuffer(are_codes, np.uint8) > 0
+            vectors = _coded(mask, stored.matrix(coded), vectors, codes=stored)
         dead_rows = np.frombuffer(dead, layout.ROW_DTYPE)
+        counts = np.frombuffer(sizes, layout.ROW_DTYPE).astype(np.int64)
     except ValueError as error:
         raise StoreError("the buckets hold broken rows or vectors") from error
     if max(rows.max(initial=0), dead_rows.max(initial=0)) >= max(known_rows, 1):
         raise StoreError("the buckets name rows that there are not")
     # The compiled loops check no bounds.
-    if len(rows) != len(matrix):
-        raise StoreError(f"of {len(rows)} vectors in the blocks {len(matrix)} are there")
-    if bits:
-        Codes.of(codec, bits).check(matrix)
-    else:
-        codec.check(matrix)
-    there = alive(matrix)
-    intact = there.all()
-    tails = []
-    # Fewer than were wanted, where the limit was reached.
-    for (place, known), (first, last) in zip(wanted.items(), pairwise(ends), strict=False):
-        new = slice(first, last) if intact else first + np.flatnonzero(there[first:last])
-        tails.append(
-            BucketTail(place, known, known + last - first, last < limit, rows[new], matrix[new])
-        )
-    return Reading(moment, known_rows, bits, dead_rows, tails)
+    if len(rows) != len(vectors):
+        raise StoreError(f"of {len(rows)} vectors in the blocks {len(vectors)} are there")
+    if len(counts) > len(starts) or counts.sum() != len(rows):
+        raise StoreError("the buckets have other sizes than they say")
+    stored.check(vectors)
+    _, inverse_lengths = stored.unpack(vectors)
+    ends = np.cumsum(counts)
+    known, complete = starts[: len(counts)] + counts, ends < limit
+    there = inverse_lengths > 0
+    if not there.all():
+        ends = np.append(0, np.cumsum(there))[ends]
+        rows, vectors, inverse_lengths = rows[there], vectors[there], inverse_lengths[there]
+    return Reading(
+        moment,
+        known_rows,
+        bits,
+        dead_rows,
+        known,
+        complete,
+        ends,
+        rows,
+        vectors,
+        inverse_lengths,
+    )
 
 
 def _coded(
-    parts: Sequence[bytes], rows: NDArray[np.uint32], ends: Sequence[int], codes: Codes
+    are_codes: NDArray[np.bool_],
+    coded: NDArray[np.uint8],
+    whole: NDArray[np.uint8],
+    *,
+    codes: Codes,
 ) -> NDArray[np.uint8]:
-    """Strings of stored vectors or of codes -> (n, codes.width) bytes, all of them codes.
+    """Codes, and stored vectors between them -> (n, codes.width) bytes, all of them codes.
 
     Args:
-        parts: one for each of the rows that follow each other in a block.
-        rows: of all buckets.
-        ends: where in them each bucket begins, and the end.
+        are_codes: (n,) which.
 
     Raises:
-        ValueError: a string is neither.
+        ValueError: they are not as many as is said.
     """
-    begins = np.diff(rows, prepend=rows[:1]) != 1
-    begins[[end for end in ends if end < len(rows)]] = True
-    counts = np.diff(np.flatnonzero(begins | (rows % layout.BLOCK == 0)), append=len(rows)).tolist()
-    are_codes = [
-        len(part) == count * codes.width for part, count in zip(parts, counts, strict=True)
-    ]
-    coded = codes.matrix(b"".join(compress(parts, are_codes)))
-    if all(are_codes):
+    if are_codes.sum() != len(coded) or len(are_codes) != len(coded) + len(whole):
+        raise ValueError("codes are missing")
+    if not len(whole):
         return coded
-    whole = [part for part, is_coded in zip(parts, are_codes, strict=True) if not is_coded]
-    matrix = codes.codec.matrix(b"".join(whole))
-    codes.codec.check(matrix)
-    of_codes = np.repeat(are_codes, counts)
-    both = np.empty((len(rows), codes.width), np.uint8)
-    both[of_codes], both[~of_codes] = coded, codes.pack(matrix)
+    codes.codec.check(whole)
+    both = np.empty((len(are_codes), codes.width), np.uint8)
+    both[are_codes], both[~are_codes] = coded, codes.pack(whole)
     return both

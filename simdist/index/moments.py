@@ -110,13 +110,13 @@ class Passage:
         while True:
             partition.history.check()
             try:
-                reading = partition.read(partition.hashing().generation, {})
+                reading = partition.read(partition.hashing().generation)
             except OutdatedError:
                 # Other tables have been taken into use.
                 continue
-            alive = np.ones(reading.rows, np.bool_)
+            alive = np.ones(reading.known_rows, np.bool_)
             alive[reading.dead] = False
-            return Moment(layout.epoch_of(reading.moment), alive), reading.rows
+            return Moment(layout.epoch_of(reading.moment), alive), reading.known_rows
 
     def _fingerprints(self, end: int) -> NDArray[np.uint8]:
         """(end, 8) digests of fingerprints by rows; zeros where a row is dead."""

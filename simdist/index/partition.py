@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from simdist.errors import CollectionError, Remedy, StoreError
 from simdist.hashing import HashFamily, dump_family, load_family
 from simdist.index.blocks import Block, Blocks
-from simdist.index.buckets import OutdatedError, Place, Reading, unpack_reading
+from simdist.index.buckets import OutdatedError, Reading, unpack_reading
 from simdist.index.history import History
 from simdist.index.images import Stored, unpack_stored
 from simdist.index.moved import MovedFiles
@@ -25,6 +25,8 @@ from simdist.vectors.codec import Codec
 _DELETED = 256
 # Rows that one call of the script reads at most: a stall of some milliseconds.
 READ_ROWS = 4096
+# Of no bucket.
+_NONE = np.zeros((0, 3), np.int64)
 
 
 @dataclass(frozen=True)
@@ -221,19 +223,20 @@ class Partition:
     def read(
         self,
         generation: int,
-        wanted: Mapping[Place, int],
+        wanted: NDArray[np.int64] = _NONE,
         *,
         dead_known: int = 0,
         moment: bytes = b"",
     ) -> Reading:
         """Read what buckets hold beyond what the reader has; one round trip.
 
-        Of many rows only the first `READ_ROWS` come: then the last tail is not complete, and
-        buckets after it are left out.
+        Of many rows only the first `READ_ROWS` come: then the last bucket is not complete, and
+        those after it are left out.
 
         Args:
             generation: of the tables.
-            wanted: for each bucket, how much of it the reader has (`BucketTail.known`).
+            wanted: (b, 3) tables, buckets, and how much of each the reader has (`Reading.known`);
+                by default none.
             dead_known: how many dead rows the reader knows.
             moment: of its last reading.
 
@@ -242,7 +245,6 @@ class Partition:
                 anew, or has lost what the reader read.
             StoreError: what is stored is damaged.
         """
-        places = np.array([(*place, known) for place, known in wanted.items()], layout.ROW_DTYPE)
         reply = scripts.read(
             self.store,
             self.keys.meta,
@@ -251,12 +253,12 @@ class Partition:
             dead_known=dead_known,
             limit=READ_ROWS,
             width=self.codec.width,
-            wanted=places.tobytes(),
+            wanted=wanted.astype(layout.ROW_DTYPE).tobytes(),
         )
         if reply is None:
             raise OutdatedError
         try:
-            return unpack_reading(reply, wanted, codec=self.codec, limit=READ_ROWS)
+            return unpack_reading(reply, wanted[:, 2], codec=self.codec, limit=READ_ROWS)
         except StoreError as error:
             raise damaged(self.keys.pattern(), str(error)) from error
 

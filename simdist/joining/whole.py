@@ -156,11 +156,11 @@ def _moment(partition: Partition) -> tuple[int, int, NDArray[np.uint32]]:
     """The epoch, how many rows there were, and which of them were dead."""
     while True:
         try:
-            reading = partition.read(partition.hashing().generation, {})
+            reading = partition.read(partition.hashing().generation)
         # The tables were replaced between the two; the images are the same.
         except OutdatedError:
             continue
-        return layout.epoch_of(reading.moment), reading.rows, reading.dead
+        return layout.epoch_of(reading.moment), reading.known_rows, reading.dead
 
 
 def _int8(codec: Codec, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:

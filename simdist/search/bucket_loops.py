@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from simdist.vectors.compiled import compiled
 
 # `place` is the bucket's number, plus that of its table times the size of a table, plus 1; 0 is a
-# free slot. `first`, `last`: of its pages. `size`: rows in them. `known`: how much of the stored
-# bucket that is. `epoch`: as of which it is complete. `used`: by which query last.
+# free slot. `first`, `last`: where these rows of it are, or -1. `size`: how many it has. `known`:
+# how much of the stored bucket that is. `epoch`: as of which it is complete. `used`: by which query
+# last.
 BUCKET = np.dtype(
     [
         ("place", "i8"),
@@ -77,7 +78,7 @@ def look_up(  # noqa: PLR0917
         places: (n,) whole numbers.
         epoch: as of which they must be complete.
         clock: they have been used by now.
-        heads, sizes: (n,) filled with each one's first page, and rows.
+        heads, sizes: (n,) filled with where each one's first row is, and how many it has.
     """
     total = 0
     for i in range(len(places)):

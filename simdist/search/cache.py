@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.index.buckets import BucketTail, OutdatedError, Place, Reading
+from simdist.index.buckets import OutdatedError, Reading
 from simdist.index.partition import Partition
-from simdist.search.kept import KeptBuckets, as_pages
+from simdist.search.kept import KeptBuckets, as_chain
 from simdist.search.prepared import Prepared
 from simdist.store.layout import epoch_of
 from simdist.vectors.checks import checked
@@ -18,8 +18,23 @@ from simdist.vectors.codec import Codec
 from simdist.vectors.codes import Codes
 
 if TYPE_CHECKING:
-    from simdist.search.page_loops import Pages
+    from simdist.search.chain_loops import Chains
     from simdist.search.query_loops import Batch
+
+# Of no bucket.
+_NONE = np.zeros((0, 3), np.int64)
+
+
+class Passing(NamedTuple):
+    """What was read of a bucket that there is no room for.
+
+    Attributes:
+        place: which, see `bucket_loops.BUCKET`.
+        rows: as one chain.
+    """
+
+    place: int
+    rows: Chains
 
 
 class BucketCache:
@@ -62,7 +77,7 @@ class BucketCache:
         Raises:
             OutdatedError: the tables have another generation.
         """
-        self._read({})
+        self._read(_NONE)
 
     @property
     def codes(self) -> Codes | None:
@@ -101,13 +116,10 @@ class BucketCache:
         both: NDArray[np.uint8] = _padded(bits, size) | _padded(self._dead, size)
         return both
 
-    def rank_all(
-        self, vectors: NDArray[np.float32], n: int, pages: Pages, count: int
-    ) -> tuple[Batch, int]:
-        """As `rank`, among so many rows that lie in one chain of pages, in place of the buckets."""
+    def rank_all(self, vectors: NDArray[np.float32], n: int, chain: Chains) -> tuple[Batch, int]:
+        """As `rank`, among the rows of one chain, in place of the buckets."""
         batch = self.begin(vectors, n)
-        chain = np.zeros(1, np.int32), np.array([count], np.int32)
-        scored = sum(self.score(pages, chain, batch, i, self._dead) for i in range(len(vectors)))
+        scored = sum(self.score_chain(chain, batch, i, self._dead) for i in range(len(vectors)))
         return batch, scored
 
     def begin(self, vectors: NDArray[np.float32], n: int) -> Batch:
@@ -124,9 +136,9 @@ class BucketCache:
         self._kept.clock += 1
         return batch
 
-    def load(self, places: NDArray[np.int64]) -> list[BucketTail]:
+    def load(self, places: NDArray[np.int64]) -> list[Passing]:
         """Read what these buckets lack; returns what there is no room for."""
-        passing: list[BucketTail] = []
+        passing: list[Passing] = []
         self._refresh(places, passing.append)
         return passing
 
@@ -160,18 +172,18 @@ class BucketCache:
         asked = len(vectors), n, probes
         if prepared is None or prepared.asked != asked or prepared.excluded is not out:
             prepared = self._prepare(*asked, out)
-        batch, headers, pages = prepared.batch, prepared.headers, self._kept.pages
+        batch, headers, kept = prepared.batch, prepared.headers, self._kept.rows
         batch.vectors[:] = vectors
         self._kept.clock += 1
         now = self._epoch, self._kept.clock
         if prepared.cells:
             scored, least = loops.rank_vectors(
-                pages.values, pages.bits, headers, prepared.cells, *now
+                kept.values, kept.bits, headers, prepared.cells, *now
             )
         else:
             loops.turn(headers)
             batch.places[:] = self.places(batch.exact, probes)
-            scored, least = loops.rank_places(pages.values, pages.bits, headers, *now)
+            scored, least = loops.rank_places(kept.values, kept.bits, headers, *now)
         if least == loops.UNUSABLE:
             checked(batch.vectors, dim=vectors.shape[1])
         if least < 0:
@@ -221,41 +233,34 @@ class BucketCache:
             batch.found[i] = 0
             # Some may have died by what was read.
             out = self._dead if excluded is None else excluded
-            scored += self.score_passing(passing, batch, i, out)
-            scored += self.score(self._kept.pages, self._kept.chains(places[i]), batch, i, out)
+            scored += sum(self.score_chain(one.rows, batch, i, out) for one in passing)
+            scored += self.score(self._kept.rows, self._kept.chains(places[i]), batch, i, out)
         # Its table may lie elsewhere by now.
         self._prepared = None
         return scored
 
-    def score_passing(
-        self, passing: list[BucketTail], batch: Batch, i: int, excluded: NDArray[np.uint8]
-    ) -> int:
-        """Score what there is no room for as it passes by."""
-        if not passing:
-            return 0
-        pages = as_pages(passing, self._format)
-        count = sum(len(tail.rows) for tail in passing)
-        chain = np.zeros(1, np.int32), np.array([count], np.int32)
-        return self.score(pages, chain, batch, i, excluded)
+    def score_chain(self, chain: Chains, batch: Batch, i: int, excluded: NDArray[np.uint8]) -> int:
+        """As `score`, all rows of one chain."""
+        chains = np.zeros(1, np.int32), np.array([len(chain.rows)], np.int32)
+        return self.score(chain, chains, batch, i, excluded)
 
     def score(
         self,
-        pages: Pages,
+        rows: Chains,
         chains: tuple[NDArray[np.int32], NDArray[np.int32]],
         batch: Batch,
         i: int,
         excluded: NDArray[np.uint8],
     ) -> int:
-        """Score chains of pages for the i-th query, beside what it has found already."""
-        from simdist.search.page_loops import rank_pages
+        """Score chains of rows for the i-th query, beside what it has found already."""
+        from simdist.search.chain_loops import rank_chains
 
-        rows, scores = batch.rows[i], batch.scores[i]
-        batch.found[i] = rank_pages(
-            batch.query(i), *chains, pages, excluded, batch.found[i], rows, scores
+        batch.found[i] = rank_chains(
+            batch.query(i), *chains, rows, excluded, batch.found[i], batch.rows[i], batch.scores[i]
         )
         return int(chains[1].sum())
 
-    def _read(self, wanted: Mapping[Place, int]) -> Reading:
+    def _read(self, wanted: NDArray[np.int64]) -> Reading:
         """Read buckets; what was read before is part of the partition's history still."""
         reading = self._partition.read(
             self.generation, wanted, dead_known=self._dead_known, moment=self.moment
@@ -264,37 +269,41 @@ class BucketCache:
             codec = self._partition.codec
             self._format = Codes.of(codec, reading.bits) if reading.bits else codec
             self._kept = KeptBuckets(self._format, self._memory)
-        elif reading.bits != self._kept.pages.bits:
+        elif reading.bits != self._kept.rows.bits:
             raise OutdatedError
         self._dead_known += len(reading.dead)
         self.bury(reading.dead)
         self.moment, self._epoch = reading.moment, epoch_of(reading.moment)
         return reading
 
-    def _refresh(self, places: NDArray[Any], overflow: Callable[[BucketTail], None]) -> None:
+    def _refresh(self, places: NDArray[np.int64], overflow: Callable[[Passing], None]) -> None:
         """Read what these buckets lack; what there is no room for goes to `overflow`."""
+        from simdist.search.chain_loops import Tails
+
         wanted = np.array(list(dict.fromkeys(places.tolist())), np.int64)
         known, epochs = self._kept.use(wanted)
-        size = self._family.size
-        missing: dict[Place, int] = {
-            divmod(place, size): start
-            for place, start, epoch in zip(
-                wanted.tolist(), known.tolist(), epochs.tolist(), strict=True
+        missing = (epochs < self._epoch) | (epochs < 0)
+        wanted, known = wanted[missing], known[missing]
+        self.readings += bool(len(wanted))
+        while len(wanted):
+            tables, buckets = np.divmod(wanted, self._family.size)
+            reading = self._read(np.column_stack([tables, buckets, known]))
+            count, complete = len(reading.ends), reading.complete
+            new = reading.rows, reading.inverse_lengths, reading.vectors
+            tails = Tails(
+                wanted[:count],
+                known[:count],
+                reading.known,
+                np.where(complete, self._epoch, -1),
+                reading.ends,
+                *new,
             )
-            if epoch < self._epoch or epoch < 0
-        }
-        self.readings += bool(missing)
-        while missing:
-            reading = self._read(missing)
-            for tail in reading.tails:
-                table, bucket = tail.place
-                epoch = self._epoch if tail.complete else -1
-                if not self._kept.append(table * size + bucket, tail, epoch=epoch):
-                    overflow(tail)
-                if tail.complete:
-                    del missing[tail.place]
-                else:
-                    missing[tail.place] = tail.known
+            for i in self._kept.append(tails):
+                part = slice(reading.ends[i - 1] if i else 0, reading.ends[i])
+                chain = as_chain(reading.rows[part], reading.vectors[part], self._format)
+                overflow(Passing(int(wanted[i]), chain))
+            known = np.concatenate([reading.known[~complete], known[count:]])
+            wanted = np.concatenate([wanted[:count][~complete], wanted[count:]])
 
 
 def _padded(bits: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

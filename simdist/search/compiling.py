@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from simdist.hashing.kmeans import KMeansFamily
-from simdist.index.buckets import BucketTail
 from simdist.search.kept import KeptBuckets
 from simdist.search.refining import Refiner
 from simdist.vectors.codec import Codec
@@ -38,7 +37,7 @@ def compile_search(codec: Codec, codes: Codes | None = None) -> None:
         codes: what buckets hold of them, if it is that.
     """
     from simdist.search import query_loops
-    from simdist.search.page_loops import rank_pages
+    from simdist.search.chain_loops import Tails, rank_chains
     from simdist.search.passing_loops import gather
 
     # What numba has made of it.
@@ -50,20 +49,23 @@ def compile_search(codec: Codec, codes: Codes | None = None) -> None:
     kept = KeptBuckets(codes or codec, 1 << 20)
     rows, packed = np.arange(2, dtype=np.uint32), codec.pack(vectors)
     here = codes.pack(packed) if codes else packed
-    kept.append(0, BucketTail((0, 0), 0, 2, True, rows, here), epoch=0)
-    kept.use(np.zeros(1, np.int64))
+    one = np.zeros(1, np.int64)
+    _, lengths = (codes or codec).unpack(here)
+    kept.append(Tails(one, one, one + 2, one, one + 2, rows, lengths, here))
+    kept.use(one)
     batch = query_loops.Batch.empty(1, codec.dim, places=1, n=1)
     batch.vectors[:] = vectors[:1]
-    view = query_loops.Kept(kept.table, kept.pages, np.zeros(0, np.uint8))
+    view = query_loops.Kept(kept.table, kept.rows, np.zeros(0, np.uint8))
     turning, (ranking, cells) = query_loops.Turning(*codec.turning()), family.ranking(1)
     headers = query_loops.all_headers(batch, turning, view, ranking)
-    rank_vectors(kept.pages.values, kept.pages.bits, headers, cells, 0, 1)
-    chains = kept.chains(np.zeros(1, np.int64))
-    places, found, none = np.zeros(1, np.int64), np.zeros(8, np.int32), np.zeros(1, np.uint8)
-    of_pages = kept.pages.following, kept.pages.rows
-    gather(places, 0, 1, kept.table, *of_pages, none, none.copy(), 0, 1, found)
+    rank_vectors(kept.rows.values, kept.rows.bits, headers, cells, 0, 1)
+    chains = kept.chains(one)
+    found, none = np.zeros(8, np.int32), np.zeros(1, np.uint8)
+    of_rows = kept.rows.leaps, kept.rows.rows
+    gather(one, 0, 1, kept.table, *of_rows, none, none.copy(), 0, 1, found)
     family.probes(vectors, 2)
-    rank_pages(batch.query(0), *chains, kept.pages, view.dead, 0, batch.rows[0], batch.scores[0])
+    best = batch.rows[0], batch.scores[0]
+    rank_chains(batch.query(0), *chains, kept.rows, view.dead, 0, *best)
     if codes:
         refiner = Refiner(codec, memory=0)
         for row in rows.tolist():

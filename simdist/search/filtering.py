@@ -15,7 +15,7 @@ from simdist.search.columns import Columns
 from simdist.vectors.codec import Codec
 
 if TYPE_CHECKING:
-    from simdist.search.page_loops import Pages
+    from simdist.search.chain_loops import Chains
 
 # Of what a searcher may keep, the share for copies of rows that pass, beside the buckets.
 _COPIES_SHARE = 8
@@ -54,9 +54,9 @@ class Passing:
         self._holds = np.zeros(0, np.bool_)
         self._rows = np.zeros(0, np.uint32)
         self._packed: list[NDArray[np.uint8]] = []
-        self._pages: Pages | None = None
+        self._chain: Chains | None = None
         self._barren, self._barren_at = np.zeros(0, np.uint8), -1
-        self.known = self.count = self._paged = 0
+        self.known = self.count = self._chained = 0
         self._width = 1
         self.excluded = np.zeros(0, np.uint8)
 
@@ -104,27 +104,27 @@ class Passing:
         looking = min(buckets, size) * (_BUCKET_NS + self.known / size * _BIT_NS)
         return self.count <= _FEW or self.count * _ROW_NS <= looking + rows * _ROW_NS
 
-    def pages(self, partition: Partition, moment: bytes) -> tuple[Pages, int]:
-        """All rows that pass, with their vectors, as one chain of pages; and how many."""
-        from simdist.search.kept import rows_as_pages
+    def chained(self, partition: Partition, moment: bytes) -> Chains:
+        """All rows that pass, with their vectors, as one chain."""
+        from simdist.search.kept import as_chain
 
         # Those that have died since are left out by their bits.
-        if self._pages is not None and self._paged == self.known:
-            return self._pages, len(self._rows)
+        if self._chain is not None and self._chained == self.known:
+            return self._chain
         alive = np.unpackbits(~self.excluded, count=self.known, bitorder="little")
         rows = np.flatnonzero(alive).astype(np.uint32)
         first = self._rows[-1] + 1 if len(self._rows) else 0
         new = rows[rows >= first]
-        if len(new) or self._pages is None:
+        if len(new) or self._chain is None:
             kept = [self._packed[0]] if self._packed else []
             for start in range(0, len(new), _ROWS):
                 some = new[start : start + _ROWS]
                 kept.append(_vectors(partition, some, moment))
             packed = np.concatenate(kept) if kept else _none(partition.codec)
             self._rows, self._packed = np.concatenate([self._rows, new]), [packed]
-            self._pages = rows_as_pages(self._rows, packed, partition.codec)
-        self._paged = self.known
-        return self._pages, len(self._rows)
+            self._chain = as_chain(self._rows, packed, partition.codec)
+        self._chained = self.known
+        return self._chain
 
     @property
     def copied(self) -> int:
@@ -133,7 +133,7 @@ class Passing:
 
     def drop_copies(self) -> None:
         """Keep no vectors."""
-        self._rows, self._packed, self._pages = np.zeros(0, np.uint32), [], None
+        self._rows, self._packed, self._chain = np.zeros(0, np.uint32), [], None
 
 
 class Filters:

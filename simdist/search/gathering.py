@@ -13,10 +13,8 @@ from simdist.search.cache import BucketCache
 from simdist.search.filtering import Passing
 
 if TYPE_CHECKING:
-    from simdist.search.page_loops import Pages
+    from simdist.search.chain_loops import Chains
     from simdist.search.query_loops import Batch
-
-    Chained = Callable[[], tuple[Pages, int]]
 
 # Where so many times as many buckets were needed as would be if rows passed anywhere, they pass
 # far from the query, and the nearest of them are anywhere: until so many times as many rows
@@ -39,7 +37,7 @@ def rank_passing(
     probes: int,
     least: int = 0,
     floor: float | None = None,
-    chained: Chained,
+    chained: Callable[[], Chains],
 ) -> tuple[Batch, int]:
     """Score rows that pass until as many were scored as find the nearest of them.
 
@@ -48,7 +46,7 @@ def rank_passing(
         probes: buckets that a query would look into if all rows passed.
         least: rows that are scored at least, where there are so many.
         floor: with it, fewer may be found if no better ones are to be expected.
-        chained: gives all rows that pass as one chain of pages, and how many they are.
+        chained: gives all rows that pass as one chain.
 
     Returns:
         What is found, and how many rows of the buckets that were looked into pass.
@@ -74,7 +72,12 @@ class _Gathering:
     """
 
     def __init__(
-        self, cache: BucketCache, batch: Batch, i: int, passing: Passing, chained: Chained
+        self,
+        cache: BucketCache,
+        batch: Batch,
+        i: int,
+        passing: Passing,
+        chained: Callable[[], Chains],
     ) -> None:
         self.seen = 0
         self._chained = chained
@@ -112,11 +115,9 @@ class _Gathering:
 
     def _score_all(self) -> None:
         """Score all rows that pass, in place of what was."""
-        pages, count = self._chained()
-        chain = np.zeros(1, np.int32), np.array([count], np.int32)
         self._batch.found[self._i] = 0
-        self._cache.score(pages, chain, self._batch, self._i, self._passing.excluded)
-        self.seen += count
+        out = self._passing.excluded
+        self.seen += self._cache.score_chain(self._chained(), self._batch, self._i, out)
 
     def _best(self, floor: float | None) -> NDArray[np.float32] | None:
         """The scores that matter; None if there are not enough."""
@@ -174,8 +175,8 @@ class _Gathering:
             at,
             wanted - self.seen,
             kept.table,
-            kept.pages.following,
-            kept.pages.rows,
+            kept.rows.leaps,
+            kept.rows.rows,
             out,
             self._passing.barren(cache),
             cache.epoch,
@@ -184,7 +185,7 @@ class _Gathering:
         )
         if count:
             chains = self._rows[:count], np.ones(count, np.int32)
-            cache.score(kept.single, chains, self._batch, self._i, _NONE)
+            cache.score(kept.rows, chains, self._batch, self._i, _NONE)
         self.seen += count
         self._looked_into += self._at - at
         if why == MISSED:
@@ -195,15 +196,16 @@ class _Gathering:
     def _read(self) -> None:
         """Read some buckets; what there is no room for is scored as it passes by."""
         cache, out = self._cache, self._passing.excluded
-        tails = cache.load(self._places[self._at : self._at + _READ])
-        if not tails:
+        passing = cache.load(self._places[self._at : self._at + _READ])
+        if not passing:
             return
-        cache.score_passing(tails, self._batch, self._i, out)
-        large = np.unique([tail.place[0] * cache.size + tail.place[1] for tail in tails])
-        cache.score(cache.kept.pages, cache.kept.chains(large), self._batch, self._i, out)
+        for one in passing:
+            cache.score_chain(one.rows, self._batch, self._i, out)
+        large = np.unique([one.place for one in passing])
+        cache.score(cache.kept.rows, cache.kept.chains(large), self._batch, self._i, out)
         self._looked_into += len(large)
         dead = np.unpackbits(out, bitorder="little").astype(np.bool_)
-        rows = np.concatenate([tail.rows for tail in tails])
+        rows = np.concatenate([one.rows.rows["row"] for one in passing])
         self.seen += len(rows) - int(dead[rows[rows < len(dead)]].sum())
         self._places = self._places[~np.isin(self._places, large)]
         self._note(large)

@@ -24,7 +24,7 @@ from simdist.search.records import Records
 from simdist.search.refining import Found, Refiner, candidates_for
 
 if TYPE_CHECKING:
-    from simdist.search.page_loops import Pages
+    from simdist.search.chain_loops import Chains
     from simdist.search.query_loops import Batch
 
     _Rank = Callable[[NDArray[np.float32]], Batch | Found]
@@ -161,12 +161,11 @@ class PartitionSearcher:
             passing = self._filters.passing(where, cache)
             moment = cache.moment
             probes = self._probes(cache, wish)
-            chained = partial(passing.pages, self._partition, moment)
+            chained = partial(passing.chained, self._partition, moment)
             wanted = passing.wanted(probes, cache.size)
             buckets = wanted * cache.size / max(1, passing.count)
             if passing.are_few(wanted, buckets, cache.size):
-                pages, count = chained()
-                rank: _Rank = partial(self._rank_all, cache, n=wish.n, pages=pages, count=count)
+                rank: _Rank = partial(self._rank_all, cache, n=wish.n, chain=chained())
             else:
                 look = partial(rank_passing, cache, passing=passing, probes=probes, chained=chained)
                 rank = partial(self._rank_passing, cache, wish=wish, look=look)
@@ -262,10 +261,9 @@ class PartitionSearcher:
         queries: NDArray[np.float32],
         *,
         n: int,
-        pages: Pages,
-        count: int,
+        chain: Chains,
     ) -> Batch:
-        best, scored = cache.rank_all(queries, n, pages, count)
+        best, scored = cache.rank_all(queries, n, chain)
         self.rows_read += scored
         return best
 

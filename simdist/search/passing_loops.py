@@ -22,8 +22,8 @@ def gather(  # noqa: PLR0917
     at: int,
     wanted: int,
     buckets: Any,
-    following: NDArray[np.int32],
-    rows: NDArray[np.uint32],
+    leaps: NDArray[np.int32],
+    rows: Any,
     excluded: NDArray[np.uint8],
     barren: NDArray[np.uint8],
     epoch: int,
@@ -37,39 +37,38 @@ def gather(  # noqa: PLR0917
         at: the first of them to look into.
         wanted: how many rows.
         buckets: (slots,) `bucket_loops.BUCKET`.
-        following, rows: of their pages.
+        leaps, rows: as `chain_loops.Chains` has them.
         excluded: a bit for each row that does not pass.
         barren: a byte for each place, set where none does; updated.
         epoch: as of which buckets must be complete.
         clock: they have been used by now.
-        found: (m,) filled with where the rows lie: the page times the rows of one, and which.
+        found: (m,) filled with where the rows are.
 
     Returns:
         The first place that was not looked into; how many rows were found; and why it is over:
         ENOUGH are found, or there are no more; that place is MISSED here; or `found` is too FULL
         for it.
     """
-    count, room = 0, rows.shape[1]
+    count = 0
     while at < len(places) and count < wanted:
         place = places[at]
         if not barren[place]:
             slot = find_bucket(buckets, place)
             if slot < 0 or buckets[slot].epoch < epoch:
                 return at, count, MISSED
-            page, left = buckets[slot].first, buckets[slot].size
+            here, left = np.int64(buckets[slot].first), buckets[slot].size
             if count + left > len(found):
                 return at, count, FULL
             buckets[slot].used = clock
             before = count
-            while left > 0:
-                for i in range(min(left, room)):
-                    row = rows[page, i]
-                    byte = row >> 3
-                    out = byte < excluded.shape[0] and (excluded[byte] >> (row & 7)) & 1
-                    if not out:
-                        found[count] = page * room + i
-                        count += 1
-                page, left = following[page], left - room
+            for _ in range(left):
+                row = rows[here].row
+                byte = row >> 3
+                out = byte < excluded.shape[0] and (excluded[byte] >> (row & 7)) & 1
+                if not out:
+                    found[count] = here
+                    count += 1
+                here += 1 + leaps[here]
             if count == before:
                 barren[place] = 1
         at += 1

@@ -51,7 +51,7 @@ class Prepared:
         count, n, probes = asked
         ranking, cells = family.ranking(probes) or (None, 0)
         batch = loops.Batch.empty(count, len(turning.factors), probes * family.tables, n)
-        view = loops.Kept(kept.table, kept.pages, excluded)
+        view = loops.Kept(kept.table, kept.rows, excluded)
         headers = loops.all_headers(batch, turning, view, ranking)
         # The headers are of no use without these.
         return cls(asked, excluded, batch, headers, cells, (view, ranking))

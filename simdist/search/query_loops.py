@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from simdist.hashing.ranking_loops import Ranking, rank_centroids, ranking_at
 from simdist.search.bucket_loops import BUCKET, look_up
-from simdist.search.page_loops import Pages, Query, rank_pages
+from simdist.search.chain_loops import ROW, Chains, Query, rank_chains
 from simdist.vectors.compiled import compiled
 from simdist.vectors.headers import headers, matrix_at, vector_at
 from simdist.vectors.loops import hadamard_rows
@@ -28,7 +28,7 @@ class Batch(NamedTuple):
         vectors: (q, d) float32, of any length.
         places: (q, p) int64, the buckets to look into.
         exact, whole, sizes: (q, d) float32, (q, `padded_width`) int16 and (q, 3) float32: the
-            queries as they are compared, see `page_loops.Query`; 1 / the length of the second.
+            queries as they are compared, see `chain_loops.Query`; 1 / the length of the second.
         rows: (q, n) uint32, by falling cosine similarity, then by row.
         scores: (q, n) float32.
         found: (q,) int64, how many; `MISSED` where something must be read first, `UNUSABLE` where
@@ -75,12 +75,12 @@ class Kept(NamedTuple):
 
     Attributes:
         buckets: (slots,) `bucket_loops.BUCKET`.
-        pages: their rows.
+        rows: theirs.
         dead: (n,) uint8, a bit for each row that is deleted; beyond it none is.
     """
 
     buckets: Any
-    pages: Pages
+    rows: Chains
     dead: NDArray[np.uint8]
 
 
@@ -88,13 +88,12 @@ def all_headers(
     batch: Batch, turning: Turning, kept: Kept, ranking: Ranking | None
 ) -> NDArray[np.int64]:
     """Where all arrays are but the stored values: what the functions below take."""
-    pages = kept.pages
-    of_pages = (pages.following, pages.rows, pages.inverse_lengths)
-    return headers(*batch, *turning, kept.buckets, *of_pages, kept.dead, *(ranking or ()))
+    of_rows = kept.rows.leaps, kept.rows.rows
+    return headers(*batch, *turning, kept.buckets, *of_rows, kept.dead, *(ranking or ()))
 
 
 # In the order of `all_headers`.
-_TURNING, _KEPT, _RANKING = 8, 10, 15
+_TURNING, _KEPT, _RANKING = 8, 10, 14
 
 
 @compiled()
@@ -113,14 +112,10 @@ def _batch_at(headers: NDArray[np.int64]) -> Batch:
 
 @compiled()
 def _kept_at(headers: NDArray[np.int64], values: NDArray[Any], bits: int) -> Kept:
-    pages = Pages(
-        vector_at(headers, _KEPT + 1, np.int32),
-        matrix_at(headers, _KEPT + 2, np.uint32),
-        values,
-        matrix_at(headers, _KEPT + 3, np.float32),
-        bits,
+    rows = Chains(
+        vector_at(headers, _KEPT + 1, np.int32), vector_at(headers, _KEPT + 2, ROW), values, bits
     )
-    return Kept(vector_at(headers, _KEPT, BUCKET), pages, vector_at(headers, _KEPT + 4, np.uint8))
+    return Kept(vector_at(headers, _KEPT, BUCKET), rows, vector_at(headers, _KEPT + 3, np.uint8))
 
 
 @compiled(fastmath={"reassoc", "contract", "nsz"})
@@ -161,7 +156,7 @@ def rank_places(
     """Score what is in the buckets of each query, and keep the best.
 
     Args:
-        values, bits: of the pages.
+        values, bits: of the rows.
         headers: `turn` has had them, and the batch's places are filled in.
         epoch: as of which buckets must be complete.
         clock: the number of the query.
@@ -182,8 +177,8 @@ def rank_places(
                 scored += size
                 query = Query(batch.exact[i], batch.whole[i], batch.sizes[i, 0], batch.sizes[i, 1])
                 rows, scores = batch.rows[i], batch.scores[i]
-                batch.found[i] = rank_pages(
-                    query, heads, sizes, kept.pages, kept.dead, 0, rows, scores
+                batch.found[i] = rank_chains(
+                    query, heads, sizes, kept.rows, kept.dead, 0, rows, scores
                 )
         least = min(least, int(batch.found[i]))
     return scored, least

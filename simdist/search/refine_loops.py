@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.search.page_loops import cosine, insert
+from simdist.search.chain_loops import cosine, insert
 from simdist.vectors.compiled import compiled
 
 UNSURE = -1

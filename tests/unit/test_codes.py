@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from simdist.errors import StoreError
-from simdist.search.kept import rows_as_pages
-from simdist.search.page_loops import Query, rank_pages
+from simdist.search.chain_loops import Query, rank_chains
+from simdist.search.kept import as_chain
 from simdist.vectors.codec import INVERSE_LENGTH, Codec
 from simdist.vectors.codes import BITS, Codes
 from simdist.vectors.compiled import compiled
@@ -71,12 +71,12 @@ def test_the_best_by_codes_are_those_of_the_estimates(bits: int) -> None:
     codec, packed = stored(300, 512, 0)
     codes, query = Codes.of(codec, bits), asked(512, 0)
     rows = np.arange(300, dtype=np.uint32)
-    pages = rows_as_pages(rows, codes.pack(packed), codes)
+    chain = as_chain(rows, codes.pack(packed), codes)
     dead = np.zeros(38, np.uint8)
     dead[5] = 0xFF
     best_rows, best_scores = np.empty(40, np.uint32), np.empty(40, np.float32)
-    chain = np.zeros(1, np.int32), np.array([300], np.int32)
-    found = rank_pages(query, *chain, pages, dead, 0, best_rows, best_scores)
+    whole = np.zeros(1, np.int32), np.array([300], np.int32)
+    found = rank_chains(query, *whole, chain, dead, 0, best_rows, best_scores)
 
     values, inverse_lengths = codec.unpack(packed)
     upper = (values.astype(np.int64) >> (8 - bits)).astype(np.float64)

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from simdist.search.kept import PAGE_ROWS
-from simdist.search.page_loops import Pages, Query, rank_pages
+from simdist.search.chain_loops import ROW, Chains, Query, rank_chains
 from simdist.vectors.compiled import compiled
 from simdist.vectors.headers import headers
 from simdist.vectors.loops import round_rows
@@ -38,7 +37,7 @@ def by_numpy(
 @settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    sizes=st.lists(st.integers(0, 3 * PAGE_ROWS), min_size=1, max_size=6),
+    sizes=st.lists(st.integers(0, 24), min_size=1, max_size=6),
     limit=st.integers(1, 40),
     repeated=st.booleans(),
     dead_share=st.sampled_from([0.0, 0.3, 1.0]),
@@ -63,32 +62,24 @@ def test_the_best_of_some_buckets(
     for row in dead:
         bitmap[row // 8] |= 1 << row % 8
 
-    pages = sum(-(-size // PAGE_ROWS) for size in sizes)
-    order = generator.permutation(pages).astype(np.int32)
-    paged_values: NDArray[Any] = np.zeros((pages, PAGE_ROWS, DIM), dtype)
-    paged_rows = np.zeros((pages, PAGE_ROWS), np.uint32)
-    inverse_lengths = np.zeros((pages, PAGE_ROWS), np.float32)
-    following = np.full(pages, -1, np.int32)
-    first, at, used = [], 0, 0
+    order = generator.permutation(total).astype(np.int32)
+    leaps = np.zeros(total, np.int32)
+    first, at = [], 0
     for size in sizes:
-        chain = order[used : used + -(-size // PAGE_ROWS)]
-        used += len(chain)
+        chain = order[at : at + size]
+        at += size
         first.append(int(chain[0]) if size else -1)
-        for place, page in enumerate(chain):
-            count = min(PAGE_ROWS, size - place * PAGE_ROWS)
-            part = slice(at, at + count)
-            paged_values[page, :count], paged_rows[page, :count] = values[part], rows[part]
-            lengths = np.linalg.norm(values[part].astype(np.float32), axis=1)
-            inverse_lengths[page, :count] = 1 / lengths
-            following[page] = chain[place + 1] if place + 1 < len(chain) else -1
-            at += count
+        leaps[chain[:-1]] = chain[1:] - chain[:-1] - 1
+    lying, lying_values = np.empty(total, ROW), np.empty_like(values)
+    lying["row"][order], lying_values[order] = rows, values
+    lying["inverse_length"][order] = 1 / np.linalg.norm(values.astype(np.float32), axis=1)
 
     best_rows, best_scores = np.zeros(limit, np.uint32), np.zeros(limit, np.float32)
-    pages_of_all = Pages(following, paged_rows, paged_values, inverse_lengths, 0)
+    all_rows = Chains(leaps, lying, lying_values, 0)
     chains = np.array(first, np.int32), np.array(sizes, np.int32)
     whole = np.empty(padded_width(DIM), np.int16)
     asked = Query(query, whole, *round_query(query, whole)[:2])
-    found = rank_pages(asked, *chains, pages_of_all, bitmap, 0, best_rows, best_scores)
+    found = rank_chains(asked, *chains, all_rows, bitmap, 0, best_rows, best_scores)
     wanted = by_numpy(query, values, rows, dead)
     best = best_rows[:found].tolist()
     assert len(set(best)) == found == min(limit, len(wanted))

@@ -70,7 +70,7 @@ def test_loops_are_compiled_where_nothing_can_be_kept(tmp_path: Path) -> None:
     code = """
 import numpy as np
 from simdist.hashing import cell_loops
-from simdist.search import page_loops
+from simdist.search import chain_loops
 from simdist.vectors.rotation import rotated, unrotated
 rows = np.ones((2, 8), np.float32)
 assert np.allclose(unrotated(rotated(rows)), rows)

@@ -8,12 +8,12 @@ if is_lost(seen, epoch, true) then
   return false
 end
 local bits = count_of(state[5] or '0')
-local answer = {moment_of(epoch), count_of(state[4]), bits,
-                redis.call('GETRANGE', base .. 'dead', ROW * dead_known, -1)}
+local dead = redis.call('GETRANGE', base .. 'dead', ROW * dead_known, -1)
 local left, size_of = tonumber(limit), tonumber(width)
 local prefix = base .. 'bucket:' .. generation .. ':'
 local blocks = base .. 'vectors:%d'
-local call, format, unpack_number = redis.call, string.format, struct.unpack
+local call, format, rep = redis.call, string.format, string.rep
+local pack, unpack_number = struct.pack, struct.unpack
 
 -- The rows in a string of them. A call each would take a tenth of the script's time; all at once
 -- they are too many for Lua's stack.
@@ -22,7 +22,7 @@ local function split(packed)
   local rows, count = nil, #packed / ROW
   for first = 1, count, AT_ONCE do
     local size = math.min(AT_ONCE, count - first + 1)
-    local some = {unpack_number('<' .. string.rep('I4', size), packed, ROW * (first - 1) + 1)}
+    local some = {unpack_number('<' .. rep('I4', size), packed, ROW * (first - 1) + 1)}
     if not rows then
       rows = some
     else
@@ -34,6 +34,7 @@ local function split(packed)
   return rows or {}
 end
 
+local sizes, rows_of_all, are_codes, coded, whole = {}, {}, {}, {}, {}
 for at = 1, #wanted, 3 * ROW do
   if left == 0 then
     break
@@ -44,7 +45,8 @@ for at = 1, #wanted, 3 * ROW do
   if #packed % ROW ~= 0 then
     damaged(prefix .. t .. ':' .. bucket)
   end
-  local found, rows, size, i = {packed}, split(packed), #packed / ROW, 1
+  local rows, size, i = split(packed), #packed / ROW, 1
+  sizes[#sizes + 1], rows_of_all[#rows_of_all + 1] = pack('<I4', size), packed
   while i <= size do
     -- Rows that were written together follow each other.
     local start = rows[i]
@@ -58,14 +60,20 @@ for at = 1, #wanted, 3 * ROW do
     local block, here = format(blocks, start / BLOCK), size_of
     if bits > 0 then
       -- It may hold codes.
-      here = call('STRLEN', block) / BLOCK
+      local length = call('STRLEN', block)
+      here = length > 0 and length / BLOCK or size_of
+      are_codes[#are_codes + 1] = rep(here < size_of and '\1' or '\0', row - start + 1)
     end
     local vectors = call('GETRANGE', block, start % BLOCK * here, (row % BLOCK + 1) * here - 1)
-    -- A block whose rows are all dead is gone.
-    found[#found + 1] =
-      vectors == '' and string.rep('\0', (row - start + 1) * size_of) or vectors
+    if vectors == '' then
+      -- A block whose rows are all dead is gone.
+      vectors = rep('\0', (row - start + 1) * size_of)
+    end
+    local of_kind = here < size_of and coded or whole
+    of_kind[#of_kind + 1] = vectors
   end
   left = left - size
-  answer[#answer + 1] = found
 end
-return answer
+local join = table.concat
+return {moment_of(epoch), count_of(state[4]), bits, dead, join(sizes), join(rows_of_all),
+        join(are_codes), join(coded), join(whole)}
