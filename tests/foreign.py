@@ -136,11 +136,11 @@ def _reading_seeds() -> list[Parts]:
 
 
 def _read_reading(parts: Parts, _: Path) -> None:
-    dtype, known, *read = parts
+    dtype, known, *read, coded, whole = parts
     codec = Codec.of("float32" if dtype[:1] == b"f" else "int8", DIM)
     bits = 4 if dtype[:1] == b"c" else 0
     known_rows = int.from_bytes(known[:4], "little") % 20
-    reply = [bytes(16), known_rows, bits, *read]
+    reply = [bytes(16), known_rows, bits, *read, [coded], [whole[:5], whole[5:]]]
     reading = unpack_reading(reply, np.array([0, 5]), codec=codec, limit=100)
     assert reading.dead.max(initial=0) < max(known_rows, 1)
     assert len(reading.known) == len(reading.complete) == len(reading.ends)

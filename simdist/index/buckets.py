@@ -66,10 +66,10 @@ def unpack_reading(
     stored = Codes.of(codec, bits) if bits else codec
     try:
         rows = np.frombuffer(row_bytes, layout.ROW_DTYPE)
-        vectors = codec.matrix(whole)
+        vectors = codec.matrix(b"".join(whole))
         if isinstance(stored, Codes):
             mask = np.frombuffer(are_codes, np.uint8) > 0
-            vectors = _coded(mask, stored.matrix(coded), vectors, codes=stored)
+            vectors = _coded(mask, stored.matrix(b"".join(coded)), vectors, codes=stored)
         dead_rows = np.frombuffer(dead, layout.ROW_DTYPE)
         counts = np.frombuffer(sizes, layout.ROW_DTYPE).astype(np.int64)
     except ValueError as error:

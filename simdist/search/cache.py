@@ -126,8 +126,7 @@ class BucketCache:
         """Room for these queries, for which nothing is found yet."""
         begun = self._begun
         if begun is None or begun.asked != (len(vectors), n, 1):
-            begun = self._begun = self._prepare(len(vectors), n, 1, self._dead)
-            self._prepared = None
+            begun = self._begun = self._prepare((len(vectors), n, 1), self._dead)
         batch = begun.batch
         batch.vectors[:] = vectors
         self._loops.turn(begun.headers)
@@ -170,8 +169,8 @@ class BucketCache:
         loops, probes = self._loops, min(probes, self._family.size)
         prepared, out = self._prepared, self._dead if excluded is None else excluded
         asked = len(vectors), n, probes
-        if prepared is None or prepared.asked != asked or prepared.excluded is not out:
-            prepared = self._prepare(*asked, out)
+        if prepared is None or not prepared.is_for(asked, out, self._kept):
+            prepared = self._prepared = self._prepare(asked, out)
         batch, headers, kept = prepared.batch, prepared.headers, self._kept.rows
         batch.vectors[:] = vectors
         self._kept.clock += 1
@@ -191,16 +190,11 @@ class BucketCache:
             least = int(batch.found.min())
         return batch, scored, least
 
-    def _prepare(self, count: int, n: int, probes: int, excluded: NDArray[np.uint8]) -> Prepared:
+    def _prepare(self, asked: tuple[int, int, int], excluded: NDArray[np.uint8]) -> Prepared:
         """Have room for so many queries, results and probes, and all addresses of now."""
-        self._prepared = Prepared.of(
-            (count, n, probes),
-            excluded,
-            family=self._family,
-            turning=self._turning,
-            kept=self._kept,
+        return Prepared.of(
+            asked, excluded, family=self._family, turning=self._turning, kept=self._kept
         )
-        return self._prepared
 
     def bury(self, rows: NDArray[np.uint32]) -> None:
         """Note that rows are deleted or replaced: they are not found any more."""
@@ -212,7 +206,6 @@ class BucketCache:
             self._dead = np.concatenate(
                 [self._dead, np.zeros(size * 3 // 2 - len(self._dead), np.uint8)]
             )
-            self._prepared = None
         np.bitwise_or.at(self._dead, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
 
     def places(self, queries: NDArray[np.float32], probes: int) -> NDArray[np.int64]:
@@ -235,8 +228,6 @@ class BucketCache:
             out = self._dead if excluded is None else excluded
             scored += sum(self.score_chain(one.rows, batch, i, out) for one in passing)
             scored += self.score(self._kept.rows, self._kept.chains(places[i]), batch, i, out)
-        # Its table may lie elsewhere by now.
-        self._prepared = None
         return scored
 
     def score_chain(self, chain: Chains, batch: Batch, i: int, excluded: NDArray[np.uint8]) -> int:

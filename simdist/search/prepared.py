@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,8 @@ from simdist.hashing import HashFamily
 from simdist.search.kept import KeptBuckets
 
 if TYPE_CHECKING:
-    from simdist.search.query_loops import Batch, Turning
+    from simdist.hashing.ranking_loops import Ranking
+    from simdist.search.query_loops import Batch, Kept, Turning
 
 
 @dataclass(frozen=True)
@@ -21,19 +22,19 @@ class Prepared:
 
     Attributes:
         asked: how many queries, results of each, and probes.
-        excluded: a bit for each row that is not to be found.
+        kept: what is searched in, and which rows are not to be found.
         batch: the room.
         headers: `query_loops.all_headers`.
         cells: how many of centroids are looked into; 0 if a compiled loop does not find probes.
-        arrays: to which the headers lead.
+        ranking: by which they are ranked. The headers are of no use without all these arrays.
     """
 
     asked: tuple[int, int, int]
-    excluded: NDArray[np.uint8]
+    kept: Kept
     batch: Batch
     headers: NDArray[np.int64]
     cells: int
-    arrays: tuple[Any, ...]
+    ranking: Ranking | None
 
     @classmethod
     def of(
@@ -53,5 +54,11 @@ class Prepared:
         batch = loops.Batch.empty(count, len(turning.factors), probes * family.tables, n)
         view = loops.Kept(kept.table, kept.rows, excluded)
         headers = loops.all_headers(batch, turning, view, ranking)
-        # The headers are of no use without these.
-        return cls(asked, excluded, batch, headers, cells, (view, ranking))
+        return cls(asked, view, batch, headers, cells, ranking)
+
+    def is_for(
+        self, asked: tuple[int, int, int], excluded: NDArray[np.uint8], kept: KeptBuckets
+    ) -> bool:
+        """Whether it leads where these are now."""
+        here = self.kept
+        return asked == self.asked and here.dead is excluded and here.buckets is kept.table

@@ -167,10 +167,9 @@ def read(
     Returns:
         The moment; how many rows there are; the bits of codes in place of vectors, or 0; u32 rows
         that died; of each bucket, until the limit is reached, u32 how many rows come; these, u32;
-        and end to end their vectors. Where there are bits, before that for each row a byte, 1 for a
-        code and 0 for a vector, and all codes; without, two empty strings. None if the partition
-        has other tables by now, was made anew, or lost what was seen (or cannot tell, after so many
-        changes).
+        where there are bits for each row a byte, 1 for a code and 0 for a vector; a list of codes,
+        and one of vectors, of which some may be end to end. None if the partition has other tables
+        by now, was made anew, or lost what was seen (or cannot tell, after so many changes).
     """
     arguments = seen.arguments() | {
         "generation": generation,
