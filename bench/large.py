@@ -71,7 +71,7 @@ def main() -> None:
     with embedded_server(options.folder / "redis") as url, closing(connect(url)) as store:
         _ingest(saved, url, store, result)
         collection = Collection.open(store, NAME)
-        status = collection.partitions[0].hashing()
+        status = collection.partitions[0].families.now()
         result.buckets = status.family.size
         memory = store.call("INFO", "memory")
         result.redis_bytes_each = memory["used_memory"] / options.size

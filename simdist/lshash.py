@@ -181,7 +181,7 @@ class LSHash:
                 if matrices is not None
                 else GaussianFamily.draw(dim=dim, bits=bits, tables=tables)
             )
-        hashing = self._collection.partitions[0].hashing()
+        hashing = self._collection.partitions[0].families.now()
         family, self._generation = hashing.family, hashing.generation
         if not isinstance(family, GaussianFamily) or family.planes.shape != shape:
             raise CollectionError(

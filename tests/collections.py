@@ -66,7 +66,7 @@ def meta(collection: Collection) -> dict[bytes, bytes]:
 
 def tables_made(collection: Collection) -> int:
     """How many hash tables the first partition has had, one after the other."""
-    return collection.partitions[0].hashing().generation >> 32
+    return collection.partitions[0].families.now().generation >> 32
 
 
 def family_key(collection: Collection) -> str:
@@ -78,9 +78,9 @@ def family_key(collection: Collection) -> str:
 def check(collection: Collection, images: int, generation: int) -> None:
     """All images in the tables once, nothing left over, and searches that find them."""
     assert contents(collection) == sorted(ref(i).uri for i in range(images))
-    number = collection.partitions[0].hashing().generation
+    number = collection.partitions[0].families.now().generation
     assert tables_made(collection) == generation
-    assert collection.partitions[0].hashing().following is None
+    assert collection.partitions[0].families.now().following is None
     assert UNFINISHED.isdisjoint(meta(collection))
     names = keys(collection.store, layout.Keys("test").pattern())
     generations = {key.split(b":")[3] for key in names if b":bucket:" in key or b":family:" in key}

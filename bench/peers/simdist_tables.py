@@ -104,7 +104,7 @@ def _measure(
             lambda: _add(collection, data.vectors, refs),
             fit,
         )
-        family = partition.family(partition.state().generation)
+        family = partition.families.of(partition.state().generation)
         written = _repeated(written, lambda: _written_anew(data.vectors, refs, family))
         measured.fits.append(fit_cost(system, setting, written))
         searcher = Searcher(collection)

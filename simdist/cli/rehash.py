@@ -47,6 +47,6 @@ def rehash(
         opened = Collection.open(store, collection)
         with Monitor(unit="rows") as monitor:
             tuning = run(opened, kind=family, size=size, tables=tables, on_progress=monitor.count)
-        made = opened.partitions[0].hashing().family
+        made = opened.partitions[0].families.now().family
     console().print(f"New hash tables: {made.tables} x {made.size:,} {made.kind}", markup=False)
     show_tuning(tuning, collection)

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from simdist.hashing.family import Buckets
 from simdist.index.batch import COMMIT_BATCH, Batch, Command
-from simdist.index.partition import Hashing, Partition
+from simdist.index.families import Hashing
+from simdist.index.partition import Partition
 from simdist.settings import SORTED
 from simdist.sources.background import ahead
 from simdist.sources.reference import ImageRef
@@ -92,7 +93,7 @@ class Hashed:
 
         Bucketed as they are stored: rebuilt tables, which know nothing else, come out equal.
         """
-        hashing, unpack = partition.hashing(), partition.codec.unpack
+        hashing, unpack = partition.families.now(), partition.codec.unpack
         families = [hashing.family, *([hashing.following] if hashing.following else [])]
         buckets = [
             np.concatenate(
@@ -104,7 +105,7 @@ class Hashed:
 
     def now(self) -> Hashed:
         """With the row that is next by now; by other families if these are not in use any more."""
-        used, hashing = self.hashing, self.partition.hashing()
+        used, hashing = self.hashing, self.partition.families.now()
         if (used.generation, used.following_generation) != (
             hashing.generation,
             hashing.following_generation,

@@ -107,12 +107,12 @@ def finish(
     for of in original.partitions:
         if of.is_fitted():
             # The first hashing brings along a BLAS of its own.
-            of.hashing().family.buckets(np.ones((1, original.dim), np.float32))
+            of.families.now().family.buckets(np.ones((1, original.dim), np.float32))
     # A BLAS with more threads spins between its calls: with two, writing takes many times as long.
     with threadpool_limits(limits=1, user_api="blas"):
         for of, to in zip(original.partitions, made.partitions, strict=True):
             if of.is_fitted() and not to.is_fitted():
-                to.fit(of.hashing().family, images=of.state().fitted)
+                to.fit(of.families.now().family, images=of.state().fitted)
             for copied in _copy(of, to):
                 done += copied
                 on_progress("copying", min(done, total), total)

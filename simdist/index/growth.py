@@ -122,7 +122,7 @@ def _grow(partition: Partition, expect: int, before_switch: Callable[[], None]) 
         if not state.following and _is_small(partition, state):
             start(partition, Wish(KMeansFamily.kind, None, None), expect)
         elif not state.following and _is_worn(state):
-            start_alike(partition, partition.family(state.generation), state)
+            start_alike(partition, partition.families.of(state.generation), state)
         return finish(partition, before_switch)
 
 
@@ -197,7 +197,7 @@ def fill(partition: Partition) -> Iterator[int]:
     """Put the rows that were there before into the tables that were started; yields how many."""
     # Asked anew each time: others may fill them too, or Redis lose what was filled.
     while (state := partition.state()).following and state.filled < state.fill:
-        following = partition.family(state.following)
+        following = partition.families.of(state.following)
         end = min(state.filled + max(1, FILL_BATCH // following.tables), state.fill)
         postings = [
             np.column_stack([rows, following.buckets(vectors)]).astype(layout.ROW_DTYPE).tobytes()
@@ -223,7 +223,7 @@ def drop_retired(partition: Partition) -> None:
         return
     store, meta = partition.store, partition.keys.meta
     data = store.call("GET", partition.keys.family(generation))
-    family = partition.loaded(generation, data) if data is not None else None
+    family = partition.families.loaded(generation, data) if data is not None else None
     tables, size = (family.tables, family.size) if family else (1, 0)
     step = max(1, FILL_BATCH // tables)
     # The last call, which names none, ends it.
@@ -262,7 +262,7 @@ def renew(partition: Partition) -> None:
 def _is_small(partition: Partition, state: State) -> bool:
     """Whether there are too many images for the tables. Families that are drawn suit any number."""
     outgrown = state.generation > 0 and state.live >= GROWTH * state.fitted
-    return outgrown and isinstance(partition.family(state.generation), KMeansFamily)
+    return outgrown and isinstance(partition.families.of(state.generation), KMeansFamily)
 
 
 def _is_worn(state: State) -> bool:

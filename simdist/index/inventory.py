@@ -89,7 +89,7 @@ def describe(collection: Collection) -> Description:
             collection.store, collection.home_name, len(collection.partitions)
         )
     first = collection.partitions[0]
-    family = first.hashing().family if first.is_fitted() else None
+    family = first.families.now().family if first.is_fitted() else None
     moved_to, bits = offloaded(collection) or (None, None)
     return Description(
         name=collection.name,
@@ -109,7 +109,7 @@ def describe(collection: Collection) -> Description:
 
 
 def _memory(partition: Partition) -> int:
-    hashing = partition.hashing()
+    hashing = partition.families.now()
     family, rows = hashing.family, partition.state().rows
     blocks = -(-rows // layout.BLOCK)
     kinds: list[tuple[int, list[str]]] = [

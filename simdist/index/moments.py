@@ -110,7 +110,7 @@ class Passage:
         while True:
             partition.history.check()
             try:
-                reading = partition.read(partition.hashing().generation)
+                reading = partition.read(partition.families.now().generation)
             except OutdatedError:
                 # Other tables have been taken into use.
                 continue

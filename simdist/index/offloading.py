@@ -198,7 +198,7 @@ def _trim(partition: Partition) -> None:
     generation = partition.state().generation
     if not generation:
         return
-    family = partition.family(generation)
+    family = partition.families.of(generation)
     step = max(1, _BUCKETS // family.tables)
     for first in range(0, family.size, step):
         if not table_scripts.trim(

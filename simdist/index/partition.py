@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.errors import CollectionError, Remedy, StoreError
-from simdist.hashing import HashFamily, dump_family, load_family
+from simdist.errors import StoreError
+from simdist.hashing import HashFamily, dump_family
 from simdist.index.blocks import Block, Blocks
 from simdist.index.buckets import OutdatedError, Reading, unpack_reading
+from simdist.index.families import Families, nothing_in
 from simdist.index.history import History
 from simdist.index.images import Stored, unpack_stored
 from simdist.index.moved import MovedFiles
@@ -29,22 +29,6 @@ READ_ROWS = 4096
 _NONE = np.zeros((0, 3), np.int64)
 
 
-@dataclass(frozen=True)
-class Hashing:
-    """The hash family in use, and the one that is to follow it, while its tables are filled.
-
-    Attributes:
-        following_generation: of the latter; 0 for none.
-        row: the number of the next row when it was looked up.
-    """
-
-    generation: int
-    family: HashFamily
-    following_generation: int
-    following: HashFamily | None
-    row: int
-
-
 class Partition:
     """One partition of a collection, shared by all processes.
 
@@ -56,6 +40,7 @@ class Partition:
         keys: the names of its keys.
         blocks: its images by their rows.
         history: by which it is noticed that Redis has lost changes.
+        families: by which its tables were hashed.
     """
 
     def __init__(
@@ -78,8 +63,7 @@ class Partition:
         self.history = History(store, collection, self.keys, uri_bits=uri_bits)
         self.files = MovedFiles(store, self.keys, codec, self.history)
         self.blocks = Blocks(store, self.keys, codec, self.files)
-        # Families by generation, each read once and kept: they never change.
-        self._families: dict[int, HashFamily] = {}
+        self.families = Families(store, collection, self.keys, self.history, dim=codec.dim)
 
     def state(self) -> State:
         """The state at this moment; one round trip.
@@ -92,62 +76,7 @@ class Partition:
 
     def is_fitted(self) -> bool:
         """Whether it has hash tables: from the first commit on."""
-        return bool(self._families) or self.history.generations()[0] > 0
-
-    def forget(self) -> None:
-        """Take for granted no more that there are hash tables."""
-        self._families.clear()
-
-    def hashing(self) -> Hashing:
-        """The hash families in use now.
-
-        Raises:
-            CollectionError: nothing has been added yet.
-        """
-        generation, following, row = self.history.generations()
-        try:
-            return self._hashing(generation, following, row)
-        except StoreError:
-            # The tables may have been replaced between the two calls.
-            if self.history.generations()[0] == generation:
-                raise
-            return self.hashing()
-
-    def _hashing(self, generation: int, following: int, row: int) -> Hashing:
-        if generation == 0:
-            self.forget()
-            self.history.check()
-            raise _empty(self.collection)
-        return Hashing(
-            generation,
-            self.family(generation),
-            following,
-            self.family(following) if following else None,
-            row,
-        )
-
-    def family(self, generation: int) -> HashFamily:
-        """The hash family of a generation, which never changes."""
-        family = self._families.get(generation)
-        if family is None:
-            data = self.store.call("GET", self.keys.family(generation))
-            if data is None:
-                # It goes with the collection.
-                self.history.generations()
-                raise StoreError(f"the collection {self.collection!r} has lost its hash family")
-            family = self._families[generation] = self.loaded(generation, data)
-        return family
-
-    def loaded(self, generation: int, data: bytes) -> HashFamily:
-        """The hash family that was stored as these bytes.
-
-        Raises:
-            StoreError: they are damaged.
-        """
-        try:
-            return load_family(data, dim=self.codec.dim)
-        except StoreError as error:
-            raise StoreError(f"{self.keys.family(generation)}: {error}") from error
+        return len(self.families) > 0 or self.history.generations()[0] > 0
 
     def note(self, command: str, key: str, *words: Argument) -> None:
         """Run a command on one of its keys.
@@ -322,12 +251,4 @@ def require_fitted(partitions: Sequence[Partition]) -> None:
         CollectionError: nothing has been added to any of these partitions yet.
     """
     if not any(partition.is_fitted() for partition in partitions):
-        raise _empty(partitions[0].collection)
-
-
-def _empty(collection: str) -> CollectionError:
-    return CollectionError(
-        f"the collection {collection!r} is empty: add images to it first",
-        remedy=Remedy.INGEST,
-        about=collection,
-    )
+        raise nothing_in(partitions[0].collection)

@@ -164,17 +164,17 @@ class _Job:
 
     def _is_met(self, partition: Partition, wish: Wish) -> bool:
         """Whether a partition has the tables that were wished, and no others that are filled."""
-        hashing = partition.hashing()
+        hashing = partition.families.now()
         replaced = hashing.generation != self._old[partition.number]
         return hashing.following is None and replaced and wish.is_met_by(hashing.family)
 
     def _start(self, partition: Partition, wish: Wish) -> None:
         drop_retired(partition)
-        hashing = partition.hashing()
+        hashing = partition.families.now()
         if hashing.following is not None and not wish.is_met_by(hashing.following):
             # The collection has grown meanwhile.
             self._finish(partition)
-            hashing = partition.hashing()
+            hashing = partition.families.now()
         if hashing.following is None and not self._is_met(partition, wish):
             self._say(f"fitting {wish}")
             start(

@@ -247,10 +247,10 @@ def _rebuild(collection: Collection, checkup: Checkup) -> None:
     """Fill hash tables anew from the stored vectors, and remove all others."""
     partition = checkup.partition
     state = partition.state()
-    partition.forget()
+    partition.families.forget()
     data = partition.store.call("GET", partition.keys.family(state.generation))
     try:
-        family = partition.loaded(state.generation, data or b"")
+        family = partition.families.loaded(state.generation, data or b"")
     except (StoreError, CollectionError):
         family = None
         require_there(collection)

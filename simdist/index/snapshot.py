@@ -34,7 +34,7 @@ def take_snapshots(partitions: Sequence[Partition], *, following: bool) -> list[
     snapshots = []
     for partition in partitions:
         if partition.is_fitted():
-            hashing = partition.hashing()
+            hashing = partition.families.now()
             generation, family = hashing.generation, hashing.family
             if following and hashing.following:
                 generation, family = hashing.following_generation, hashing.following

@@ -58,7 +58,7 @@ def _read(partition: Partition, generation: int, count: int) -> Tables:
     key = partition.keys.family(generation)
     data = partition.store.call("GET", key)
     try:
-        family = partition.loaded(generation, data or b"")
+        family = partition.families.loaded(generation, data or b"")
     except (StoreError, CollectionError):
         damage = Damage(key, "it is no hash family" if data else "it is not there")
         return Tables(generation, np.zeros((0, count), np.bool_), [damage])

@@ -93,7 +93,7 @@ class ProbeChooser:
             CollectionError: these tables have not been measured, or do not reach it.
         """
         if recall == 1:
-            family = partition.family(generation)
+            family = partition.families.of(generation)
             if family.size > most_probes(family):
                 raise _unreachable(partition.collection, recall, family)
             return family.size
@@ -105,7 +105,7 @@ class ProbeChooser:
             raise _untuned(partition.collection)
         count = tuning.probes_for(recall)
         if count is None:
-            family = partition.family(generation)
+            family = partition.families.of(generation)
             raise _unreachable(partition.collection, recall, family)
         return count
 

@@ -106,7 +106,7 @@ def plan_job(collection: Collection, whole: Whole, wanted: Wanted, on_progress: 
         groups = groups_of_same(collection, whole, on_progress)
     choice = Choice(wanted.k, wanted.min_score, wanted.max_score, _labels(whole, wanted), groups)
     if len(whole) > _ALL:
-        hashing = collection.partitions[0].hashing()
+        hashing = collection.partitions[0].families.now()
         if isinstance(hashing.family, KMeansFamily):
             generation = hashing.generation
             buckets = Buckets.of(whole.packed, whole.slots, hashing.family)

@@ -156,7 +156,7 @@ def _moment(partition: Partition) -> tuple[int, int, NDArray[np.uint32]]:
     """The epoch, how many rows there were, and which of them were dead."""
     while True:
         try:
-            reading = partition.read(partition.hashing().generation)
+            reading = partition.read(partition.families.now().generation)
         # The tables were replaced between the two; the images are the same.
         except OutdatedError:
             continue

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from simdist.search.chain_loops import Chains
     from simdist.search.query_loops import Batch
 
+# Kinds of questions for which there is room ready: that takes twice as long as a search.
+_ROOMS = 4
 # Of no bucket.
 _NONE = np.zeros((0, 3), np.int64)
 
@@ -60,7 +62,7 @@ class BucketCache:
         self._loops = query_loops
         self._turning = query_loops.Turning(*partition.codec.turning())
         self._partition = partition
-        self._family = partition.family(generation)
+        self._family = partition.families.of(generation)
         self._memory = memory
         # As the first reading says.
         self._format: Codec | Codes = partition.codec
@@ -68,8 +70,7 @@ class BucketCache:
         self._dead = np.zeros(0, np.uint8)
         self._dead_known = 0
         self._epoch = -1
-        self._prepared: Prepared | None = None
-        self._begun: Prepared | None = None
+        self._rooms: dict[tuple[int, int, int], Prepared] = {}
 
     def sync(self) -> None:
         """Learn how many changes there are by now, and which rows have died; one round trip.
@@ -124,12 +125,10 @@ class BucketCache:
 
     def begin(self, vectors: NDArray[np.float32], n: int) -> Batch:
         """Room for these queries, for which nothing is found yet."""
-        begun = self._begun
-        if begun is None or begun.asked != (len(vectors), n, 1):
-            begun = self._begun = self._prepare((len(vectors), n, 1), self._dead)
-        batch = begun.batch
+        room = self._room((len(vectors), n, 1), self._dead)
+        batch = room.batch
         batch.vectors[:] = vectors
-        self._loops.turn(begun.headers)
+        self._loops.turn(room.headers)
         if (batch.found == self._loops.UNUSABLE).any():
             checked(batch.vectors, dim=vectors.shape[1])
         self._kept.clock += 1
@@ -167,18 +166,14 @@ class BucketCache:
             VectorError: a query is not finite, or of length zero.
         """
         loops, probes = self._loops, min(probes, self._family.size)
-        prepared, out = self._prepared, self._dead if excluded is None else excluded
-        asked = len(vectors), n, probes
-        if prepared is None or not prepared.is_for(asked, out, self._kept):
-            prepared = self._prepared = self._prepare(asked, out)
-        batch, headers, kept = prepared.batch, prepared.headers, self._kept.rows
+        out = self._dead if excluded is None else excluded
+        room = self._room((len(vectors), n, probes), out)
+        batch, headers, kept = room.batch, room.headers, self._kept.rows
         batch.vectors[:] = vectors
         self._kept.clock += 1
         now = self._epoch, self._kept.clock
-        if prepared.cells:
-            scored, least = loops.rank_vectors(
-                kept.values, kept.bits, headers, prepared.cells, *now
-            )
+        if room.cells:
+            scored, least = loops.rank_vectors(kept.values, kept.bits, headers, room.cells, *now)
         else:
             loops.turn(headers)
             batch.places[:] = self.places(batch.exact, probes)
@@ -190,11 +185,16 @@ class BucketCache:
             least = int(batch.found.min())
         return batch, scored, least
 
-    def _prepare(self, asked: tuple[int, int, int], excluded: NDArray[np.uint8]) -> Prepared:
-        """Have room for so many queries, results and probes, and all addresses of now."""
-        return Prepared.of(
-            asked, excluded, family=self._family, turning=self._turning, kept=self._kept
-        )
+    def _room(self, asked: tuple[int, int, int], excluded: NDArray[np.uint8]) -> Prepared:
+        """Room for so many queries, results and probes, and all addresses of now."""
+        room = self._rooms.get(asked)
+        if room is None or not room.is_for(excluded, self._kept):
+            if len(self._rooms) == _ROOMS:
+                self._rooms.clear()
+            room = self._rooms[asked] = Prepared.of(
+                asked, excluded, family=self._family, turning=self._turning, kept=self._kept
+            )
+        return room
 
     def bury(self, rows: NDArray[np.uint32]) -> None:
         """Note that rows are deleted or replaced: they are not found any more."""

@@ -113,7 +113,7 @@ class PartitionSearcher:
         self._filters = None
         self._records.forget()
         self._refiner = None
-        self._partition.forget()
+        self._partition.families.forget()
 
     def _synced(self) -> BucketCache:
         """The cache, as new as it must be."""
@@ -121,7 +121,7 @@ class PartitionSearcher:
         if self._cache is None:
             # The rest of the memory is for its values.
             memory = self._memory - self._memory // _RECORDS_SHARE
-            generation = self._partition.hashing().generation
+            generation = self._partition.families.now().generation
             self._cache = BucketCache(self._partition, generation=generation, memory=memory)
         elif now - self._checked_at < self._max_staleness:
             return self._cache

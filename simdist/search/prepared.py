@@ -21,7 +21,6 @@ class Prepared:
     """Room for queries, and where all arrays are that a search among buckets needs.
 
     Attributes:
-        asked: how many queries, results of each, and probes.
         kept: what is searched in, and which rows are not to be found.
         batch: the room.
         headers: `query_loops.all_headers`.
@@ -29,7 +28,6 @@ class Prepared:
         ranking: by which they are ranked. The headers are of no use without all these arrays.
     """
 
-    asked: tuple[int, int, int]
     kept: Kept
     batch: Batch
     headers: NDArray[np.int64]
@@ -46,7 +44,7 @@ class Prepared:
         turning: Turning,
         kept: KeptBuckets,
     ) -> Prepared:
-        """Room for so many queries, results and probes, and all addresses of now."""
+        """Room for so many queries, results of each and probes, and all addresses of now."""
         from simdist.search import query_loops as loops
 
         count, n, probes = asked
@@ -54,11 +52,8 @@ class Prepared:
         batch = loops.Batch.empty(count, len(turning.factors), probes * family.tables, n)
         view = loops.Kept(kept.table, kept.rows, excluded)
         headers = loops.all_headers(batch, turning, view, ranking)
-        return cls(asked, view, batch, headers, cells, ranking)
+        return cls(view, batch, headers, cells, ranking)
 
-    def is_for(
-        self, asked: tuple[int, int, int], excluded: NDArray[np.uint8], kept: KeptBuckets
-    ) -> bool:
+    def is_for(self, excluded: NDArray[np.uint8], kept: KeptBuckets) -> bool:
         """Whether it leads where these are now."""
-        here = self.kept
-        return asked == self.asked and here.dead is excluded and here.buckets is kept.table
+        return self.kept.dead is excluded and self.kept.buckets is kept.table

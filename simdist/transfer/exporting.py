@@ -171,7 +171,7 @@ def _family(partition: Partition, folder: OutputFolder, moment: Moment) -> Expor
     """Write the hash family in use, so that an import need not fit one."""
     seen, fitted = partition.history.seen, 0
     if partition.is_fitted():
-        folder.put(family_name(partition.number), dump_family(partition.hashing().family))
+        folder.put(family_name(partition.number), dump_family(partition.families.now().family))
         fitted = partition.state().fitted
     return ExportedPartition(seen.born.hex(), seen.moment.hex(), moment.epoch, fitted)
 

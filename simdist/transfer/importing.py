@@ -95,7 +95,7 @@ def write(
     for partition in collection.partitions:
         if partition.is_fitted():
             # The first hashing brings along a BLAS of its own, which is to be limited, too.
-            partition.hashing().family.buckets(np.ones((1, collection.dim), np.float32))
+            partition.families.now().family.buckets(np.ones((1, collection.dim), np.float32))
     added, done = Added(0, 0, 0), 0
     # A BLAS with more threads spins between its calls: with two, writing takes twice as long.
     with threadpool_limits(limits=1, user_api="blas"):

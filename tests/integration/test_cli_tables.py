@@ -53,7 +53,7 @@ class TestTune:
         assert lines[0].split()[0] == "1"
         last = lines[-1].split()
         assert last[1:5] == ["100", "%", "1.000", "1.000"]
-        assert last[0] == str(photos.partitions[0].hashing().family.size)
+        assert last[0] == str(photos.partitions[0].families.now().family.size)
         # A bar for each, and where it is long enough for the usual wishes.
         bars = [line.count("\N{FULL BLOCK}") for line in lines]
         assert bars == sorted(bars)

@@ -193,7 +193,7 @@ def test_what_is_hashed_ahead_is_hashed_again_where_that_is_outdated(
     assert (added.added, added.replaced, added.unchanged) == (490, 0, 10)
     assert next(calls) > 12
     assert contents(collection) == sorted(ref(i).uri for i in range(500))
-    assert collection.partitions[0].hashing().family.tables == 2
+    assert collection.partitions[0].families.now().family.tables == 2
     searcher = Searcher(collection)
     for number in range(5, 500, 45):
         assert searcher.search(data[number], n=1, probes=10_000)[0].uri == ref(number).uri
@@ -284,7 +284,7 @@ def test_the_first_hash_family_stays(store: Store) -> None:
     collection.partitions[0].fit(KMeansFamily.fit(vectors(100)), images=100)
     other.partitions[0].fit(KMeansFamily.fit(vectors(100, seed=1)), images=100)
     other.add(vectors(5), [ref(i) for i in range(5)])
-    ours, theirs = collection.partitions[0].hashing(), other.partitions[0].hashing()
+    ours, theirs = collection.partitions[0].families.now(), other.partitions[0].families.now()
     assert ours.generation == theirs.generation
     np.testing.assert_array_equal(
         ours.family.buckets(vectors(50)), theirs.family.buckets(vectors(50))

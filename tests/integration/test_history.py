@@ -231,7 +231,7 @@ def test_a_rebuild_goes_on_where_redis_is(
 
     rehash(collection, kind="hyperplanes", size=5, tables=2, on_progress=step)
     assert "back" in steps
-    hashing = collection.partitions[0].hashing()
+    hashing = collection.partitions[0].families.now()
     assert (hashing.family.kind, hashing.family.tables, hashing.following) == (
         "hyperplanes",
         2,
@@ -275,7 +275,7 @@ def test_a_collection_made_anew_is_not_read_or_changed_by_what_is_known_of_the_o
     # It has asked nothing yet but what the collection is like.
     other = Collection.open(past.store, "test")
     other.count()
-    other.partitions[0].hashing()
+    other.partitions[0].families.now()
     for node in past.nodes:
         node.ask("FLUSHALL")
     new = Collection.create(past.store, "test", model="m", model_id="m-1", dim=3)

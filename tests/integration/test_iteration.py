@@ -88,7 +88,7 @@ def test_each_table_has_every_image_in_its_bucket(
     collection = filled(store)
     rehash(collection, kind=kind, size=None if tables is None else 4, tables=tables)
     [partition] = collection.partitions
-    family = partition.hashing().family
+    family = partition.families.now().family
     by_table: dict[int, list[int]] = {table: [] for table in range(family.tables)}
     stored = partition.rows(np.arange(COUNT, dtype=np.uint32))
     alive = [row for row, pair in enumerate(stored) if pair is not None]

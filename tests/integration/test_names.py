@@ -366,7 +366,7 @@ def test_tables_are_to_be_rebuilt_of_a_collection_that_is_gone_or_emptied_meanwh
         made(store, "test", count=30)
         collection = Collection.open(store, "test")
         [partition] = collection.partitions
-        partition.hashing()
+        partition.families.now()
         collection.delete(contents(collection))
         with pytest.raises(UsageError, match="'test' has no images"):
             growth.start(partition, wish, 0)

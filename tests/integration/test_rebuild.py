@@ -35,7 +35,7 @@ from tests.index_contents import contents
 
 
 def buckets_of(collection: Collection) -> set[tuple[str, int, int]]:
-    families = [partition.hashing().family for partition in collection.partitions]
+    families = [partition.families.now().family for partition in collection.partitions]
     return {(family.kind, family.tables, family.size) for family in families}
 
 
@@ -128,7 +128,7 @@ def test_a_rebuild_that_was_asked_for_goes_on_where_it_was_killed(
     # Started once in each partition, and not once more.
     assert sent.count("rehash_start") == partitions
     assert sent[before:].count("rehash_start") < partitions or calls == 0
-    assert {partition.hashing().generation >> 32 for partition in other.partitions} == {2}
+    assert {partition.families.now().generation >> 32 for partition in other.partitions} == {2}
     assert (UNFINISHED | {b"asked"}).isdisjoint(meta(other))
 
 
@@ -143,7 +143,7 @@ def test_an_unfinished_rebuild_is_finished_before_another(
 
     with pytest.raises(Killed):
         rebuild(collection, kind="hyperplanes", size=4, on_progress=die)
-    assert collection.partitions[0].hashing().following is not None
+    assert collection.partitions[0].families.now().following is not None
     said: list[str] = []
     rebuild(collection, kind="kmeans", on_progress=lambda doing, *_: said.append(doing))
     assert said[0] == "finishing the rebuild as hyperplanes of size 4 that was begun before"

@@ -36,12 +36,12 @@ from tests.servers import keys
 
 def test_tables_grow_with_the_collection(store: Store) -> None:
     collection = filled(store)
-    before = collection.partitions[0].hashing().family.size
+    before = collection.partitions[0].families.now().family.size
     add_range(collection, START, GROWTH * START - 1)
     assert tables_made(collection) == 1
     add_range(collection, GROWTH * START - 1, GROWTH * START)
     check(collection, GROWTH * START, generation=2)
-    assert collection.partitions[0].hashing().family.size == GROWTH * before
+    assert collection.partitions[0].families.now().family.size == GROWTH * before
     assert not grow(collection.partitions[0])
 
 
@@ -55,12 +55,12 @@ def test_tables_most_of_whose_rows_are_dead_are_filled_anew(
     if kind == "hyperplanes":
         rebuild(collection, kind=kind, tables=2)
     [partition] = collection.partitions
-    before = partition.hashing()
+    before = partition.families.now()
     for version in (1, 2):
-        assert partition.hashing().generation == before.generation
+        assert partition.families.now().generation == before.generation
         refs = [ref(i, version) for i in range(START)]
         collection.add(vectors(START, seed=version), refs)
-    after = partition.hashing()
+    after = partition.families.now()
     assert after.generation != before.generation
     assert dump_family(after.family) == dump_family(before.family)
     assert (partition.state().rows, partition.state().dead) == (3 * START, 0)
@@ -71,7 +71,7 @@ def test_tables_most_of_whose_rows_are_dead_are_filled_anew(
     # As many again may die.
     collection.delete([ref(i).uri for i in range(START)])
     collection.add(vectors(1), [ref(0)])
-    assert partition.hashing().generation == after.generation
+    assert partition.families.now().generation == after.generation
     assert not grow(partition)
 
 

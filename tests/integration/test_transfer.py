@@ -146,7 +146,7 @@ def test_an_export_of_an_earlier_layout(store: Store, tmp_path: Path) -> None:
     again = Collection.open(store, "again")
     assert stored(again) == stored(collection)
     for ours, theirs in zip(again.partitions, collection.partitions, strict=True):
-        of_ours, of_theirs = (one.family(one.state().generation) for one in (ours, theirs))
+        of_ours, of_theirs = (one.families.of(one.state().generation) for one in (ours, theirs))
         np.testing.assert_array_equal(
             of_ours.buckets(vectors(200)), of_theirs.buckets(vectors(200))
         )
