@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from urllib3 import HTTPConnectionPool
 
 
+def took_longer(seconds: float) -> str:
+    """What is said of a fetch that is ended by its time limit."""
+    return f"it took more than {seconds:g} seconds"
+
+
 class Deadline:
     """Shuts a session's connections when its time is up, whatever they are waiting for.
 
@@ -51,7 +56,7 @@ class Deadline:
         for watched in self._sockets:
             watched.close()
         if self._passed:
-            raise FetchError(f"it took more than {self._seconds:g} seconds") from error
+            raise FetchError(took_longer(self._seconds)) from error
 
     def _watched(self, pool: type[HTTPConnectionPool]) -> type[HTTPConnectionPool]:
         watch = self._watch

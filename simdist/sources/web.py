@@ -51,7 +51,7 @@ def fetch(
     from requests.exceptions import ChunkedEncodingError
     from requests_hardened.ip_filter import InvalidIPAddress
 
-    from simdist.sources.deadline import Deadline
+    from simdist.sources.deadline import Deadline, took_longer
 
     seconds = TOTAL_SECONDS if seconds is None else seconds
     until = time.monotonic() + seconds
@@ -75,6 +75,9 @@ def fetch(
     except requests.TooManyRedirects as error:
         raise FetchError(f"{url} redirects more than {MAX_REDIRECTS} times") from error
     except requests.Timeout as error:
+        # A read's own timeout ends with the time for all, at times a moment before the deadline.
+        if time.monotonic() >= until:
+            raise FetchError(f"cannot fetch {url}: {took_longer(seconds)}") from error
         raise FetchError(f"{url} did not answer in time; try again later", passing=True) from error
     # ValueError: urllib3 and idna raise it for addresses that requests lets through.
     except (requests.RequestException, ValueError) as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from simdist.errors import FetchError
-from simdist.sources import read_bytes, web
+from simdist.sources import deadline, read_bytes, web
 from simdist.sources.web import fetch
 from tests.conftest import ROOT
 from tests.web_site import PHOTO, Server, raw_server, serve
@@ -107,6 +107,15 @@ def test_a_server_that_trickles_is_left_when_the_time_is_up(
     monkeypatch.setattr(web, "TOTAL_SECONDS", 0.3)
     with pytest.raises(FetchError, match=r"cannot fetch .* took more than 0\.3 seconds"):
         get(site, page)
+
+
+def test_the_deadline_is_named_also_where_it_comes_a_moment_later(
+    site: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As it does on a busy machine: the last read's timeout is over, its thread has not begun.
+    monkeypatch.setattr(deadline.Deadline, "_shut", lambda _: None)
+    with pytest.raises(FetchError, match=r"cannot fetch .* took more than 0\.3 seconds"):
+        fetch(f"{site.url}/silence", allow_loopback=True, seconds=0.3)
 
 
 def test_a_fetch_takes_no_longer_than_its_caller_has(site: Server) -> None:
