@@ -37,7 +37,7 @@ from simdist.store.embedded import embedded_server
 NAME = "large"
 MODEL = "spread"
 A_FILE = 100_000
-PROBES = (8, 12, 16, 24, 32)
+PROBES = (16, 24, 32, 36, 40)
 KILLED_AT = (1 / 3, 2 / 3)
 POLL_SECONDS = 2.0
 

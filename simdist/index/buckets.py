@@ -81,8 +81,7 @@ def unpack_reading(
         raise StoreError(f"of {len(rows)} vectors in the blocks {len(vectors)} are there")
     if len(counts) > len(starts) or counts.sum() != len(rows):
         raise StoreError("the buckets have other sizes than they say")
-    stored.check(vectors)
-    _, inverse_lengths = stored.unpack(vectors)
+    inverse_lengths = stored.check(vectors)
     ends = np.cumsum(counts)
     known, complete = starts[: len(counts)] + counts, ends < limit
     there = inverse_lengths > 0

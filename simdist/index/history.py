@@ -7,7 +7,6 @@ given out again: what was read before then belongs to images that are not there.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TypeVar
 
 from simdist.errors import CollectionError, StoreError
@@ -62,7 +61,7 @@ class History:
 
     def at(self, moment: bytes) -> Seen:
         """The partition's mark with a moment that somebody else has seen."""
-        return replace(self.seen, moment=moment)
+        return Seen(self.born, moment)
 
     def generations(self) -> tuple[int, int, int]:
         """The generation of the tables, and of those that are being filled, 0 for none; next row.

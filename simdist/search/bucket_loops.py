@@ -57,6 +57,29 @@ def find_buckets(buckets: Any, places: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @compiled()
+def use_buckets(
+    buckets: Any,
+    places: NDArray[np.int64],
+    clock: int,
+    known: NDArray[np.int64],
+    epochs: NDArray[np.int64],
+) -> None:
+    """Use buckets in a query, and see what is there of them.
+
+    Args:
+        clock: they have been used by now.
+        known, epochs: (n,) filled with how much of each is known, and as of which epoch it is
+            complete; 0 and -1 for one that is not here.
+    """
+    for i in range(len(places)):
+        slot = find_bucket(buckets, places[i])
+        known[i], epochs[i] = 0, -1
+        if slot >= 0:
+            known[i], epochs[i] = buckets[slot].known, buckets[slot].epoch
+            buckets[slot].used = clock
+
+
+@compiled()
 def put_buckets(buckets: Any, entries: Any) -> None:
     """Put entries of another table into this one, which has none of them and is large enough."""
     for i in range(len(entries)):

@@ -277,17 +277,20 @@ class BucketCache:
         wanted, known = wanted[missing], known[missing]
         self.readings += bool(len(wanted))
         while len(wanted):
-            tables, buckets = np.divmod(wanted, self._family.size)
-            reading = self._read(np.column_stack([tables, buckets, known]))
+            asked = np.empty((len(wanted), 3), np.int64)
+            np.divmod(wanted, self._family.size, out=(asked[:, 0], asked[:, 1]))
+            asked[:, 2] = known
+            reading = self._read(asked)
             count, complete = len(reading.ends), reading.complete
-            new = reading.rows, reading.inverse_lengths, reading.vectors
             tails = Tails(
                 wanted[:count],
                 known[:count],
                 reading.known,
                 np.where(complete, self._epoch, -1),
                 reading.ends,
-                *new,
+                reading.rows,
+                reading.inverse_lengths,
+                reading.vectors,
             )
             for i in self._kept.append(tails):
                 part = slice(reading.ends[i - 1] if i else 0, reading.ends[i])

@@ -69,15 +69,11 @@ class KeptBuckets:
             (n,) int64, how much of each is known, and as of which epoch it is complete; -1 for one
             that is not here.
         """
-        from simdist.search.bucket_loops import find_buckets
+        from simdist.search.bucket_loops import use_buckets
 
         self.clock += 1
-        slots = find_buckets(self.table, places)
-        there = slots >= 0
-        known, epochs = np.zeros(len(places), np.int64), np.full(len(places), -1)
-        known[there] = self.table["known"][slots[there]]
-        epochs[there] = self.table["epoch"][slots[there]]
-        self.table["used"][slots[there]] = self.clock
+        known, epochs = np.empty(len(places), np.int64), np.empty(len(places), np.int64)
+        use_buckets(self.table, places, self.clock, known, epochs)
         return known, epochs
 
     def chains(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

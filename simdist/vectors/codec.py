@@ -79,16 +79,21 @@ class Codec(ABC):
         inverse_lengths = np.ascontiguousarray(packed[:, :INVERSE_LENGTH]).view("<f4").ravel()
         return packed[:, INVERSE_LENGTH:].view(self.dtype), inverse_lengths
 
-    def check(self, packed: NDArray[np.uint8]) -> None:
+    def check(self, packed: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Check that (n, width) bytes can be stored vectors, deleted ones among them.
+
+        Returns:
+            (n,) 1 / their lengths; 0 for a deleted one.
 
         Raises:
             StoreError: a length or a value is no finite number: every score would be wrong.
         """
         values, inverse_lengths = self.unpack(packed)
-        sound = ((inverse_lengths >= 0) & (inverse_lengths < np.inf)).all()
-        if not sound or (self.dtype.kind == "f" and not np.isfinite(values).all()):
+        if not are_lengths(inverse_lengths) or (
+            self.dtype.kind == "f" and not np.isfinite(values).all()
+        ):
             raise StoreError("stored vectors are damaged: they hold what is no number")
+        return inverse_lengths
 
     def restore(self, packed: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Stored vectors, (n, width) bytes -> (n, dim) float32, still turned, of length 1.
@@ -154,6 +159,11 @@ class Float32Codec(Codec):
 
 _CODECS: dict[str, type[Int8Codec | Float32Codec]] = {"int8": Int8Codec, "float32": Float32Codec}
 DTYPES = frozenset(_CODECS)
+
+
+def are_lengths(values: NDArray[np.float32]) -> bool:
+    """Whether all are finite, and none is below 0; what is no number is neither."""
+    return bool(values.min(initial=0) >= 0 and values.max(initial=0) < np.inf)
 
 
 def alive(packed: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from simdist.errors import StoreError
-from simdist.vectors.codec import INVERSE_LENGTH, Codec, Int8Codec
+from simdist.vectors.codec import INVERSE_LENGTH, Codec, Int8Codec, are_lengths
 
 BITS = (4, 2, 1)
 # Bytes of codes are a multiple of this: what the loops take at once.
@@ -75,12 +75,16 @@ class Codes:
         """Codes end to end -> (n, width) bytes."""
         return np.frombuffer(coded, np.uint8).reshape(-1, self.width)
 
-    def check(self, coded: NDArray[np.uint8]) -> None:
+    def check(self, coded: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Check that (n, width) bytes can be codes, of deleted vectors among them.
+
+        Returns:
+            (n,) their factors; 0 for that of a deleted one.
 
         Raises:
             StoreError: a factor is no finite number: every score would be wrong.
         """
         _, factors = self.unpack(coded)
-        if not ((factors >= 0) & (factors < np.inf)).all():
+        if not are_lengths(factors):
             raise StoreError("codes are damaged: they hold what is no number")
+        return factors
