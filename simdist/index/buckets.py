@@ -14,6 +14,9 @@ from simdist.store import layout
 from simdist.vectors.codec import Codec
 from simdist.vectors.codes import Codes
 
+# What a reader wants of no bucket: tables, buckets, and how much of each it has.
+NO_BUCKETS = np.zeros((0, 3), np.int64)
+
 
 class OutdatedError(Exception):
     """The tables have another generation by now; never leaves simdist."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from simdist.errors import StoreError
 from simdist.hashing import HashFamily, dump_family
 from simdist.index.blocks import Block, Blocks
-from simdist.index.buckets import OutdatedError, Reading, unpack_reading
+from simdist.index.buckets import NO_BUCKETS, OutdatedError, Reading, unpack_reading
 from simdist.index.families import Families, nothing_in
 from simdist.index.history import History
 from simdist.index.images import Stored, unpack_stored
@@ -25,8 +25,6 @@ from simdist.vectors.codec import Codec
 _DELETED = 256
 # Rows that one call of the script reads at most: a stall of some milliseconds.
 READ_ROWS = 4096
-# Of no bucket.
-_NONE = np.zeros((0, 3), np.int64)
 
 
 class Partition:
@@ -152,7 +150,7 @@ class Partition:
     def read(
         self,
         generation: int,
-        wanted: NDArray[np.int64] = _NONE,
+        wanted: NDArray[np.int64] = NO_BUCKETS,
         *,
         dead_known: int = 0,
         moment: bytes = b"",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from simdist.index.buckets import OutdatedError, Reading
+from simdist.index.buckets import NO_BUCKETS, OutdatedError, Reading
 from simdist.index.partition import Partition
 from simdist.search.kept import KeptBuckets, as_chain
 from simdist.search.prepared import Prepared
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
 # Kinds of questions for which there is room ready: that takes twice as long as a search.
 _ROOMS = 4
-# Of no bucket.
-_NONE = np.zeros((0, 3), np.int64)
 
 
 class Passing(NamedTuple):
@@ -78,7 +76,7 @@ class BucketCache:
         Raises:
             OutdatedError: the tables have another generation.
         """
-        self._read(_NONE)
+        self._read(NO_BUCKETS)
 
     @property
     def codes(self) -> Codes | None:
@@ -125,7 +123,7 @@ class BucketCache:
 
     def begin(self, vectors: NDArray[np.float32], n: int) -> Batch:
         """Room for these queries, for which nothing is found yet."""
-        room = self._room((len(vectors), n, 1), self._dead)
+        room = self._room((len(vectors), n, 1))
         batch = room.batch
         batch.vectors[:] = vectors
         self._loops.turn(room.headers)
@@ -145,7 +143,6 @@ class BucketCache:
         vectors: NDArray[np.float32],
         n: int,
         probes: int,
-        excluded: NDArray[np.uint8] | None = None,
     ) -> tuple[Batch, int, int]:
         """Score what is in the most probable buckets of each query.
 
@@ -155,7 +152,6 @@ class BucketCache:
             vectors: (q, d) float32, the queries, q >= 1, of any length.
             n: how many are to be found for each.
             probes: buckets of each table.
-            excluded: a bit for each row that is not to be found; by default those of the dead.
 
         Returns:
             What is found, as it is until the next call; how many rows were scored; and the least
@@ -166,8 +162,7 @@ class BucketCache:
             VectorError: a query is not finite, or of length zero.
         """
         loops, probes = self._loops, min(probes, self._family.size)
-        out = self._dead if excluded is None else excluded
-        room = self._room((len(vectors), n, probes), out)
+        room = self._room((len(vectors), n, probes))
         batch, headers, kept = room.batch, room.headers, self._kept.rows
         batch.vectors[:] = vectors
         self._kept.clock += 1
@@ -181,18 +176,18 @@ class BucketCache:
         if least == loops.UNUSABLE:
             checked(batch.vectors, dim=vectors.shape[1])
         if least < 0:
-            scored += self._rank_missed(batch, excluded)
+            scored += self._rank_missed(batch)
             least = int(batch.found.min())
         return batch, scored, least
 
-    def _room(self, asked: tuple[int, int, int], excluded: NDArray[np.uint8]) -> Prepared:
+    def _room(self, asked: tuple[int, int, int]) -> Prepared:
         """Room for so many queries, results and probes, and all addresses of now."""
         room = self._rooms.get(asked)
-        if room is None or not room.is_for(excluded, self._kept):
+        if room is None or not room.is_for(self._dead, self._kept):
             if len(self._rooms) == _ROOMS:
                 self._rooms.clear()
             room = self._rooms[asked] = Prepared.of(
-                asked, excluded, family=self._family, turning=self._turning, kept=self._kept
+                asked, self._dead, family=self._family, turning=self._turning, kept=self._kept
             )
         return room
 
@@ -214,7 +209,7 @@ class BucketCache:
         numbers += (np.arange(self._family.tables) * self._family.size)[:, None]
         return numbers.swapaxes(1, 2).reshape(len(queries), -1)
 
-    def _rank_missed(self, batch: Batch, excluded: NDArray[np.uint8] | None) -> int:
+    def _rank_missed(self, batch: Batch) -> int:
         """`rank` for the queries that have missed something; returns how many rows were scored."""
         places = batch.places
         missed = np.flatnonzero(batch.found == self._loops.MISSED)
@@ -225,7 +220,7 @@ class BucketCache:
             passing = self.load(places[i])
             batch.found[i] = 0
             # Some may have died by what was read.
-            out = self._dead if excluded is None else excluded
+            out = self._dead
             scored += sum(self.score_chain(one.rows, batch, i, out) for one in passing)
             scored += self.score(self._kept.rows, self._kept.chains(places[i]), batch, i, out)
         return scored
